@@ -1,0 +1,37 @@
+//go:build deps
+
+package deps
+
+import (
+	_ "github.com/hashicorp/go-plugin"
+	_ "github.com/kopia/kopia/fs"
+	_ "github.com/kopia/kopia/repo"
+	_ "github.com/kopia/kopia/repo/blob/filesystem"
+	_ "github.com/kopia/kopia/repo/blob/s3"
+	_ "github.com/kopia/kopia/repo/maintenance"
+	_ "github.com/kopia/kopia/snapshot/snapshotmaintenance"
+	_ "github.com/kopia/kopia/snapshot/upload"
+	_ "github.com/kopia/kopia/snapshot/snapshotfs"
+	_ "github.com/kopia/kopia/snapshot/policy"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/sirupsen/logrus"
+	_ "github.com/spf13/cobra"
+	_ "github.com/spf13/pflag"
+	_ "github.com/stretchr/testify/assert"
+	_ "github.com/stretchr/testify/require"
+	_ "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	_ "github.com/vmware-tanzu/velero/pkg/plugin/clientmgmt"
+	_ "github.com/vmware-tanzu/velero/pkg/plugin/framework"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/net/bpf"
+	_ "golang.org/x/sync/errgroup"
+	_ "github.com/aws/aws-sdk-go-v2/config"
+	_ "gopkg.in/ini.v1"
+	_ "k8s.io/api/core/v1"
+	_ "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/utils/clock"
+	_ "sigs.k8s.io/controller-runtime"
+	_ "sigs.k8s.io/controller-runtime/pkg/client/fake"
+	_ "sigs.k8s.io/yaml"
+)

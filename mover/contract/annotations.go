@@ -1,0 +1,54 @@
+package contract
+
+// Annotations and labels that users set.
+const (
+	// AnnotationBackupVolumes on a pod lists the volumes to move: names or
+	// globs, separated by commas; spaces around them are ignored.
+	AnnotationBackupVolumes = "estiba.dev/backup-volumes"
+	// AnnotationBackupVolumesExcludes on a pod lists volumes that are not moved, in the same form.
+	AnnotationBackupVolumesExcludes = "estiba.dev/backup-volumes-excludes"
+	// PolicyParameterMover is the parameter of the volume policy action "custom" that names who moves the volume.
+	PolicyParameterMover = "mover"
+	// PolicyMoverEstiba is the value of PolicyParameterMover that asks for Estiba.
+	PolicyMoverEstiba = "estiba"
+)
+
+// Annotations and labels that Estiba sets.
+const (
+	// AnnotationVolumes on a Pod in the tarball holds a PodRecord.
+	AnnotationVolumes = "estiba.dev/volumes"
+	// AnnotationVolume on a PersistentVolumeClaim or PersistentVolume in the tarball holds a ClaimRecord.
+	AnnotationVolume = "estiba.dev/volume"
+	// AnnotationRestore on a restored Pod holds a GateRecord.
+	AnnotationRestore = "estiba.dev/restore"
+	// LabelNode on a job names the node whose daemon is to do it.
+	LabelNode = "estiba.dev/node"
+	// LabelHeartbeat on a Lease marks it as the heartbeat of a node's daemon; its value is HeartbeatNode.
+	LabelHeartbeat = "estiba.dev/heartbeat"
+	// HeartbeatNode is the value of LabelHeartbeat on the Lease of a node's daemon.
+	HeartbeatNode = "node"
+	// LabelComponent on Estiba's own DaemonSet, Deployment and pods tells which part they are.
+	LabelComponent = "app.kubernetes.io/component"
+	// ComponentNode is the value of LabelComponent on the DaemonSet and its pods.
+	ComponentNode = "estiba-node"
+	// ComponentController is the value of LabelComponent on the controller's Deployment and its pods.
+	ComponentController = "estiba-controller"
+	// LabelBackupName and the ones below are Velero's own labels, set on jobs for the people who know them.
+	LabelBackupName = "velero.io/backup-name"
+	// LabelBackupUID is the UID of the Velero Backup that a job belongs to.
+	LabelBackupUID = "velero.io/backup-uid"
+	// LabelRestoreName is the name of the Velero Restore that a job belongs to.
+	LabelRestoreName = "velero.io/restore-name"
+	// LabelRestoreUID is the UID of the Velero Restore that a job belongs to.
+	LabelRestoreUID = "velero.io/restore-uid"
+	// LabelClaimUID is the UID of the PersistentVolumeClaim that a job moves.
+	LabelClaimUID = "velero.io/pvc-uid"
+	// LabelExcludeFromBackup, if "true", keeps an object out of every Velero backup.
+	LabelExcludeFromBackup = "velero.io/exclude-from-backup"
+)
+
+// MasterKeySecret is the name of the Secret that holds the master key, in Velero's namespace.
+const MasterKeySecret = "estiba-master-key"
+
+// MasterKeySecretKey is the key of MasterKeySecret's data under which the master key lies.
+const MasterKeySecretKey = "key"

@@ -1,0 +1,162 @@
+package contract
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// RecordVersion is the version of the records that this release writes.
+const RecordVersion = 1
+
+// ErrRecord is what every error about a record that can't be read wraps.
+var ErrRecord = errors.New("unreadable record")
+
+// Owner names a Velero object as it was in the cluster that wrote the record.
+type Owner struct {
+	Name string `json:"name"`
+	UID  string `json:"uid"`
+}
+
+// Repository says where a snapshot lies. The backup storage location is not
+// part of it: a restore uses the one that Velero's Backup object names there.
+type Repository struct {
+	// Namespace whose volumes the repository holds.
+	Namespace string `json:"namespace"`
+	// ID of the repository.
+	ID string `json:"id"`
+	// Path of the repository below the location's prefix, as RepositoryPath gives it.
+	Path string `json:"path"`
+}
+
+// Volume says where the data of one volume is to be found.
+type Volume struct {
+	// Job is the name of the VolumeBackup, and the value of the snapshot's tag TagJob.
+	Job string `json:"job"`
+	// Kind of the volume: PersistentVolumeClaim or EmptyDir.
+	Kind string `json:"kind"`
+	// Claim is the name of the PersistentVolumeClaim behind the volume, if any.
+	Claim string `json:"claim,omitempty"`
+	// Source is the path that the chain of snapshots follows.
+	Source string `json:"source"`
+	// Repository that holds the snapshot.
+	Repository Repository `json:"repository"`
+}
+
+// PodRecord is the value of AnnotationVolumes: which of the pod's volumes were
+// asked for, by their names in spec.volumes.
+type PodRecord struct {
+	Version int               `json:"version"`
+	Backup  Owner             `json:"backup"`
+	Volumes map[string]Volume `json:"volumes"`
+}
+
+// ClaimRecord is the value of AnnotationVolume.
+type ClaimRecord struct {
+	Version int    `json:"version"`
+	Backup  Owner  `json:"backup"`
+	Volume  Volume `json:"volume"`
+}
+
+// GateRecord is the value of AnnotationRestore: which job fills which of the
+// restored pod's volumes.
+type GateRecord struct {
+	Version int               `json:"version"`
+	Restore Owner             `json:"restore"`
+	Jobs    map[string]string `json:"jobs"`
+}
+
+// Encode gives the annotation's value.
+func (r PodRecord) Encode() (string, error) { r.Version = RecordVersion; return encode(r) }
+
+// Encode gives the annotation's value.
+func (r ClaimRecord) Encode() (string, error) { r.Version = RecordVersion; return encode(r) }
+
+// Encode gives the annotation's value.
+func (r GateRecord) Encode() (string, error) { r.Version = RecordVersion; return encode(r) }
+
+// DecodePodRecord reads the value of AnnotationVolumes. Errors wrap ErrRecord.
+func DecodePodRecord(s string) (PodRecord, error) {
+	var r PodRecord
+	if err := decode(s, &r, func() int { return r.Version }); err != nil {
+		return PodRecord{}, fmt.Errorf("annotation %s: %w", AnnotationVolumes, err)
+	}
+
+	for name, v := range r.Volumes {
+		if err := v.validate(); err != nil {
+			return PodRecord{}, fmt.Errorf("annotation %s: volume %q: %w", AnnotationVolumes, name, err)
+		}
+	}
+
+	return r, nil
+}
+
+// DecodeClaimRecord reads the value of AnnotationVolume. Errors wrap ErrRecord.
+func DecodeClaimRecord(s string) (ClaimRecord, error) {
+	var r ClaimRecord
+	if err := decode(s, &r, func() int { return r.Version }); err != nil {
+		return ClaimRecord{}, fmt.Errorf("annotation %s: %w", AnnotationVolume, err)
+	}
+
+	if err := r.Volume.validate(); err != nil {
+		return ClaimRecord{}, fmt.Errorf("annotation %s: %w", AnnotationVolume, err)
+	}
+
+	return r, nil
+}
+
+// DecodeGateRecord reads the value of AnnotationRestore. Errors wrap ErrRecord.
+func DecodeGateRecord(s string) (GateRecord, error) {
+	var r GateRecord
+	if err := decode(s, &r, func() int { return r.Version }); err != nil {
+		return GateRecord{}, fmt.Errorf("annotation %s: %w", AnnotationRestore, err)
+	}
+
+	return r, nil
+}
+
+func (v Volume) validate() error {
+	if v.Job == "" {
+		return fmt.Errorf("%w: job is empty", ErrRecord)
+	}
+
+	want, err := RepositoryPath(v.Repository.Namespace, v.Repository.ID)
+	if err != nil {
+		return fmt.Errorf("%w: repository: %w", ErrRecord, err)
+	}
+
+	if v.Repository.Path != want {
+		return fmt.Errorf("%w: repository.path is %q, expected %q", ErrRecord, v.Repository.Path, want)
+	}
+
+	return nil
+}
+
+func encode(r any) (string, error) {
+	var buf bytes.Buffer
+
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+
+	if err := enc.Encode(r); err != nil {
+		return "", fmt.Errorf("encode record: %w", err)
+	}
+
+	return string(bytes.TrimSpace(buf.Bytes())), nil
+}
+
+// decode reads a record of this version. Unknown fields are let through: a newer
+// release of the same version may add some that an older one can do without.
+func decode(s string, into any, version func() int) error {
+	if err := json.Unmarshal([]byte(s), into); err != nil {
+		return fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+
+	if v := version(); v != RecordVersion {
+		return fmt.Errorf("%w: version %d is not known to this release, which reads version %d; install the release that wrote it, or a newer one",
+			ErrRecord, v, RecordVersion)
+	}
+
+	return nil
+}

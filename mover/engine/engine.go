@@ -1,0 +1,169 @@
+// Package engine is the contract between those who want volumes moved and the
+// one who moves them: requests, results, progress and errors. It imports the
+// standard library only, so that the daemon can speak of the work without
+// linking the engine that does it.
+package engine
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// Engine moves volumes to and from repositories.
+//
+// An Engine is used for one repository by one worker process, which calls one
+// of the methods once. A second call, also of the same method and also
+// concurrently, must work nevertheless: each is independent and idempotent. All
+// methods return when ctx is done, within seconds, with an *Error of code
+// CodeCanceled. Every error they return is, or wraps, an *Error.
+type Engine interface {
+	// CreateRepository makes the repository, or finds that it is there already and opens with the key given.
+	CreateRepository(ctx context.Context, format Format) error
+	// Backup takes a snapshot of the folder that r.Root is open on. When it
+	// returns without an error, the snapshot is flushed, listed and read back.
+	// Progress may be nil; it is called from one goroutine at a time.
+	Backup(ctx context.Context, r BackupRequest, p ProgressFunc) (BackupResult, error)
+	// Restore writes a snapshot into the folder that r.Root is open on. When it
+	// returns without an error, the data has been synced to the volume's storage.
+	Restore(ctx context.Context, r RestoreRequest, p ProgressFunc) (RestoreResult, error)
+	// Forget removes all snapshots of a job. When it returns without an error,
+	// the repository has been asked again and has none. Unknown jobs are no error.
+	Forget(ctx context.Context, r ForgetRequest) (ForgetResult, error)
+	// Snapshots lists the snapshots of the repository that Estiba took, oldest first.
+	Snapshots(ctx context.Context) ([]Snapshot, error)
+}
+
+// Format is how a repository keeps its data; it is chosen when the repository is made.
+type Format string
+
+// The formats.
+const (
+	// FormatFast is BLAKE3 and AES-256-GCM.
+	FormatFast Format = "fast"
+	// FormatFIPS is HMAC-SHA256, AES-256-GCM and PBKDF2.
+	FormatFIPS Format = "fips"
+)
+
+// BackupRequest says what to take a snapshot of, and what to write on it.
+type BackupRequest struct {
+	// Root is open on the volume's folder. The engine does not close it.
+	Root *os.File `json:"-"`
+	// Host and Path are the source of the kopia snapshot; see contract.Source.
+	Host string `json:"host"`
+	Path string `json:"path"`
+	// Instance of the volume: only files of snapshots of the same path and
+	// instance may be taken over without reading.
+	Instance string `json:"instance"`
+	// Job, and the other Tags, are kept with the snapshot.
+	Job  string            `json:"job"`
+	Tags map[string]string `json:"tags"`
+	// Description is for people.
+	Description string `json:"description,omitempty"`
+	// Parallel is how many files are read at a time; 0 chooses by the processors.
+	Parallel int `json:"parallel,omitempty"`
+}
+
+// BackupResult says what was taken.
+type BackupResult struct {
+	// SnapshotID is the ID of the kopia manifest.
+	SnapshotID string `json:"snapshotID"`
+	// Incremental says that an earlier snapshot of the same instance spared reading.
+	Incremental bool    `json:"incremental,omitempty"`
+	Summary     Summary `json:"summary"`
+}
+
+// RestoreRequest says which snapshot to write where.
+type RestoreRequest struct {
+	// Root is open on the volume's folder. The engine does not close it.
+	Root *os.File `json:"-"`
+	// Job is the tag of the snapshot to restore.
+	Job string `json:"job"`
+	// Parallel is how many files are written at a time; 0 chooses by the processors.
+	Parallel int `json:"parallel,omitempty"`
+}
+
+// RestoreResult says what was written.
+type RestoreResult struct {
+	SnapshotID string  `json:"snapshotID"`
+	Summary    Summary `json:"summary"`
+}
+
+// ForgetRequest says what to forget.
+type ForgetRequest struct {
+	// Job is the tag of the snapshots to forget.
+	Job string `json:"job"`
+}
+
+// ForgetResult says what was forgotten.
+type ForgetResult struct {
+	// Deleted is the number of manifests removed.
+	Deleted int `json:"deleted"`
+}
+
+// Snapshot is one snapshot in a repository.
+type Snapshot struct {
+	ID   string            `json:"id"`
+	Host string            `json:"host"`
+	Path string            `json:"path"`
+	Tags map[string]string `json:"tags"`
+	Time time.Time         `json:"time"`
+	// Bytes is the size of all regular files, in bytes.
+	Bytes int64 `json:"bytes"`
+}
+
+// Progress counts what is done so far. Totals are estimates, and 0 while unknown.
+type Progress struct {
+	BytesDone  int64 `json:"bytesDone"`
+	TotalBytes int64 `json:"totalBytes"`
+	FilesDone  int64 `json:"filesDone"`
+	TotalFiles int64 `json:"totalFiles"`
+}
+
+// ProgressFunc takes the progress; it must return quickly.
+type ProgressFunc func(Progress)
+
+// Summary counts what was moved.
+type Summary struct {
+	Files       int64 `json:"files"`
+	Directories int64 `json:"directories"`
+	Symlinks    int64 `json:"symlinks"`
+	// Bytes is the size of all regular files, in bytes.
+	Bytes int64 `json:"bytes"`
+	// ReadBytes is what was read from the volume, in bytes.
+	ReadBytes int64 `json:"readBytes"`
+	// StoredBytes is what was written to the store, in bytes.
+	StoredBytes int64 `json:"storedBytes"`
+	// Omissions list what was met and could not be kept.
+	Omissions []Omission `json:"omissions,omitempty"`
+}
+
+// Omission counts entries, or attributes of entries, that could not be kept.
+type Omission struct {
+	Reason OmissionReason `json:"reason"`
+	Count  int64          `json:"count"`
+	// Examples are the first MaxExamples paths, relative to the root, quoted as Go strings.
+	Examples []string `json:"examples,omitempty"`
+}
+
+// MaxExamples is how many paths an Omission names.
+const MaxExamples = 10
+
+// OmissionReason is what could not be kept, in one word.
+type OmissionReason string
+
+// The reasons of omissions.
+const (
+	OmittedSocket     OmissionReason = "Socket"
+	OmittedFIFO       OmissionReason = "FIFO"
+	OmittedDevice     OmissionReason = "Device"
+	OmittedMount      OmissionReason = "Mount"
+	OmittedHardLink   OmissionReason = "HardLink"
+	OmittedXattr      OmissionReason = "ExtendedAttributes"
+	OmittedHoles      OmissionReason = "Holes"
+	OmittedVanished   OmissionReason = "Vanished"
+	OmittedChanged    OmissionReason = "ChangedWhileRead"
+	OmittedTimestamp  OmissionReason = "TimestampOutOfRange"
+	OmittedOwner      OmissionReason = "Owner"
+	OmittedUnreadable OmissionReason = "Unreadable"
+)
