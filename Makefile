@@ -1,2 +1,91 @@
-help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
+# Estiba. `make help` lists what there is.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+OUT       := _output
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+ARCH      ?= $(shell go env GOARCH)
+PLATFORMS := amd64 arm64
+MODULE    := github.com/estiba-dev/estiba
+LDFLAGS   := -s -w -X $(MODULE)/mover/config.Version=$(VERSION)
+BINARIES  := mover restore-wait velero-plugin install-plugin
+IMAGE     := estiba.test/estiba:dev
+CLUSTER   := go run ./tests/cluster/cmd/cluster
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ The two commands
+.PHONY: demo
+demo: cluster-up ## Back up, delete, restore and compare an application on a local cluster, as a story
+	@mkdir -p $(OUT) && go build -o $(OUT)/demo ./tests/demo
+	@$(CLUSTER) exec -- $(CURDIR)/$(OUT)/demo
+
+.PHONY: test
+test: cluster-up ## Run all tests: unit, conformance, attacks, end to end on the local cluster
+	@go run ./tests/testkit/cmd/runtests unit attack e2e
+
+##@ Building
+.PHONY: build
+build: ## Build every binary for every platform into _output/
+	@for arch in $(PLATFORMS); do $(MAKE) --no-print-directory binaries ARCH=$$arch || exit 1; done
+
+.PHONY: binaries
+binaries:
+	@for b in $(BINARIES); do \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/$(ARCH)/$$b ./cmd/$$b || exit 1; \
+	done
+
+.PHONY: images
+images: binaries ## Assemble the image as a tarball, without a container engine or a registry
+	@go run ./tests/cluster/cmd/image -arch $(ARCH) -name $(IMAGE) -from $(OUT)/$(ARCH) -to $(OUT)/estiba-$(ARCH).tar
+
+.PHONY: generate
+generate: ## Make the generated code anew (deepcopy, CRDs)
+	@cd tools && go tool controller-gen object paths=../mover/api/... 
+	@cd tools && go tool controller-gen crd paths=../mover/api/... output:crd:dir=../examples/install/crds
+
+##@ Checking
+.PHONY: check
+check: check-format check-generated lint ## Check format, lint, generated code and the arrows between packages
+	@go test ./tests/layering/
+
+.PHONY: check-format
+check-format:
+	@out=$$(gofmt -l cmd mover plugins tests); if [ -n "$$out" ]; then echo "not formatted (gofmt -w mends it):"; echo "$$out"; exit 1; fi
+
+.PHONY: check-generated
+check-generated: generate
+	@out=$$(git status --porcelain -- mover/api examples/install/crds); if [ -n "$$out" ]; then echo "generated code is not up to date; commit what 'make generate' made:"; echo "$$out"; exit 1; fi
+
+.PHONY: lint
+lint:
+	@go tool -modfile=tools/lint/go.mod golangci-lint run ./...
+
+.PHONY: test-unit
+test-unit: ## Run the unit and conformance tests with the race detector; no cluster needed
+	@go run ./tests/testkit/cmd/runtests unit
+
+.PHONY: test-e2e
+test-e2e: cluster-up ## Run the end-to-end tests on the local cluster
+	@go run ./tests/testkit/cmd/runtests e2e
+
+.PHONY: test-slow
+test-slow: ## Run the attacks for 60 seconds each, the fuzzers and the benchmarks
+	@ESTIBA_ATTACK_SECONDS=60 go run ./tests/testkit/cmd/runtests attack
+	@go test -run '^$$' -bench . -benchtime 1x ./mover/...
+
+##@ The local cluster
+.PHONY: cluster-up
+cluster-up: images ## Start a one-node Kubernetes with an S3 server, Velero and Estiba on this machine (root)
+	@$(CLUSTER) up --estiba $(OUT)/estiba-$(ARCH).tar $(CLUSTER_FLAGS)
+
+.PHONY: cluster-down
+cluster-down: ## Stop the local cluster and remove all of it but the cache
+	@$(CLUSTER) down
+
+.PHONY: clean
+clean: ## Remove what was built in the checkout
+	@rm -rf $(OUT)

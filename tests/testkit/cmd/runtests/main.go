@@ -1,0 +1,135 @@
+// Command runtests runs the project's tests stage by stage, prints what failed
+// and closes with one line that counts them. It is what `make test` calls; it
+// must not know what any single test does.
+//
+// Usage: runtests STAGE...
+//
+// Stages: unit (all packages, race detector on), attack (the walk and the write
+// under attack, long), e2e (inside the local cluster, which must be up).
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, names []string) int {
+	if len(names) == 0 {
+		fmt.Fprintln(os.Stderr, "runtests: name at least one stage: unit, attack, e2e")
+
+		return 2
+	}
+
+	var total tally
+
+	for _, name := range names {
+		start := time.Now()
+		fmt.Printf("=== stage %s\n", name)
+
+		result, err := runStage(ctx, name)
+		if err != nil {
+			fmt.Printf("stage %s: %v\n", name, err)
+			// A stage that can't be run is a failure, whatever its tests said.
+			result.failed = max(result.failed, 1)
+		}
+
+		fmt.Printf("=== stage %s: %s, %s\n", name, result, time.Since(start).Round(time.Second))
+		total.add(result)
+	}
+
+	fmt.Println(total)
+
+	if total.failed > 0 || total.passed == 0 {
+		return 1
+	}
+
+	return 0
+}
+
+func runStage(ctx context.Context, name string) (tally, error) {
+	switch name {
+	case "unit":
+		return goTest(ctx, exec.CommandContext(ctx, "go", "test", "-race", "-json", "-timeout", "20m", "./..."))
+	case "attack":
+		cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout", "30m", "-run", "Attack", "./mover/beneath/...")
+		cmd.Env = append(os.Environ(), "ESTIBA_ATTACK_SECONDS="+envOr("ESTIBA_ATTACK_SECONDS", "30"))
+
+		return goTest(ctx, cmd)
+	case "e2e":
+		return e2e(ctx)
+	default:
+		return tally{}, fmt.Errorf("there is no stage %q (unit, attack, e2e)", name)
+	}
+}
+
+// e2e compiles the tests outside of the cluster, where the module cache is, and
+// runs them inside of its namespaces.
+func e2e(ctx context.Context) (tally, error) {
+	bin, err := filepath.Abs("_output/e2e.test")
+	if err != nil {
+		return tally{}, err
+	}
+
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "e2e", "-o", bin, "./tests/e2e")
+	if out, err := build.CombinedOutput(); err != nil {
+		return tally{}, fmt.Errorf("compile tests/e2e: %w\n%s", err, out)
+	}
+
+	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m"}
+	if only := os.Getenv("ESTIBA_E2E_RUN"); only != "" {
+		args = append(args, "-test.run="+only)
+	}
+
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = "."
+
+	return goTest(ctx, cmd)
+}
+
+func goTest(ctx context.Context, cmd *exec.Cmd) (tally, error) {
+	cmd.Stderr = os.Stderr
+
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return tally{}, err
+	}
+
+	if err := cmd.Start(); err != nil {
+		return tally{}, fmt.Errorf("start %s: %w", strings.Join(cmd.Args, " "), err)
+	}
+
+	result := read(out, os.Stdout)
+	err = cmd.Wait()
+
+	if ctx.Err() != nil {
+		return result, ctx.Err()
+	}
+	// A non-zero exit without a failed test is a package that doesn't compile, or a crash.
+	if err != nil && result.failed == 0 {
+		return result, fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
+	}
+
+	return result, nil
+}
+
+func envOr(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+
+	return otherwise
+}
