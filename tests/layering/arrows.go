@@ -1,0 +1,54 @@
+// Package layering holds the arrows between the project's rooms, and the test
+// that keeps them: A → B means that A may import B; what is not listed is
+// forbidden. The same arrows, more coarsely, stand in .golangci.yml, and in
+// words in docs/architecture.md; changing one wants a record in docs/adr.
+package layering
+
+// module is the project's own module path.
+const module = "github.com/estiba-dev/estiba/"
+
+// arrows lists, for each room, the rooms of the project that its production
+// code may import. A room is a package, or with a trailing slash all packages below.
+var arrows = map[string][]string{
+	"cmd/velero-plugin":  {"plugins/bundle"},
+	"cmd/install-plugin": {},
+	"cmd/mover":          {"mover/app"},
+	"cmd/restore-wait":   {"mover/contract", "mover/gate"},
+
+	"plugins/bundle":       {"plugins/backup", "plugins/restore", "plugins/remove", "mover/api/v1alpha1", "mover/jobs"},
+	"plugins/backup":       {"plugins/volumeselect", "plugins/operation", "mover/api/v1alpha1", "mover/contract", "mover/jobs"},
+	"plugins/restore":      {"plugins/volumeselect", "plugins/operation", "mover/api/v1alpha1", "mover/contract", "mover/jobs"},
+	"plugins/remove":       {"mover/api/v1alpha1", "mover/contract", "mover/jobs"},
+	"plugins/volumeselect": {"mover/contract"},
+	"plugins/operation":    {"mover/api/v1alpha1", "mover/jobs"},
+
+	"mover/app":                 {"mover/"},
+	"mover/api/v1alpha1":        {},
+	"mover/contract":            {},
+	"mover/engine":              {},
+	"mover/beneath":             {},
+	"mover/jobs":                {"mover/api/v1alpha1", "mover/contract"},
+	"mover/state":               {"mover/api/v1alpha1", "mover/contract", "mover/engine"},
+	"mover/controllers/node":    {"mover/api/v1alpha1", "mover/contract", "mover/jobs", "mover/state", "mover/metrics", "mover/engine"},
+	"mover/controllers/cluster": {"mover/api/v1alpha1", "mover/contract", "mover/jobs", "mover/state", "mover/metrics", "mover/engine"},
+	"mover/runner":              {"mover/engine", "mover/metrics", "mover/worker/protocol"},
+	"mover/worker":              {"mover/engine", "mover/beneath", "mover/store", "mover/worker/protocol"},
+	"mover/worker/protocol":     {"mover/engine"},
+	"mover/nodevolume":          {"mover/beneath"},
+	"mover/gate":                {"mover/beneath", "mover/contract"},
+	"mover/store":               {"mover/engine", "mover/store/settings"},
+	"mover/store/settings":      {},
+	"mover/credentials":         {"mover/contract", "mover/store/settings"},
+	"mover/engine/kopiaengine":  {"mover/engine", "mover/beneath", "mover/repository", "mover/contract"},
+	"mover/engine/enginetest":   {"mover/engine", "mover/contract"},
+	"mover/repository":          {"mover/engine"},
+	"mover/metrics":             {},
+	"mover/config":              {},
+}
+
+// standardLibraryOnly lists the rooms that import nothing but the standard
+// library and golang.org/x/sys, so that anyone can import them at no cost.
+var standardLibraryOnly = []string{"mover/contract", "mover/engine", "mover/beneath", "mover/worker/protocol", "mover/gate", "cmd/restore-wait", "cmd/install-plugin"}
+
+// kopiaRooms lists the rooms that may import kopia.
+var kopiaRooms = []string{"mover/engine/kopiaengine", "mover/repository", "mover/store", "mover/app"}
