@@ -1,0 +1,241 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/worker/protocol"
+)
+
+// progressInterval is how often a worker reports progress at most: people read it.
+const progressInterval = 500 * time.Millisecond
+
+// Settings is what an engine is built from.
+type Settings struct {
+	// Verb that the engine will be asked for.
+	Verb protocol.Verb
+	// Storage is the socket on which the daemon serves the repository's storage.
+	// It is the worker's only one, and it can't make others. The engine closes it.
+	Storage net.Conn
+	// Password of the repository.
+	Password string
+	// Cache that the engine may use. No other folder can be written.
+	Cache protocol.Cache
+	// Log goes to the daemon's log.
+	Log *slog.Logger
+}
+
+// Deps is what a worker needs from its program.
+type Deps struct {
+	// NewEngine builds the engine. It is called once, behind all fences. If the
+	// engine is an io.Closer, it is closed when the job is done. An error that is
+	// no *engine.Error counts as CodeInternal.
+	NewEngine func(ctx context.Context, s Settings) (engine.Engine, error)
+}
+
+// Run is the second stage of a worker, with the arguments that follow the
+// command's name. It gives the exit status: 0 if a result was reported, be it a failure.
+func Run(args []string, deps Deps) int {
+	report := protocol.NewReporter(os.NewFile(protocol.ReportFD, "report"))
+	result, err := run(args, deps, report)
+	result.Error = protocol.FailureOf(err)
+
+	if err := report.Report(protocol.Report{Result: &result}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+
+	return 0
+}
+
+func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+
+	s, err := protocol.ParseSurroundings(args)
+	if err != nil {
+		return protocol.Result{}, err
+	}
+
+	fences, err := closeIn(s)
+	if err != nil {
+		return protocol.Result{}, err
+	}
+
+	if err := report.Report(protocol.Report{Fences: &fences}); err != nil {
+		return protocol.Result{}, err
+	}
+
+	if s.Strict && len(fences.Missing) > 0 {
+		return protocol.Result{}, missing(fences)
+	}
+
+	request, err := readRequest(s)
+	if err != nil {
+		return protocol.Result{}, err
+	}
+
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+
+	e, err := newEngine(ctx, request, deps, log)
+	if err != nil {
+		return protocol.Result{}, err
+	}
+
+	j := job{engine: e, request: request, progress: newThrottle(report, time.Now)}
+	result, err := j.do(ctx)
+	closeEngine(e, log)
+
+	return result, err
+}
+
+// closeIn puts up the fences of the second stage, and says which ones stand.
+func closeIn(s protocol.Surroundings) (protocol.Fences, error) {
+	var fences protocol.Fences
+	if err := json.Unmarshal([]byte(s.Fences), &fences); err != nil {
+		return fences, fmt.Errorf("read the first stage's report: %w", err)
+	}
+
+	if err := dieWithParent(s.Parent); err != nil {
+		return fences, err
+	}
+
+	// Neither another process nor a core file may show the password.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fences, fmt.Errorf("make the worker not dumpable: %w", err)
+	}
+
+	for fd := protocol.RequestFD; fd < firstForeign(s.Verb); fd++ {
+		unix.CloseOnExec(fd)
+	}
+
+	held, err := permitted()
+	if err != nil {
+		return fences, err
+	}
+
+	if extra := held &^ wanted(s.Verb); extra != 0 {
+		return fences, fmt.Errorf("the worker holds capabilities that its direction must not have: %v", extra.names())
+	}
+
+	fences.Capabilities = held.names()
+	fences.Lacking = (wanted(s.Verb) &^ held).names()
+
+	if err := refuseCalls(s.Verb); err != nil {
+		fences.Missing = append(fences.Missing, protocol.FenceSeccomp)
+		fences.Detail = joinDetails(fences.Detail, err.Error())
+	} else {
+		fences.Seccomp = true
+	}
+
+	return fences, nil
+}
+
+func joinDetails(a, b string) string {
+	if a == "" {
+		return b
+	}
+
+	return a + "; " + b
+}
+
+func readRequest(s protocol.Surroundings) (protocol.Request, error) {
+	pipe := os.NewFile(protocol.RequestFD, "request")
+	defer pipe.Close()
+
+	request, err := protocol.ReadRequest(pipe)
+	if err != nil {
+		return protocol.Request{}, err
+	}
+
+	if request.Verb != s.Verb || request.Cache.Dir != s.CacheDir {
+		return protocol.Request{}, engine.Errorf(engine.CodeInvalidRequest,
+			"request to the worker: verb %s and cache %s are not those that the worker was fenced for, %s and %s",
+			request.Verb, request.Cache.Dir, s.Verb, s.CacheDir)
+	}
+
+	return request, nil
+}
+
+func newEngine(ctx context.Context, r protocol.Request, deps Deps, log *slog.Logger) (engine.Engine, error) {
+	socket := os.NewFile(protocol.StorageFD, "storage")
+	defer socket.Close()
+
+	conn, err := net.FileConn(socket)
+	if err != nil {
+		return nil, fmt.Errorf("take the storage socket: %w", err)
+	}
+
+	e, err := deps.NewEngine(ctx, Settings{
+		Verb:     r.Verb,
+		Storage:  conn,
+		Password: r.Password,
+		Cache:    r.Cache,
+		Log:      log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the engine: %w", err)
+	}
+
+	return e, nil
+}
+
+// closeEngine only logs what goes wrong: what the job did has been read back by then.
+func closeEngine(e engine.Engine, log *slog.Logger) {
+	c, ok := e.(io.Closer)
+	if !ok {
+		return
+	}
+
+	if err := c.Close(); err != nil {
+		log.Warn("the engine could not be closed", "error", err)
+	}
+}
+
+// job is one call of the engine.
+type job struct {
+	engine   engine.Engine
+	request  protocol.Request
+	progress *throttle
+}
+
+func (j job) do(ctx context.Context) (protocol.Result, error) {
+	switch r := j.request; r.Verb {
+	case protocol.VerbCreateRepository:
+		return protocol.Result{}, j.engine.CreateRepository(ctx, r.Format)
+	case protocol.VerbBackup:
+		q := *r.Backup
+		q.Root = os.NewFile(protocol.VolumeFD, "volume")
+
+		result, err := j.engine.Backup(ctx, q, j.progress.take)
+		j.progress.flush()
+
+		return protocol.Result{Backup: &result}, err
+	case protocol.VerbRestore:
+		q := *r.Restore
+		q.Root = os.NewFile(protocol.VolumeFD, "volume")
+
+		result, err := j.engine.Restore(ctx, q, j.progress.take)
+		j.progress.flush()
+
+		return protocol.Result{Restore: &result}, err
+	case protocol.VerbForget:
+		result, err := j.engine.Forget(ctx, *r.Forget)
+
+		return protocol.Result{Forget: &result}, err
+	default:
+		snapshots, err := j.engine.Snapshots(ctx)
+
+		return protocol.Result{Snapshots: snapshots}, err
+	}
+}
