@@ -1,0 +1,339 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/jobs"
+)
+
+const velero = "velero"
+
+func newClient(t *testing.T, objects ...client.Object) client.WithWatch {
+	t.Helper()
+
+	scheme := runtime.NewScheme()
+	require.NoError(t, v1alpha1.AddToScheme(scheme))
+
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithStatusSubresource(&v1alpha1.Repository{}).Build()
+}
+
+func backupSpec(v v1alpha1.VolumeReference) v1alpha1.VolumeBackupSpec {
+	return v1alpha1.VolumeBackupSpec{
+		Backup:      v1alpha1.OwnerReference{Name: "nightly", UID: "b-1"},
+		Repository:  v1alpha1.RepositoryReference{BackupStorageLocation: "default", Namespace: "shop", ID: "abcdefghijklmnopqrstuvwxyz"},
+		Volume:      v,
+		Source:      v1alpha1.SourceIdentity{Path: "/persistentvolumeclaim/data", Instance: "pvc/c-1/v-1"},
+		RequestedBy: v1alpha1.RequestedByClaim,
+	}
+}
+
+func restoreSpec(v v1alpha1.VolumeReference) v1alpha1.VolumeRestoreSpec {
+	return v1alpha1.VolumeRestoreSpec{
+		Restore:    v1alpha1.OwnerReference{Name: "again", UID: "r-1"},
+		Repository: backupSpec(v).Repository,
+		Snapshot:   v1alpha1.SnapshotReference{Job: "vb-1", Backup: v1alpha1.OwnerReference{Name: "nightly", UID: "b-1"}},
+		Target:     v,
+	}
+}
+
+func TestEnsureBackup(t *testing.T) {
+	tests := map[string]struct {
+		change  func(s *v1alpha1.VolumeBackupSpec)
+		outcome jobs.Outcome
+		err     error
+	}{
+		"the same again is found": {outcome: jobs.Found},
+		"a pod that mounts the same claim finds the claim's job": {
+			change: func(s *v1alpha1.VolumeBackupSpec) {
+				s.Volume.Pod = v1alpha1.PodReference{Name: "web-1", UID: "p-2"}
+				s.Volume.Name = "storage"
+				s.RequestedBy = v1alpha1.RequestedByPod
+				s.Options.Frozen = true
+			},
+			outcome: jobs.Found,
+		},
+		"a cancelled job is still the same job": {
+			change:  func(s *v1alpha1.VolumeBackupSpec) { s.Cancel = true },
+			outcome: jobs.Found,
+		},
+		"another repository is a conflict": {
+			change: func(s *v1alpha1.VolumeBackupSpec) { s.Repository.BackupStorageLocation = "second" },
+			err:    jobs.ErrConflict,
+		},
+		"another source is a conflict": {
+			change: func(s *v1alpha1.VolumeBackupSpec) { s.Source.Instance = "pvc/c-1/v-2" },
+			err:    jobs.ErrConflict,
+		},
+		"another volume is another job": {
+			change:  func(s *v1alpha1.VolumeBackupSpec) { s.Volume.Claim.Name = "logs" },
+			outcome: jobs.Created,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			j := jobs.New(newClient(t), velero)
+
+			first, outcome, err := j.EnsureBackup(ctx, jobs.NewBackup(velero, "node-a", backupSpec(claimVolume("web-0"))))
+			require.NoError(t, err)
+			require.Equal(t, jobs.Created, outcome)
+
+			spec := backupSpec(claimVolume("web-0"))
+			if tt.change != nil {
+				tt.change(&spec)
+			}
+
+			second, outcome, err := j.EnsureBackup(ctx, jobs.NewBackup(velero, "node-a", spec))
+			if tt.err != nil {
+				require.ErrorIs(t, err, tt.err)
+				assert.ErrorContains(t, err, first.Name)
+
+				return
+			}
+
+			require.NoError(t, err)
+			assert.Equal(t, tt.outcome, outcome)
+
+			if outcome == jobs.Found {
+				assert.Equal(t, first, second, "the job that is there is the one returned")
+			}
+		})
+	}
+}
+
+func TestPodsThatShareAClaimShareTheRestoreJob(t *testing.T) {
+	ctx := context.Background()
+	j := jobs.New(newClient(t), velero)
+
+	first, outcome, err := j.EnsureRestore(ctx, jobs.NewRestore(velero, restoreSpec(claimVolume("web-0"))))
+	require.NoError(t, err)
+	assert.Equal(t, jobs.Created, outcome)
+
+	second, outcome, err := j.EnsureRestore(ctx, jobs.NewRestore(velero, restoreSpec(claimVolume("web-1"))))
+	require.NoError(t, err)
+	assert.Equal(t, jobs.Found, outcome)
+	assert.Equal(t, first.Name, second.Name)
+
+	other := restoreSpec(claimVolume("web-1"))
+	other.Snapshot.Job = "vb-2"
+	_, _, err = j.EnsureRestore(ctx, jobs.NewRestore(velero, other))
+	require.ErrorIs(t, err, jobs.ErrConflict)
+	assert.ErrorContains(t, err, "vb-2")
+}
+
+func TestEnsureDeletionIsIdempotent(t *testing.T) {
+	ctx := context.Background()
+	j := jobs.New(newClient(t), velero)
+	spec := v1alpha1.SnapshotDeletionSpec{Repository: restoreSpec(claimVolume("w")).Repository, Snapshot: restoreSpec(claimVolume("w")).Snapshot}
+
+	_, outcome, err := j.EnsureDeletion(ctx, jobs.NewDeletion(velero, spec))
+	require.NoError(t, err)
+	assert.Equal(t, jobs.Created, outcome)
+
+	_, outcome, err = j.EnsureDeletion(ctx, jobs.NewDeletion(velero, spec))
+	require.NoError(t, err)
+	assert.Equal(t, jobs.Found, outcome)
+}
+
+func TestLabels(t *testing.T) {
+	backup := jobs.NewBackup(velero, "node-a", backupSpec(claimVolume("web-0")))
+	assert.Equal(t, map[string]string{
+		contract.LabelBackupName: "nightly", contract.LabelBackupUID: "b-1",
+		contract.LabelClaimUID: "c-1", contract.LabelNode: "node-a",
+	}, backup.Labels)
+
+	restore := jobs.NewRestore(velero, restoreSpec(claimVolume("web-0")))
+	assert.Equal(t, map[string]string{
+		contract.LabelRestoreName: "again", contract.LabelRestoreUID: "r-1",
+		contract.LabelBackupName: "nightly", contract.LabelExcludeFromBackup: "true",
+	}, restore.Labels)
+}
+
+func TestListsHoldTheOwnersJobsOnly(t *testing.T) {
+	ctx := context.Background()
+	mine := jobs.NewBackup(velero, "n", backupSpec(claimVolume("web-0")))
+	foreign := backupSpec(claimVolume("web-0"))
+	foreign.Backup.UID = "b-2"
+	elsewhere := jobs.NewBackup("tenant", "n", backupSpec(emptyDirVolume("web-0", "cache")))
+	restore := jobs.NewRestore(velero, restoreSpec(claimVolume("web-0")))
+	j := jobs.New(newClient(t, mine, jobs.NewBackup(velero, "n", foreign), elsewhere, restore), velero)
+
+	backups, err := j.BackupsOf(ctx, "b-1")
+	require.NoError(t, err)
+	require.Len(t, backups, 1)
+	assert.Equal(t, mine.Name, backups[0].Name)
+
+	restores, err := j.RestoresOf(ctx, "r-1")
+	require.NoError(t, err)
+	require.Len(t, restores, 1)
+	assert.Equal(t, restore.Name, restores[0].Name)
+}
+
+func TestCancel(t *testing.T) {
+	ctx := context.Background()
+	b, r := jobs.NewBackup(velero, "n", backupSpec(claimVolume("web-0"))), jobs.NewRestore(velero, restoreSpec(claimVolume("web-0")))
+	j := jobs.New(newClient(t, b, r), velero)
+
+	require.NoError(t, j.CancelBackup(ctx, b.Name))
+	require.NoError(t, j.CancelBackup(ctx, b.Name), "cancelling twice")
+	require.NoError(t, j.CancelRestore(ctx, r.Name))
+	require.NoError(t, j.CancelBackup(ctx, "vb-gone"), "a job that is gone needs no stopping")
+
+	gotBackup, err := j.Backup(ctx, b.Name)
+	require.NoError(t, err)
+	assert.True(t, gotBackup.Spec.Cancel)
+	assert.Equal(t, b.Spec.Volume, gotBackup.Spec.Volume, "the rest of the spec stays")
+
+	gotRestore, err := j.Restore(ctx, r.Name)
+	require.NoError(t, err)
+	assert.True(t, gotRestore.Spec.Cancel)
+}
+
+// unserved is what client-go makes of the API server's answer to a path that it doesn't serve.
+func unserved() error {
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, "get", schema.GroupResource{Group: v1alpha1.GroupName, Resource: "volumebackups"},
+		"x", "404 page not found", 0, true)
+}
+
+func TestMissingResourceDefinitionsAreToldFromMissingObjects(t *testing.T) {
+	ctx := context.Background()
+
+	for name, failure := range map[string]error{
+		"the API server doesn't serve the path": unserved(),
+		"discovery doesn't know the kind":       &meta.NoKindMatchError{GroupKind: schema.GroupKind{Kind: "VolumeBackup"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := interceptor.NewClient(newClient(t), interceptor.Funcs{
+				Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { return failure },
+				Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+					return failure
+				},
+				List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return failure },
+				Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+					return failure
+				},
+			})
+			j := jobs.New(c, velero)
+
+			_, _, err := j.EnsureBackup(ctx, jobs.NewBackup(velero, "n", backupSpec(claimVolume("w"))))
+			require.ErrorIs(t, err, jobs.ErrNotInstalled)
+			_, err = j.BackupsOf(ctx, "b-1")
+			require.ErrorIs(t, err, jobs.ErrNotInstalled)
+			_, err = j.Backup(ctx, "vb-1")
+			require.ErrorIs(t, err, jobs.ErrNotInstalled)
+			_, err = j.EnsureRepository(ctx, "default", "shop")
+			require.ErrorIs(t, err, jobs.ErrNotInstalled)
+			require.ErrorIs(t, j.CancelBackup(ctx, "vb-1"), jobs.ErrNotInstalled)
+		})
+	}
+
+	_, err := jobs.New(newClient(t), velero).Backup(ctx, "vb-1")
+	require.NotErrorIs(t, err, jobs.ErrNotInstalled)
+	assert.True(t, apierrors.IsNotFound(err))
+}
+
+func TestWaitRepository(t *testing.T) {
+	ready := v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryReady, ID: "abcdefghijklmnopqrstuvwxyz"}
+
+	tests := map[string]struct {
+		status v1alpha1.RepositoryStatus
+		err    error
+		says   string
+	}{
+		"ready with its ID":          {status: ready},
+		"not ready says why at once": {status: v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryNotReady, Reason: "KeyMissing", Message: "no master key"}, err: jobs.ErrRepositoryNotReady, says: "KeyMissing: no master key"},
+		"nobody looks at it":         {err: jobs.ErrRepositoryUnanswered, says: "shop-"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+
+			// The controller answers at the second look.
+			looks := 0
+			seen := interceptor.NewClient(c, interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+					err := c.Get(ctx, key, obj, opts...)
+					if repo, ok := obj.(*v1alpha1.Repository); ok && err == nil {
+						if looks++; looks == 2 && tt.err == jobs.ErrRepositoryUnanswered { //nolint:errorlint // a table's own value
+							cancel()
+						} else if looks >= 2 {
+							repo.Status = tt.status
+						}
+					}
+
+					return err
+				},
+			})
+
+			repo, err := jobs.New(seen, velero).WaitRepository(ctx, "default", "shop", time.Millisecond)
+			if tt.err != nil {
+				require.ErrorIs(t, err, tt.err)
+				assert.ErrorContains(t, err, tt.says)
+
+				return
+			}
+
+			require.NoError(t, err)
+			assert.Equal(t, ready.ID, repo.Status.ID)
+			assert.Equal(t, v1alpha1.RepositorySpec{BackupStorageLocation: "default", Namespace: "shop"}, repo.Spec)
+		})
+	}
+}
+
+func TestWaitRepositoryOutlivesAnAPIServerThatStumbles(t *testing.T) {
+	looks := 0
+	seen := interceptor.NewClient(newClient(t), interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			looks++
+			if looks == 2 {
+				return errors.New("connection refused")
+			}
+
+			err := c.Get(ctx, key, obj, opts...)
+			if repo, ok := obj.(*v1alpha1.Repository); ok && looks > 2 {
+				repo.Status = v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryReady, ID: "abcdefghijklmnopqrstuvwxyz"}
+			}
+
+			return err
+		},
+	})
+
+	_, err := jobs.New(seen, velero).WaitRepository(context.Background(), "default", "shop", time.Millisecond)
+	require.NoError(t, err)
+}
+
+func TestProgress(t *testing.T) {
+	start := metav1.Now()
+	job := jobs.NewBackup(velero, "n", backupSpec(emptyDirVolume("web-0", "cache")))
+	assert.Equal(t, v1alpha1.PhaseNew, jobs.BackupProgress(job).Phase, "an empty phase means New")
+
+	job.Status.JobStatus = v1alpha1.JobStatus{
+		Phase: v1alpha1.PhaseFailed, Reason: "R", Message: "M", Node: "n", StartTimestamp: &start, CompletionTimestamp: &start,
+		Progress: v1alpha1.Progress{BytesDone: 1, TotalBytes: 2},
+	}
+	assert.Equal(t, jobs.Progress{
+		Job: job.Name, Volume: "web-0/cache", Node: "n", Phase: v1alpha1.PhaseFailed, Reason: "R", Message: "M",
+		BytesDone: 1, BytesTotal: 2, Started: start.Time, Ended: start.Time,
+	}, jobs.BackupProgress(job))
+	assert.Equal(t, "data", jobs.RestoreProgress(jobs.NewRestore(velero, restoreSpec(claimVolume("w")))).Volume)
+}
