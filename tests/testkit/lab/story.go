@@ -134,3 +134,21 @@ func (l *Lab) VolumeRestores(ctx context.Context, restore string) ([]v1alpha1.Vo
 
 	return list.Items, err
 }
+
+// Repositories gives the repositories of a namespace's volumes.
+func (l *Lab) Repositories(ctx context.Context, namespace string) ([]v1alpha1.Repository, error) {
+	var list v1alpha1.RepositoryList
+	if err := l.List(ctx, &list, client.InNamespace(l.Namespace)); err != nil {
+		return nil, err
+	}
+
+	var of []v1alpha1.Repository
+
+	for _, r := range list.Items {
+		if r.Spec.Namespace == namespace {
+			of = append(of, r)
+		}
+	}
+
+	return of, nil
+}
