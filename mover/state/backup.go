@@ -1,0 +1,111 @@
+package state
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+)
+
+// NextBackup says what the daemon of a VolumeBackup's node does next about it.
+func NextBackup(job *v1alpha1.VolumeBackup, o Observed, now time.Time, b Bounds) Decision {
+	deadline, left := backupDeadline(job, now, b)
+	d := next(work{
+		status:   job.Status.JobStatus,
+		created:  job.CreationTimestamp.Time,
+		cancel:   job.Spec.Cancel,
+		deadline: deadline,
+		attempts: b.Attempts,
+	}, o, now, b)
+
+	if left > 0 && !d.Phase.Terminal() && (d.RequeueAfter == 0 || left < d.RequeueAfter) {
+		d.RequeueAfter = left
+	}
+
+	return d
+}
+
+// backupDeadline gives the finding if the deadline has passed, and else the time left; 0 where there is no deadline.
+func backupDeadline(job *v1alpha1.VolumeBackup, now time.Time, b Bounds) (*Finding, time.Duration) {
+	var bound time.Duration
+
+	switch o := job.Spec.Options; {
+	case o.Deadline != nil:
+		bound = o.Deadline.Duration
+	case o.Frozen:
+		bound = b.Freeze
+	default:
+		return nil, 0
+	}
+
+	if left := bound - now.Sub(job.CreationTimestamp.Time); left > 0 {
+		return nil, left
+	}
+
+	if job.Spec.Options.Frozen {
+		return &Finding{ReasonFreezeExceeded, fmt.Sprintf(
+			"the application was quiesced by its hooks for %s and the volume was not done; it goes on now. "+
+				"Raise the bound, or back the volume up without hooks: what was uploaded speeds up the next backup", bound)}, 0
+	}
+
+	return &Finding{ReasonDeadlineExceeded, fmt.Sprintf("the job was not done within its deadline of %s (spec.options.deadline)", bound)}, 0
+}
+
+// NextRestore says what the daemon of a VolumeRestore's node does next about it.
+// The job must have been routed.
+func NextRestore(job *v1alpha1.VolumeRestore, o Observed, now time.Time, b Bounds) Decision {
+	return next(work{
+		status:   job.Status.JobStatus,
+		created:  job.CreationTimestamp.Time,
+		cancel:   job.Spec.Cancel,
+		attempts: b.Attempts,
+	}, o, now, b)
+}
+
+// NextDeletion says what the controller does next about a SnapshotDeletion. It
+// never fails one: what keeps it from going on is reported and tried again, at
+// growing intervals, until the repository has confirmed that the snapshot is gone.
+func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b Bounds) Decision {
+	s := job.Status.JobStatus
+	if s.Phase.Terminal() {
+		return stay(s)
+	}
+
+	switch o.Task.State {
+	case TaskQueued:
+		return Decision{Phase: forward(s), Reason: ReasonQueued, Message: "waits for a free slot", Action: ActionNone}
+	case TaskRunning:
+		return Decision{Phase: v1alpha1.PhaseInProgress, Reason: ReasonRunning, Action: ActionNone, RequeueAfter: b.Poll}
+	case TaskEnded:
+		if o.Task.Failure == nil {
+			return completed()
+		}
+
+		if wait := b.retryDelay(s.Attempts) - now.Sub(o.Task.Ended); wait > 0 {
+			f := o.Task.Failure
+			return Decision{Phase: forward(s), Reason: f.Reason, Action: ActionNone, RequeueAfter: wait,
+				Message: fmt.Sprintf("%s (attempt %d; tried again until it is confirmed)", f.Message, s.Attempts)}
+		}
+	}
+
+	if f := firstFinding(o.Permanent, o.Waiting); f != nil {
+		return Decision{Phase: forward(s), Reason: f.Reason, Message: f.Message, Action: ActionNone,
+			RequeueAfter: min(b.retryDelay(max(s.Attempts, 1))*slowdown, b.RetryDelayMax)}
+	}
+
+	return Decision{Phase: forward(s), Reason: ReasonAccepted, Message: "asks the repository to forget the snapshot", Action: ActionStart, RequeueAfter: b.Poll}
+}
+
+// slowdown is how much slower a deletion is tried again while something outside
+// of the repository, such as its location's object, is missing.
+const slowdown = 6
+
+func firstFinding(fs ...*Finding) *Finding {
+	for _, f := range fs {
+		if f != nil {
+			return f
+		}
+	}
+
+	return nil
+}

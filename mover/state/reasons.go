@@ -1,0 +1,117 @@
+package state
+
+// The reasons below are one and the same word in a job's status, its
+// conditions, events, logs and metrics. Where a worker failed, the reason is the
+// code of its failure instead; see the codes of package engine.
+const (
+	// ReasonAccepted: the daemon of the node has taken the job on.
+	ReasonAccepted = "Accepted"
+	// ReasonQueued: the job waits for a free slot on its node.
+	ReasonQueued = "Queued"
+	// ReasonRunning: the worker runs.
+	ReasonRunning = "Running"
+	// ReasonResumed: the daemon was started anew and starts the worker again.
+	ReasonResumed = "Resumed"
+	// ReasonCompleted: all that was asked is done and was read back.
+	ReasonCompleted = "Completed"
+	// ReasonCancelRequested: somebody set spec.cancel.
+	ReasonCancelRequested = "CancelRequested"
+	// ReasonCancelTimedOut: the worker did not stop in time after it was told to, and was ended by force.
+	ReasonCancelTimedOut = "CancelTimedOut"
+	// ReasonDeadlineExceeded: the job's own deadline has passed.
+	ReasonDeadlineExceeded = "DeadlineExceeded"
+	// ReasonFreezeExceeded: the application was quiesced for as long as it may be, and the job was not done.
+	ReasonFreezeExceeded = "FreezeExceeded"
+	// ReasonAttemptsExhausted: the worker was started as often as it may be, and never ended with a result.
+	ReasonAttemptsExhausted = "AttemptsExhausted"
+	// ReasonDraining: the daemon is being stopped; the job goes on when it is back.
+	ReasonDraining = "Draining"
+)
+
+// Reasons about the Velero object on whose behalf a job runs.
+const (
+	// ReasonOwnerGone: there is no Backup or Restore of that name and UID.
+	ReasonOwnerGone = "OwnerGone"
+	// ReasonOwnerFailed: the Backup or Restore has ended without the job.
+	ReasonOwnerFailed = "OwnerFailed"
+	// ReasonOwnerNotRunning: the Backup is in a phase in which it asks for no volumes.
+	ReasonOwnerNotRunning = "OwnerNotRunning"
+)
+
+// Reasons about the pod and the volume.
+const (
+	// ReasonPodNotFound: there is no such pod.
+	ReasonPodNotFound = "PodNotFound"
+	// ReasonPodReplaced: there is a pod of that name, but it is another one.
+	ReasonPodReplaced = "PodReplaced"
+	// ReasonPodMoved: the pod is on another node than the job was routed to.
+	ReasonPodMoved = "PodMoved"
+	// ReasonPodDeleted: the pod is being deleted; its volumes must not be held open.
+	ReasonPodDeleted = "PodDeleted"
+	// ReasonPodNotRunning: the pod's containers have ended, so that its volumes are no longer mounted.
+	ReasonPodNotRunning = "PodNotRunning"
+	// ReasonPodUnscheduled: the pod waits for a node.
+	ReasonPodUnscheduled = "PodUnscheduled"
+	// ReasonPodRejected: the node refused to run the pod.
+	ReasonPodRejected = "PodRejected"
+	// ReasonVolumeNotFound: the pod has no volume of that name.
+	ReasonVolumeNotFound = "VolumeNotFound"
+	// ReasonVolumeMismatch: the pod's volume, its claim or its PersistentVolume is not the one that the job names.
+	ReasonVolumeMismatch = "VolumeMismatch"
+	// ReasonVolumeUnsupported: the volume can't be moved as files, such as a raw block device.
+	ReasonVolumeUnsupported = "VolumeUnsupported"
+	// ReasonVolumeNotMounted: the volume's folder is there, but the volume is not mounted on it yet.
+	ReasonVolumeNotMounted = "VolumeNotMounted"
+	// ReasonRepositoryMismatch: the repository that the job names is not the one of its location and namespace.
+	ReasonRepositoryMismatch = "RepositoryMismatch"
+	// ReasonLocationNotFound: there is no BackupStorageLocation of that name.
+	ReasonLocationNotFound = "LocationNotFound"
+)
+
+// Reasons about the restore gate.
+const (
+	// ReasonWaitingForPods: the restore waits until a pod that mounts the volume exists.
+	ReasonWaitingForPods = "WaitingForPods"
+	// ReasonWaitingForPodEnd: a pod that mounts the volume is being deleted, and the restore waits until it is gone.
+	ReasonWaitingForPodEnd = "WaitingForPodEnd"
+	// ReasonGateNotReached: the pod is scheduled, but its gate does not run.
+	ReasonGateNotReached = "GateNotReached"
+	// ReasonGateImagePull: the image of the gate can't be pulled.
+	ReasonGateImagePull = "GateImagePull"
+	// ReasonGatePassed: the pod has left its gate before the data was there.
+	ReasonGatePassed = "GatePassed"
+	// ReasonUngatedPod: a pod mounts the volume without a gate of this restore.
+	ReasonUngatedPod = "UngatedPod"
+	// ReasonRouted: all pods stand at their gates, and the restore was given to a node.
+	ReasonRouted = "Routed"
+	// ReasonJobMissing: a VolumeRestore that a gate waits for does not exist.
+	ReasonJobMissing = "JobMissing"
+)
+
+// Reasons about nodes.
+const (
+	// ReasonNodeLost: the node's daemon has not been heard of for longer than the bound.
+	ReasonNodeLost = "NodeLost"
+	// ReasonNoDaemonOnNode: no daemon of Estiba has ever been heard of on the node.
+	ReasonNoDaemonOnNode = "NoDaemonOnNode"
+	// ReasonNotRouted: the job names no node.
+	ReasonNotRouted = "NotRouted"
+)
+
+// Reasons about repositories and the master key.
+const (
+	// ReasonRepositoryReady: the repository was found, or made, with this install's key.
+	ReasonRepositoryReady = "RepositoryReady"
+	// ReasonRepositoryCreating: the repository is being made.
+	ReasonRepositoryCreating = "RepositoryCreating"
+	// ReasonMasterKeyMissing: the location holds repositories, and there is no master key to open them with.
+	ReasonMasterKeyMissing = "MasterKeyMissing"
+	// ReasonMasterKeyInvalid: the master key's Secret can't be read as a key.
+	ReasonMasterKeyInvalid = "MasterKeyInvalid"
+	// ReasonWrongKey: the location holds repositories that were made with another master key.
+	ReasonWrongKey = "WrongKey"
+	// ReasonLocationReadOnly: the BackupStorageLocation may not be written to, and holds no repository yet.
+	ReasonLocationReadOnly = "LocationReadOnly"
+	// ReasonStoreError: the object store could not be listed, read or written.
+	ReasonStoreError = "StoreError"
+)

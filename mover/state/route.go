@@ -1,0 +1,285 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+)
+
+// Owner is the state of the Velero Backup or Restore that a job runs for.
+type Owner int
+
+// The states of an owner.
+const (
+	// OwnerUnknown: it could not be looked at.
+	OwnerUnknown Owner = iota
+	// OwnerMakingObjects: it still writes or creates objects.
+	OwnerMakingObjects
+	// OwnerWaiting: it has made all its objects, and waits for operations.
+	OwnerWaiting
+	// OwnerDone: it has ended well enough; it waits for nothing any more.
+	OwnerDone
+	// OwnerFailed: it has failed as a whole.
+	OwnerFailed
+	// OwnerGone: there is none of that name and UID.
+	OwnerGone
+)
+
+// GatePosition is where a pod stands with respect to its gate.
+type GatePosition int
+
+// The positions.
+const (
+	// GateNone: the pod has no gate for the job.
+	GateNone GatePosition = iota
+	// GateAhead: the gate's container does not run yet.
+	GateAhead
+	// GateThere: the gate's container runs.
+	GateThere
+	// GateBehind: the gate's container has ended well, and the pod goes on.
+	GateBehind
+)
+
+// TargetPod is a pod that mounts the volume that a restore is to fill.
+type TargetPod struct {
+	Name string
+	UID  string
+	// Node is empty while the pod is not scheduled.
+	Node string
+	// Created is when the pod was made.
+	Created time.Time
+	// Scheduled is when it got its node; zero while it has none.
+	Scheduled time.Time
+	// Deleting tells that it is being deleted.
+	Deleting bool
+	// Finished tells that its containers have ended for good.
+	Finished bool
+	// Gate is where it stands.
+	Gate GatePosition
+	// Detail is what Kubernetes says about it not going on, if anything.
+	Detail Finding
+}
+
+// Heartbeat is the last sign of life of a node's daemon; zero if there was never one.
+type Heartbeat struct {
+	Renewed time.Time
+}
+
+// RestoreView is what the controller sees of a VolumeRestore that is not routed yet.
+type RestoreView struct {
+	Owner Owner
+	// Pods that mount the volume.
+	Pods []TargetPod
+	// Heartbeats by node, of the nodes of the pods.
+	Heartbeats map[string]Heartbeat
+}
+
+// RouteRestore says what the controller does next about a VolumeRestore that no
+// node has been chosen for.
+func RouteRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b Bounds) Decision {
+	switch {
+	case job.Status.Phase.Terminal():
+		return stay(job.Status.JobStatus)
+	case job.Spec.Cancel:
+		return Decision{Phase: v1alpha1.PhaseCanceled, Reason: ReasonCancelRequested, Action: ActionNone,
+			Message: "the job was cancelled on request (spec.cancel) before it had begun"}
+	}
+
+	if f := ownerEnded(v.Owner); f != nil {
+		return Decision{Phase: v1alpha1.PhaseCanceled, Reason: f.Reason, Message: f.Message, Action: ActionNone}
+	}
+
+	pods := mounting(job, v.Pods)
+	if len(pods) == 0 {
+		return routeWithoutPods(job, v, now, b)
+	}
+
+	if d := ungated(pods, b.Recheck); d != nil {
+		return *d
+	}
+
+	for _, p := range pods {
+		if d := routePod(p, v.Heartbeats[p.Node], now, b); d != nil {
+			return *d
+		}
+	}
+
+	first := pods[0]
+
+	return Decision{
+		Phase: v1alpha1.PhaseAccepted, Reason: ReasonRouted, Action: ActionRoute,
+		Message: fmt.Sprintf("all pods that mount the volume stand at their gates; node %s restores it through pod %s", first.Node, first.Name),
+		Route:   &Route{Node: first.Node, Pod: podReference(first)},
+	}
+}
+
+// mounting gives the pods that count, in the order of their names: those of a
+// claim that have ended for good mount nothing any more.
+func mounting(job *v1alpha1.VolumeRestore, pods []TargetPod) []TargetPod {
+	out := make([]TargetPod, 0, len(pods))
+
+	for _, p := range pods {
+		if p.Finished && job.Spec.Target.Kind == v1alpha1.VolumePersistentVolumeClaim {
+			continue
+		}
+
+		out = append(out, p)
+	}
+
+	slices.SortFunc(out, func(a, b TargetPod) int { return strings.Compare(a.Name, b.Name) })
+
+	return out
+}
+
+func routeWithoutPods(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b Bounds) Decision {
+	target := fmt.Sprintf("pod %s/%s", job.Spec.Target.Namespace, job.Spec.Target.Pod.Name)
+	d := Decision{Phase: phaseOf(job.Status.JobStatus), Reason: ReasonWaitingForPods, Action: ActionNone, RequeueAfter: b.Recheck,
+		Message: fmt.Sprintf("waits for %s to be created", target)}
+
+	if v.Owner == OwnerMakingObjects || v.Owner == OwnerUnknown {
+		return d
+	}
+
+	d.Reason = ReasonPodNotFound
+	d.Message = fmt.Sprintf("%s does not exist although the Restore has made all its objects; it was perhaps refused at admission, or was there before: see the Restore's log", target)
+
+	if since, ok := WaitingSince(job.Status.JobStatus, ReasonPodNotFound); ok && now.Sub(since) >= b.MissingPod {
+		return failed(Finding{d.Reason, d.Message})
+	}
+
+	return d
+}
+
+// ungated finds a pod that may write to the volume, or has begun to.
+func ungated(pods []TargetPod, recheck time.Duration) *Decision {
+	for _, p := range pods {
+		switch {
+		case p.Gate == GateNone && p.Deleting:
+			return &Decision{Phase: v1alpha1.PhaseAccepted, Reason: ReasonWaitingForPodEnd, Action: ActionNone, RequeueAfter: recheck,
+				Message: fmt.Sprintf("waits until pod %s, which mounts the volume and is being deleted, is gone", p.Name)}
+		case p.Gate == GateNone:
+			d := failed(Ungated(p.Name))
+			return &d
+		case p.Gate == GateBehind:
+			d := failed(Finding{ReasonGatePassed, fmt.Sprintf(
+				"pod %s has left its gate %s before the volume was restored; delete the pod and restore it again", p.Name, gateName)})
+
+			return &d
+		}
+	}
+
+	return nil
+}
+
+const gateName = "estiba-restore-wait"
+
+// Ungated is the finding about a pod that mounts a volume and waits at no gate of the restore.
+func Ungated(pod string) Finding {
+	return Finding{ReasonUngatedPod, fmt.Sprintf(
+		"pod %s mounts the volume and has no gate %s of this restore, so that nothing was written; stop the pod (scale its workload to zero) and restore again", pod, gateName)}
+}
+
+// routePod gives the decision that a pod on its way to the gate asks for; nil if it is there.
+func routePod(p TargetPod, h Heartbeat, now time.Time, b Bounds) *Decision {
+	wait := func(reason, what string, since time.Time, bound time.Duration) *Decision {
+		if p.Detail.Reason != "" && reason == ReasonGateNotReached {
+			reason = p.Detail.Reason
+		}
+
+		if p.Detail.Message != "" {
+			what += ": " + p.Detail.Message
+		}
+
+		if now.Sub(since) >= bound {
+			d := failed(Finding{reason, fmt.Sprintf("%s; gave up after %s", what, bound)})
+			return &d
+		}
+
+		return &Decision{Phase: v1alpha1.PhaseAccepted, Reason: reason, Message: what, Action: ActionNone, RequeueAfter: b.Recheck}
+	}
+
+	switch {
+	case p.Deleting:
+		d := failed(Finding{ReasonPodDeleted, fmt.Sprintf("pod %s is being deleted before its volume was restored", p.Name)})
+		return &d
+	case p.Finished:
+		d := failed(Finding{ReasonPodRejected, fmt.Sprintf("pod %s ended before its volume was restored: %s", p.Name, p.Detail.Message)})
+		return &d
+	case p.Node == "":
+		return wait(ReasonPodUnscheduled, fmt.Sprintf("waits for pod %s to be scheduled", p.Name), p.Created, b.Unscheduled)
+	case p.Gate != GateThere:
+		return wait(ReasonGateNotReached, fmt.Sprintf("waits for pod %s on node %s to reach its gate", p.Name, p.Node), p.scheduled(), b.Gate)
+	case h.Renewed.IsZero():
+		return wait(ReasonNoDaemonOnNode, noDaemon(p.Node), p.scheduled(), b.Gate)
+	default:
+		return nil
+	}
+}
+
+func (p TargetPod) scheduled() time.Time {
+	if p.Scheduled.IsZero() {
+		return p.Created
+	}
+
+	return p.Scheduled
+}
+
+func noDaemon(node string) string {
+	return fmt.Sprintf("no daemon of Estiba has reported from node %s; see that the DaemonSet estiba-node tolerates its taints and that its pod there is ready", node)
+}
+
+// Recheck looks once more, right before data is written, whether every pod that
+// mounts the volume stands at its gate, and whether the chosen pod is still the
+// one on this node. It gives what is wrong for good, or what is missing yet.
+func Recheck(job *v1alpha1.VolumeRestore, pods []TargetPod, node string) (permanent, waiting *Finding) {
+	pods = mounting(job, pods)
+	chosen := job.Status.Pod
+
+	if chosen == nil {
+		return nil, &Finding{ReasonNotRouted, "the controller has not chosen a pod yet (status.pod)"}
+	}
+
+	if d := ungated(pods, 0); d != nil {
+		f := &Finding{d.Reason, d.Message}
+		if d.Phase.Terminal() {
+			return f, nil
+		}
+
+		return nil, f
+	}
+
+	i := slices.IndexFunc(pods, func(p TargetPod) bool { return p.UID == string(chosen.UID) })
+
+	switch {
+	case i < 0:
+		return &Finding{ReasonPodNotFound, fmt.Sprintf("pod %s (UID %s), through which the volume was to be restored, is gone; restore it again", chosen.Name, chosen.UID)}, nil
+	case pods[i].Node != node:
+		return &Finding{ReasonPodMoved, fmt.Sprintf("pod %s is on node %q, and the job was given to node %q (label estiba.dev/node)", chosen.Name, pods[i].Node, node)}, nil
+	}
+
+	for _, p := range pods {
+		switch {
+		case p.Deleting:
+			return &Finding{ReasonPodDeleted, fmt.Sprintf("pod %s is being deleted before its volume was restored", p.Name)}, nil
+		case p.Gate != GateThere:
+			return nil, &Finding{ReasonGateNotReached, fmt.Sprintf("waits for pod %s to reach its gate", p.Name)}
+		}
+	}
+
+	return nil, nil
+}
+
+// ownerEnded gives the finding if the owner waits for the job no more.
+func ownerEnded(o Owner) *Finding {
+	switch o {
+	case OwnerGone:
+		return &Finding{ReasonOwnerGone, "the Backup or Restore that asked for the job is gone"}
+	case OwnerFailed:
+		return &Finding{ReasonOwnerFailed, "the Backup or Restore that asked for the job has failed, perhaps because Velero was restarted"}
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,230 @@
+package state
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+)
+
+// TaskState is where a worker's run stands.
+type TaskState int
+
+// The states of a task.
+const (
+	// TaskNone: this process knows of no run of the job.
+	TaskNone TaskState = iota
+	// TaskQueued: it waits for a slot.
+	TaskQueued
+	// TaskRunning: the worker runs.
+	TaskRunning
+	// TaskEnded: it is over, with or without a failure.
+	TaskEnded
+)
+
+// Task is one run of a worker for a job, as the process that started it sees it.
+type Task struct {
+	State TaskState
+	// Attempt is the number of this run, from 1.
+	Attempt int32
+	// Ran tells whether a worker was really started.
+	Ran bool
+	// CancelRequested is when the run was told to stop; zero if it was not.
+	CancelRequested time.Time
+	// Ended is when it ended.
+	Ended time.Time
+	// Failure is why it ended without a result; nil if it has one.
+	Failure *Failure
+}
+
+// Failure is why a run ended without a result.
+type Failure struct {
+	Finding
+	// Retryable tells whether another attempt can help.
+	Retryable bool
+	// NotYet tells that nothing was attempted, because something that comes by
+	// itself is not there yet; it is looked for again at once and doesn't count as an attempt.
+	NotYet bool
+	// Drained tells that the run was stopped because its daemon stops; the next daemon resumes it.
+	Drained bool
+}
+
+func (t Task) live() bool { return t.State == TaskQueued || t.State == TaskRunning }
+
+// Observed is what a node's daemon sees of a job.
+type Observed struct {
+	// Task is the job's run in this process.
+	Task Task
+	// Permanent is something wrong that waiting doesn't mend. It is looked for before a start only.
+	Permanent *Finding
+	// Waiting is something missing that may come by itself. It is looked for before a start only.
+	Waiting *Finding
+	// PodGone tells that the pod is gone or going, so that its volume must be let go at once.
+	PodGone *Finding
+}
+
+// work is what the machine of all jobs needs to know of one.
+type work struct {
+	status   v1alpha1.JobStatus
+	created  time.Time
+	cancel   bool
+	deadline *Finding
+	attempts int32 // bound; 0 means none
+}
+
+// stop is why a run must not go on, and in which phase that ends.
+type stop struct {
+	Finding
+	phase v1alpha1.Phase
+}
+
+// next is the machine that all jobs share.
+func next(w work, o Observed, now time.Time, b Bounds) Decision {
+	if w.status.Phase.Terminal() {
+		d := stay(w.status)
+		if o.Task.live() {
+			d.Action = ActionKill
+		}
+
+		return d
+	}
+
+	if s := stopping(w, o); s != nil {
+		return nextStopped(w, *s, o.Task, now, b)
+	}
+
+	switch o.Task.State {
+	case TaskQueued:
+		return waitingForSlot(w)
+	case TaskRunning:
+		return Decision{Phase: v1alpha1.PhaseInProgress, Reason: ReasonRunning, Action: ActionNone, RequeueAfter: b.Poll}
+	case TaskEnded:
+		return nextEnded(w, o, now, b)
+	default:
+		return nextStart(w, o, now, b)
+	}
+}
+
+func stopping(w work, o Observed) *stop {
+	switch {
+	case w.cancel:
+		return &stop{Finding{ReasonCancelRequested, "the job was cancelled on request (spec.cancel)"}, v1alpha1.PhaseCanceled}
+	case w.status.Phase == v1alpha1.PhaseCanceling:
+		return &stop{Finding{w.status.Reason, w.status.Message}, v1alpha1.PhaseFailed}
+	case w.deadline != nil:
+		return &stop{*w.deadline, v1alpha1.PhaseFailed}
+	case o.PodGone != nil:
+		return &stop{*o.PodGone, v1alpha1.PhaseFailed}
+	default:
+		return nil
+	}
+}
+
+func nextStopped(w work, s stop, t Task, now time.Time, b Bounds) Decision {
+	switch {
+	case t.State == TaskEnded && t.Failure == nil:
+		return completed()
+	case !t.live():
+		return Decision{Phase: s.phase, Reason: s.Reason, Message: s.Message, Action: ActionNone}
+	case t.CancelRequested.IsZero():
+		return Decision{Phase: v1alpha1.PhaseCanceling, Reason: s.Reason, Message: s.Message, Action: ActionCancel, RequeueAfter: b.Cancel}
+	case now.Sub(t.CancelRequested) < b.Cancel:
+		return Decision{Phase: v1alpha1.PhaseCanceling, Reason: s.Reason, Message: s.Message, Action: ActionNone,
+			RequeueAfter: b.Cancel - now.Sub(t.CancelRequested)}
+	default:
+		return Decision{Phase: s.phase, Reason: ReasonCancelTimedOut, Action: ActionKill,
+			Message: fmt.Sprintf("%s; the worker had not stopped %s later and was ended by force", s.Message, b.Cancel)}
+	}
+}
+
+func completed() Decision {
+	return Decision{Phase: v1alpha1.PhaseCompleted, Reason: ReasonCompleted, Action: ActionNone}
+}
+
+// waitingForSlot never takes a job back from InProgress: the phase only goes forward.
+func waitingForSlot(w work) Decision {
+	return Decision{Phase: forward(w.status), Reason: ReasonQueued, Message: "waits for a free slot on its node", Action: ActionNone}
+}
+
+func forward(s v1alpha1.JobStatus) v1alpha1.Phase {
+	if s.Phase == v1alpha1.PhaseInProgress {
+		return v1alpha1.PhaseInProgress
+	}
+
+	return v1alpha1.PhaseAccepted
+}
+
+func nextEnded(w work, o Observed, now time.Time, b Bounds) Decision {
+	f := o.Task.Failure
+
+	switch {
+	case f == nil:
+		return completed()
+	case f.Drained:
+		return Decision{Phase: forward(w.status), Reason: ReasonDraining, Message: f.Message, Action: ActionNone}
+	case f.NotYet:
+		return nextNotYet(w, o, now, b)
+	case !f.Retryable:
+		return failed(f.Finding)
+	case w.attempts > 0 && o.Task.Attempt >= w.attempts:
+		return failed(Finding{f.Reason, fmt.Sprintf("%s (attempt %d of %d, the last)", f.Message, o.Task.Attempt, w.attempts)})
+	}
+
+	wait := b.retryDelay(o.Task.Attempt) - now.Sub(o.Task.Ended)
+	if wait <= 0 {
+		return nextStart(w, o, now, b)
+	}
+
+	return Decision{Phase: forward(w.status), Reason: f.Reason, Action: ActionNone, RequeueAfter: wait,
+		Message: fmt.Sprintf("%s (attempt %d; the next one starts %s after it)", f.Message, o.Task.Attempt, b.retryDelay(o.Task.Attempt))}
+}
+
+func nextNotYet(w work, o Observed, now time.Time, b Bounds) Decision {
+	d := nextWaiting(w, o.Task.Failure.Finding, now, b)
+	if d.Phase.Terminal() || now.Sub(o.Task.Ended) < b.Soon {
+		return d
+	}
+
+	if again := nextStart(w, o, now, b); again.Action != ActionStart {
+		return again
+	}
+
+	d.Action = ActionStart
+
+	return d
+}
+
+func nextWaiting(w work, f Finding, now time.Time, b Bounds) Decision {
+	if since := waitingSince(w); now.Sub(since) >= b.Gate {
+		return failed(Finding{f.Reason, fmt.Sprintf("%s; gave up after %s", f.Message, b.Gate)})
+	}
+
+	return Decision{Phase: forward(w.status), Reason: f.Reason, Message: f.Message, Action: ActionNone, RequeueAfter: b.Soon}
+}
+
+func waitingSince(w work) time.Time {
+	if t := w.status.AcceptedTimestamp; t != nil {
+		return t.Time
+	}
+
+	return w.created
+}
+
+func nextStart(w work, o Observed, now time.Time, b Bounds) Decision {
+	switch {
+	case o.Permanent != nil:
+		return failed(*o.Permanent)
+	case o.Waiting != nil:
+		return nextWaiting(w, *o.Waiting, now, b)
+	case w.attempts > 0 && w.status.Attempts >= w.attempts:
+		return failed(Finding{ReasonAttemptsExhausted, fmt.Sprintf(
+			"the worker was started %d times and never ended with a result; see the log of the node's daemon for the runs before", w.status.Attempts)})
+	}
+
+	d := Decision{Phase: forward(w.status), Reason: ReasonAccepted, Message: "taken on by the node's daemon", Action: ActionStart, RequeueAfter: b.Poll}
+	if w.status.Phase == v1alpha1.PhaseInProgress && o.Task.State == TaskNone {
+		d.Reason, d.Message = ReasonResumed, "the node's daemon was started anew and starts the worker again"
+	}
+
+	return d
+}
