@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/contract"
 )
 
 // TestImage is the image of test pods: a static busybox, loaded into the cluster when it starts.
@@ -139,4 +141,30 @@ func (l *Lab) Keep(ctx context.Context, dir, to string) error {
 // rsync as the judge. It is empty when they are the same.
 func (l *Lab) Differences(ctx context.Context, want, got string) (string, error) {
 	return l.Run(ctx, "rsync", "-niaHAXc", "--delete", "--numeric-ids", "--modify-window=-1", want+"/", got+"/")
+}
+
+// GatedPod waits until the gate's container of a namespace's only gated pod has been started, and gives the pod.
+func (l *Lab) GatedPod(ctx context.Context, namespace string) (*corev1.Pod, error) {
+	var gated *corev1.Pod
+
+	err := l.Wait(ctx, "a pod with a gate in namespace "+namespace, func(ctx context.Context) (bool, error) {
+		var pods corev1.PodList
+		if err := l.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
+			return false, err
+		}
+
+		for i, pod := range pods.Items {
+			for _, status := range pod.Status.InitContainerStatuses {
+				if status.Name == contract.GateContainer && (status.State.Running != nil || status.State.Terminated != nil) {
+					gated = &pods.Items[i]
+
+					return true, nil
+				}
+			}
+		}
+
+		return false, nil
+	})
+
+	return gated, err
 }
