@@ -149,6 +149,8 @@ func (v *volume) replace(dirfd int, temp, name string) error {
 			err = v.removeAll(dirfd, name)
 		case unix.EBUSY:
 			err = fmt.Errorf("%w: %w", ErrMountPoint, err)
+		default:
+			err = explainOpen(err)
 		}
 		if err != nil {
 			return errors.Join(err, unlink(dirfd, temp))

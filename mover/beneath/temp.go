@@ -94,6 +94,12 @@ func (v *volume) createTemp(dirfd int) (fd int, temp string, err error) {
 		switch err {
 		case unix.EOPNOTSUPP, unix.EISDIR, unix.EINVAL, unix.ENOSYS:
 			v.noTmpfile.Store(true)
+		case unix.EPERM:
+			// ext4 says this, not ENOENT, of a directory that has been removed.
+			if isRemoved(dirfd) {
+				err = unix.ENOENT
+			}
+			return -1, "", err
 		default:
 			return fd, "", err
 		}
@@ -103,6 +109,12 @@ func (v *volume) createTemp(dirfd int) (fd int, temp string, err error) {
 		return err
 	})
 	return fd, temp, err
+}
+
+// isRemoved reports whether the directory has no name any more.
+func isRemoved(dirfd int) bool {
+	var st unix.Statx_t
+	return statx(dirfd, &st) == nil && st.Nlink == 0
 }
 
 // preallocate reserves the room without changing the size; where the file system

@@ -1,0 +1,358 @@
+package beneath_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/estiba-dev/estiba/mover/beneath"
+)
+
+const (
+	// attackerVolume and attackerCanary make the test binary an attacker of the
+	// volume in the first with links to the tree in the second.
+	attackerVolume = "ESTIBA_TEST_ATTACKER_VOLUME"
+	attackerCanary = "ESTIBA_TEST_ATTACKER_CANARY"
+	// attackSeconds is how long each attack lasts.
+	attackSeconds = "ESTIBA_ATTACK_SECONDS"
+	// targets is how many folders, and how many files, are attacked.
+	targets = 4
+	secret  = "canary content, which nobody may see"
+)
+
+func TestMain(m *testing.M) {
+	if volume := os.Getenv(attackerVolume); volume != "" {
+		attack(volume, os.Getenv(attackerCanary))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// attack swaps d0 and l0, f0 and g0 and so on as fast as it can until its standard
+// input ends. One of each pair is meant to be a link out of the volume; where the
+// victim has removed it, it is put there again.
+func attack(volume, canary string) {
+	done := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(done)
+	}()
+	if err := os.Chdir(volume); err != nil {
+		panic(err)
+	}
+	fmt.Println("ready")
+	for round := 0; ; round++ {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		for i := range targets {
+			swap(fmt.Sprint("d", i), fmt.Sprint("l", i), canary, round)
+			swap(fmt.Sprint("f", i), fmt.Sprint("g", i), filepath.Join(canary, "secret"), round)
+		}
+	}
+}
+
+func swap(victim, link, target string, round int) {
+	if unix.Renameat2(unix.AT_FDCWD, victim, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) == nil && round%8 != 0 {
+		return
+	}
+	if isLink(victim) || isLink(link) {
+		return
+	}
+	trash := filepath.Join("trash", strconv.Itoa(round)+link)
+	_ = os.Rename(link, trash)
+	_ = os.Symlink(target, link)
+	_ = os.RemoveAll(trash)
+}
+
+func isLink(name string) bool {
+	st, err := os.Lstat(name)
+	return err == nil && st.Mode()&os.ModeSymlink != 0
+}
+
+// startAttack makes a volume with targets in it and a canary tree, and has a second
+// process attack the volume until the test ends.
+func startAttack(t *testing.T) (volume, canary string) {
+	t.Helper()
+	volume, canary = t.TempDir(), t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(volume, "trash"), 0o755))
+	for i := range targets {
+		fillTarget(t, filepath.Join(volume, fmt.Sprint("d", i)), "innocent")
+		require.NoError(t, os.WriteFile(filepath.Join(volume, fmt.Sprint("f", i)), []byte("innocent"), 0o644))
+		require.NoError(t, os.Symlink(canary, filepath.Join(volume, fmt.Sprint("l", i))))
+		require.NoError(t, os.Symlink(filepath.Join(canary, "secret"), filepath.Join(volume, fmt.Sprint("g", i))))
+	}
+	fillTarget(t, canary, secret)
+	require.NoError(t, os.WriteFile(filepath.Join(canary, "only in the canary"), []byte(secret), 0o644))
+
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), attackerVolume+"="+volume, attackerCanary+"="+canary)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		require.NoError(t, stdin.Close())
+		require.NoError(t, cmd.Wait())
+	})
+	_, err = io.ReadFull(stdout, make([]byte, len("ready\n")))
+	require.NoError(t, err)
+	return volume, canary
+}
+
+func fillTarget(t *testing.T, dir, content string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "sub"), 0o755))
+	for _, name := range []string{"secret", "other", filepath.Join("sub", "inner")} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
+	}
+	require.NoError(t, os.Symlink(content, filepath.Join(dir, "link")))
+}
+
+// canaryState is all that an attack could change, and what shows that it was changed back.
+func canaryState(t *testing.T, canary string) map[string]string {
+	t.Helper()
+	state := inventory(t, canary)
+	require.NoError(t, filepath.WalkDir(canary, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(canary, path)
+		state[rel] += fmt.Sprintf(" mode=%o owner=%d:%d nlink=%d ino=%d mtime=%v ctime=%v", st.Mode, st.Uid, st.Gid, st.Nlink, st.Ino, st.Mtim, st.Ctim)
+		return err
+	}))
+	return state
+}
+
+func attackDuration(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv(attackSeconds)
+	if text == "" {
+		return 3 * time.Second
+	}
+	seconds, err := strconv.Atoi(text)
+	require.NoError(t, err, attackSeconds)
+	return time.Duration(seconds) * time.Second
+}
+
+// tally counts how an attacked operation ended.
+type tally struct{ ok, refused, other atomic.Int64 }
+
+func (c *tally) count(t *testing.T, err error) bool {
+	switch {
+	case err == nil:
+		c.ok.Add(1)
+	case errors.Is(err, beneath.ErrChanged), errors.Is(err, beneath.ErrVanished), errors.Is(err, beneath.ErrKind), errors.Is(err, beneath.ErrBusy):
+		c.refused.Add(1)
+	default:
+		if c.other.Add(1) <= 3 {
+			t.Logf("another error: %v", err)
+		}
+	}
+	return err == nil
+}
+
+// report makes sure that the attack met the work: some of it succeeded, some of it
+// was disturbed, and nothing failed for another reason.
+func (c *tally) report(t *testing.T) {
+	t.Helper()
+	t.Logf("%d operations succeeded, %d were refused, %d failed otherwise", c.ok.Load(), c.refused.Load(), c.other.Load())
+	require.Positive(t, c.ok.Load())
+	require.Positive(t, c.refused.Load(), "the attacker never hit")
+	require.Zero(t, c.other.Load())
+}
+
+func TestAttackedReadingSeesNothingOutside(t *testing.T) {
+	inEachMode(t, func(t *testing.T, o beneath.Options) {
+		volume, canary := startAttack(t)
+		before := canaryState(t, canary)
+		root := openRoot(t, volume, o)
+		var c tally
+		for end := time.Now().Add(attackDuration(t)); time.Now().Before(end); {
+			readAttacked(t, root.Dir(), &c)
+		}
+		c.report(t)
+		require.Equal(t, before, canaryState(t, canary))
+	})
+}
+
+func readAttacked(t *testing.T, d *beneath.Dir, c *tally) {
+	l, err := d.List()
+	if !c.count(t, err) {
+		return
+	}
+	defer l.Close()
+	for {
+		entries, err := l.Next(3)
+		if err == io.EOF || !c.count(t, err) {
+			return
+		}
+		for _, e := range entries {
+			require.NotEqual(t, "only in the canary", e.Name, "the canary was listed")
+			readAttackedEntry(t, d, e, c)
+		}
+	}
+}
+
+func readAttackedEntry(t *testing.T, d *beneath.Dir, e beneath.Entry, c *tally) {
+	switch e.Kind {
+	case beneath.KindDirectory:
+		if e.Name == "trash" {
+			return
+		}
+		sub, err := d.OpenDir(e)
+		if !c.count(t, err) {
+			return
+		}
+		readAttacked(t, sub, c)
+		require.NoError(t, sub.Close())
+	case beneath.KindRegular:
+		f, err := d.OpenFile(e)
+		if !c.count(t, err) {
+			return
+		}
+		content, err := io.ReadAll(f)
+		c.count(t, err)
+		require.False(t, bytes.Contains(content, []byte("canary")), "the canary was read")
+		require.NoError(t, f.Close())
+	case beneath.KindSymlink:
+		target, err := d.ReadLink(e)
+		if c.count(t, err) {
+			require.NotEqual(t, secret, target, "the canary was read")
+		}
+	}
+}
+
+func TestAttackedWritingChangesNothingOutside(t *testing.T) {
+	inEachMode(t, func(t *testing.T, o beneath.Options) {
+		volume, canary := startAttack(t)
+		before := canaryState(t, canary)
+		root := openRoot(t, volume, o)
+		var c tally
+		round := 0
+		for end := time.Now().Add(attackDuration(t)); time.Now().Before(end); round++ {
+			writeAttacked(t, root.Dir(), round, &c)
+		}
+		c.report(t)
+		require.Equal(t, before, canaryState(t, canary))
+	})
+}
+
+func foreign(round int) beneath.Attrs {
+	a := beneath.Attrs{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Mode: 0o711, ModTime: time.Unix(int64(round), 1)}
+	if os.Geteuid() == 0 {
+		a.UID, a.GID = 12345, 12345
+	}
+	return a
+}
+
+// writeAttacked restores each attacked folder, file and link once, and removes some.
+func writeAttacked(t *testing.T, root *beneath.Dir, round int, c *tally) {
+	for i := range targets {
+		dir, file, link := fmt.Sprint("d", i), fmt.Sprint("f", i), fmt.Sprint("l", i)
+		sub, err := root.MakeDir(dir)
+		if c.count(t, err) {
+			writeInto(t, sub, round, c)
+			require.NoError(t, sub.Close())
+		}
+		c.count(t, writeFile(root, file, round))
+		switch (round + i) % 8 {
+		case 0:
+			c.count(t, root.RemoveAll(dir))
+		case 1:
+			c.count(t, root.MakeSymlink(file, "nowhere", foreign(round)))
+		case 2:
+			c.count(t, writeFile(root, dir, round))
+		case 3:
+			sub, err := root.MakeDir(link)
+			if c.count(t, err) {
+				writeInto(t, sub, round, c)
+				require.NoError(t, sub.Close())
+			}
+		}
+	}
+}
+
+func writeInto(t *testing.T, d *beneath.Dir, round int, c *tally) {
+	c.count(t, writeFile(d, "secret", round))
+	c.count(t, d.MakeSymlink("link", "elsewhere", foreign(round)))
+	c.count(t, d.RemoveAll("other"))
+	if inner, err := d.MakeDir("sub"); c.count(t, err) {
+		c.count(t, writeFile(inner, "inner", round))
+		c.count(t, inner.SetAttrs(foreign(round)))
+		require.NoError(t, inner.Close())
+	}
+	_, err := d.SweepTemps()
+	c.count(t, err)
+	c.count(t, d.SetAttrs(foreign(round)))
+}
+
+func writeFile(d *beneath.Dir, name string, round int) error {
+	f, err := d.CreateFile(name, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte("restored"))
+	if err == nil {
+		err = f.Commit(foreign(round))
+	}
+	return errors.Join(err, f.Abort())
+}
+
+// TestTheAttackerIsDangerous is the control: the same attacker does get the canary
+// from those who go by path.
+func TestTheAttackerIsDangerous(t *testing.T) {
+	t.Run("who reads by path is led outside", func(t *testing.T) {
+		volume, _ := startAttack(t)
+		reads, leaks := 0, 0
+		for end := time.Now().Add(attackDuration(t)); time.Now().Before(end) && leaks < 10; reads++ {
+			for _, path := range []string{"d0/secret", "f0"} {
+				// Like a walker by path: it has just seen no link there.
+				if isLink(filepath.Join(volume, path[:2])) {
+					continue
+				}
+				if content, _ := os.ReadFile(filepath.Join(volume, path)); string(content) == secret {
+					leaks++
+				}
+			}
+		}
+		t.Logf("%d leaks in %d rounds", leaks, reads)
+		require.Positive(t, leaks, "the attacker is harmless: the other tests prove nothing")
+	})
+	t.Run("who writes by path is led outside", func(t *testing.T) {
+		volume, canary := startAttack(t)
+		writes, hits := 0, 0
+		for end := time.Now().Add(attackDuration(t)); time.Now().Before(end) && hits == 0; writes++ {
+			if isLink(filepath.Join(volume, "d0")) {
+				continue
+			}
+			_ = os.WriteFile(filepath.Join(volume, "d0", "secret"), []byte("overwritten"), 0o644)
+			if content, err := os.ReadFile(filepath.Join(canary, "secret")); err != nil || string(content) != secret {
+				hits++
+			}
+		}
+		t.Logf("hit in round %d", writes)
+		require.Positive(t, hits, "the attacker is harmless: the other tests prove nothing")
+	})
+}
