@@ -1,0 +1,110 @@
+// Command cluster starts, stops and enters the local test cluster. All it does is in package cluster; here
+// are only its verbs and flags.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/estiba-dev/estiba/tests/cluster"
+)
+
+const usage = `usage: cluster VERB
+
+  up [--velero-namespace NAME] [--fsb]   start the cluster, building its programs first (some ten minutes the first time)
+  down                                   stop it and remove everything but the cache
+  status                                 say what runs
+  exec -- CMD...                         run a command inside, with kubectl and velero at hand
+  load IMAGE.tar...                      import docker-archive images
+  build                                  only build programs and images
+
+ESTIBA_CLUSTER_DIR (default /var/lib/estiba-cluster) and ESTIBA_CACHE (default /var/cache/estiba) move its folders.
+`
+
+var errUsage = errors.New("no such verb")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if errors.Is(err, errUsage) || errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cluster:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	c := cluster.DefaultConfig(os.Getenv)
+	verb, args := args[0], args[1:]
+	switch verb {
+	case "up", "build":
+		return start(ctx, verb, c, args)
+	case "down":
+		return cluster.Down(ctx, c, os.Stdout)
+	case "status":
+		return cluster.Status(ctx, c, os.Stdout)
+	case "node":
+		if len(args) != 2 {
+			return errUsage
+		}
+		return cluster.RunNode(ctx, args[0], args[1])
+	}
+	return inside(ctx, verb, c.Dir, args)
+}
+
+func start(ctx context.Context, verb string, c cluster.Config, args []string) error {
+	flags := flag.NewFlagSet(verb, flag.ContinueOnError)
+	flags.StringVar(&c.Velero.Namespace, "velero-namespace", c.Velero.Namespace, "namespace that Velero is installed into")
+	flags.BoolVar(&c.Velero.FSB, "fsb", c.Velero.FSB, "also run Velero's own node-agent")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	o := cluster.Options{Out: os.Stdout, Program: self, Now: time.Now}
+	if verb == "build" {
+		return cluster.Build(ctx, c, o)
+	}
+	return cluster.Up(ctx, c, o)
+}
+
+// inside runs the verbs that need a running cluster.
+func inside(ctx context.Context, verb, dir string, args []string) error {
+	if verb != "exec" && verb != "load" {
+		return errUsage
+	}
+	c, err := cluster.Load(dir)
+	if err != nil {
+		return err
+	}
+	if verb == "load" {
+		for _, path := range args {
+			if err := c.LoadImage(ctx, path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return errUsage
+	}
+	return c.Exec(args[0], args[1:]...)
+}
