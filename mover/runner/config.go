@@ -1,0 +1,158 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/utils/clock"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/worker/protocol"
+)
+
+// Causes of a cancelled job. They stand in the error's chain.
+var (
+	// ErrCanceled: somebody asked for the job to be stopped.
+	ErrCanceled = errors.New("the job was cancelled")
+	// ErrAborted: the job had to let go of its volume at once.
+	ErrAborted = errors.New("the job was stopped at once, because its volume is about to go away")
+	// ErrDraining: the daemon ends. The job itself is sound, and is to be taken up again.
+	ErrDraining = errors.New("the daemon is shutting down")
+)
+
+// Config is how workers are run. The zero value of a field takes the default.
+type Config struct {
+	// Slots is how many workers run at a time; default 1.
+	Slots int
+	// Reserved is how many more may run for frozen jobs; default 0.
+	Reserved int
+	// MemoryCeiling of one worker, in bytes; 0 is no bound. See Ceiling.
+	MemoryCeiling int64
+	// MemoryPoll is how often a worker's memory is looked at; default 1 s.
+	MemoryPoll time.Duration
+	// CancelGrace is how long a cancelled worker has to end by itself; default 30 s.
+	CancelGrace time.Duration
+	// ExitGrace is how long a worker has to end after its result; default 10 s.
+	ExitGrace time.Duration
+	// Strict refuses jobs where the kernel lacks a fence.
+	Strict bool
+	// Executable is the program that has the worker's commands; default this very program.
+	Executable string
+	// Processors is how many a worker may use; default as many as the daemon.
+	Processors int
+	// Log takes what workers log. The zero value throws it away.
+	Log logr.Logger
+	// Metrics may be nil.
+	Metrics Metrics
+	// Clock may be nil, for the real one.
+	Clock clock.WithTicker
+}
+
+// Metrics counts what the runner does.
+type Metrics interface {
+	// Slots is called whenever one of the numbers may have changed. It must not call the runner.
+	Slots(running, queued int)
+	// WorkerEnded is called once for each task that had a slot; the code is empty for a success.
+	WorkerEnded(verb protocol.Verb, code engine.Code, took time.Duration)
+}
+
+type noMetrics struct{}
+
+func (noMetrics) Slots(int, int) {}
+
+func (noMetrics) WorkerEnded(protocol.Verb, engine.Code, time.Duration) {}
+
+func (c Config) withDefaults() Config {
+	c.Slots = max(c.Slots, 1)
+	c.Reserved = max(c.Reserved, 0)
+	c.MemoryPoll = orDefault(c.MemoryPoll, time.Second)
+	c.CancelGrace = orDefault(c.CancelGrace, 30*time.Second)
+	c.ExitGrace = orDefault(c.ExitGrace, 10*time.Second)
+	c.Executable = orDefault(c.Executable, "/proc/self/exe")
+	c.Processors = orDefault(c.Processors, runtime.GOMAXPROCS(0))
+
+	if c.Log.GetSink() == nil {
+		c.Log = logr.Discard()
+	}
+
+	if c.Metrics == nil {
+		c.Metrics = noMetrics{}
+	}
+
+	if c.Clock == nil {
+		c.Clock = clock.RealClock{}
+	}
+
+	return c
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+
+	return v
+}
+
+// Storage serves the storage of one repository to one worker.
+type Storage interface {
+	// Serve answers the worker at the other end of conn. It returns when conn is
+	// closed or ctx is done. It is called once.
+	Serve(ctx context.Context, conn net.Conn) error
+}
+
+// Task is one job for a worker.
+type Task struct {
+	// Request for the worker. Version, Strict and MemoryCeiling are set by the runner.
+	Request protocol.Request
+	// Frozen marks a job that an application is kept frozen for: it goes before all others.
+	Frozen bool
+	// OpenVolume opens the volume's folder. It is called once the slot is there,
+	// and the runner closes the file as soon as the worker has it: an open one
+	// keeps the kubelet from unmounting. Nil for repository work.
+	OpenVolume func(ctx context.Context) (*os.File, error)
+	// OpenStorage gives the storage of the repository, once the slot is there.
+	OpenStorage func(ctx context.Context) (Storage, error)
+
+	// abort kills the worker at once when it is closed.
+	abort <-chan struct{}
+}
+
+// Watch is told how a task gets on, by one goroutine at a time. Each function
+// may be nil, and must return quickly.
+type Watch struct {
+	// Queued tells the task's place in the queue, from 1 on, whenever it changes.
+	Queued func(position int)
+	// Started tells that a slot is there and the worker is being started.
+	Started func()
+	// Fences tells which fences the worker runs behind.
+	Fences func(protocol.Fences)
+	// Progress tells what is done so far.
+	Progress func(engine.Progress)
+}
+
+func (w Watch) withDefaults() Watch {
+	if w.Queued == nil {
+		w.Queued = func(int) {}
+	}
+
+	if w.Started == nil {
+		w.Started = func() {}
+	}
+
+	if w.Fences == nil {
+		w.Fences = func(protocol.Fences) {}
+	}
+
+	if w.Progress == nil {
+		w.Progress = func(engine.Progress) {}
+	}
+
+	return w
+}

@@ -1,0 +1,277 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/worker/protocol"
+)
+
+// Runner runs tasks in worker processes. It may be used by several goroutines at a time.
+type Runner struct {
+	config Config
+	slots  *slots
+}
+
+// New makes a Runner.
+func New(c Config) *Runner {
+	c = c.withDefaults()
+
+	return &Runner{config: c, slots: newSlots(c.Slots, c.Reserved, c.Metrics.Slots)}
+}
+
+// Run waits for a slot, runs the task in a worker process and gives its result.
+// When ctx is done, the worker is told to stop, and killed after CancelGrace.
+//
+// Every error is, or wraps, an *engine.Error: that of the engine, or
+// CodeCanceled (with the cause of ctx in its chain), CodeWorkerDied,
+// CodeMemoryExceeded, CodeFenceMissing or CodeInternal. Errors of OpenVolume and
+// OpenStorage are passed on.
+func (r *Runner) Run(ctx context.Context, t Task, w Watch) (protocol.Result, error) {
+	w = w.withDefaults()
+
+	t.Request.Version = protocol.Version
+	t.Request.Strict = r.config.Strict
+	t.Request.MemoryCeiling = r.config.MemoryCeiling
+
+	if err := t.validate(); err != nil {
+		return protocol.Result{}, err
+	}
+
+	release, err := r.slots.acquire(ctx, t.Frozen, w.Queued)
+	if err != nil {
+		return protocol.Result{}, canceled(t.Request.Verb, err)
+	}
+	defer release()
+
+	w.Started()
+
+	began := r.config.Clock.Now()
+	result, err := r.work(ctx, t, w)
+	r.config.Metrics.WorkerEnded(t.Request.Verb, engine.CodeOf(err), r.config.Clock.Since(began))
+
+	return result, err
+}
+
+func (t Task) validate() error {
+	if err := t.Request.Validate(); err != nil {
+		return err
+	}
+
+	if t.OpenStorage == nil || (t.OpenVolume != nil) != t.Request.Verb.MovesVolume() {
+		return engine.Errorf(engine.CodeInvalidRequest,
+			"task for a worker: verb %s needs a storage, and a volume exactly if it moves one", t.Request.Verb)
+	}
+
+	return nil
+}
+
+// work starts the worker and stays with it until it has ended.
+func (r *Runner) work(ctx context.Context, t Task, w Watch) (protocol.Result, error) {
+	storage, err := t.OpenStorage(ctx)
+	if err != nil {
+		return protocol.Result{}, fmt.Errorf("open the repository's storage: %w", err)
+	}
+
+	p, err := r.startWorker(ctx, t)
+	if err != nil {
+		return protocol.Result{}, err
+	}
+
+	s := &supervision{process: p, config: r.config, task: t, watch: w}
+
+	return s.run(ctx, storage)
+}
+
+// startWorker opens the volume as late, and closes it as early, as can be.
+func (r *Runner) startWorker(ctx context.Context, t Task) (*process, error) {
+	var volume *os.File
+
+	if t.OpenVolume != nil {
+		f, err := t.OpenVolume(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("open the volume: %w", err)
+		}
+		defer f.Close()
+
+		volume = f
+	}
+
+	p, err := start(r.config, t.Request, volume)
+	if err != nil {
+		return nil, engine.Errorf(engine.CodeInternal, "start a worker: %w", err)
+	}
+
+	return p, nil
+}
+
+func canceled(v protocol.Verb, cause error) error {
+	return engine.Errorf(engine.CodeCanceled, "%s: %w", v, cause)
+}
+
+// supervision is the watch over one worker.
+type supervision struct {
+	process *process
+	config  Config
+	task    Task
+	watch   Watch
+
+	result   *protocol.Result
+	lastLine string
+	// tooBig is the memory for which the worker was killed, in bytes.
+	tooBig int64
+	// stopping says that the worker was told to end.
+	stopping bool
+}
+
+// run serves, reads and watches until the worker is gone.
+func (s *supervision) run(ctx context.Context, storage Storage) (protocol.Result, error) {
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan struct{})
+
+	go func() {
+		defer close(served)
+
+		if err := storage.Serve(serving, s.process.storage); err != nil {
+			s.config.Log.V(1).Info("the worker's storage ended", "error", err.Error())
+		}
+	}()
+
+	logged := make(chan string, 1)
+	reports := make(chan protocol.Report)
+	readErr := make(chan error, 1)
+
+	go func() { logged <- forwardLog(s.process.log, s.config.Log.WithValues("worker", s.process.pid())) }()
+	go func() {
+		defer close(reports)
+
+		readErr <- protocol.ReadReports(s.process.reports, func(p protocol.Report) { reports <- p })
+	}()
+
+	s.watchOver(ctx, reports)
+	stopServing()
+	s.process.storage.Close()
+	<-served
+
+	s.lastLine = <-logged
+	err := <-readErr
+
+	closeAll(s.process.reports, s.process.log)
+
+	return s.verdict(ctx, err)
+}
+
+// watchOver returns when the worker has ended and its reports are read.
+func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Report) {
+	poll := s.config.Clock.NewTicker(s.config.MemoryPoll)
+	defer poll.Stop()
+
+	var overdue <-chan time.Time
+
+	canceled, abort, ended := ctx.Done(), s.task.abort, s.process.ended
+
+	for reports != nil || ended != nil {
+		select {
+		case p, ok := <-reports:
+			if !ok {
+				reports = nil
+				continue
+			}
+
+			if s.take(p) {
+				overdue = s.config.Clock.After(s.config.ExitGrace)
+			}
+		case <-ended:
+			ended = nil
+			s.process.endReading()
+		case <-canceled:
+			canceled = nil
+			s.stopping = true
+			overdue = s.config.Clock.After(s.config.CancelGrace)
+			s.process.terminate()
+		case <-abort:
+			abort = nil
+			s.stopping = true
+			s.process.kill()
+		case <-overdue:
+			s.process.kill()
+		case <-poll.C():
+			s.checkMemory()
+		}
+	}
+}
+
+// take passes a report on, and tells whether it is the result.
+func (s *supervision) take(p protocol.Report) bool {
+	if p.Fences != nil {
+		s.watch.Fences(*p.Fences)
+	}
+
+	if p.Progress != nil {
+		s.watch.Progress(*p.Progress)
+	}
+
+	if p.Result == nil || s.result != nil {
+		return false
+	}
+
+	s.result = p.Result
+
+	return true
+}
+
+func (s *supervision) checkMemory() {
+	ceiling := s.config.MemoryCeiling
+	if ceiling <= 0 || s.tooBig > 0 {
+		return
+	}
+
+	// An error means that the worker has just ended.
+	if used, err := memoryOf(s.process.pid()); err == nil && used > ceiling {
+		s.tooBig = used
+		s.process.kill()
+	}
+}
+
+// verdict says how the job ended.
+func (s *supervision) verdict(ctx context.Context, readErr error) (protocol.Result, error) {
+	verb := s.task.Request.Verb
+
+	switch {
+	case s.result != nil:
+		return s.judge(ctx, *s.result)
+	case s.tooBig > 0:
+		return protocol.Result{}, engine.Errorf(engine.CodeMemoryExceeded,
+			"%s: the worker used %d MiB of memory and was ended; its ceiling is %d MiB: raise the container's memory limit or use fewer slots",
+			verb, s.tooBig>>20, s.config.MemoryCeiling>>20)
+	case s.stopping:
+		return protocol.Result{}, canceled(verb, context.Cause(ctx))
+	case readErr != nil:
+		return protocol.Result{}, engine.Errorf(engine.CodeInternal, "%s: %w", verb, readErr)
+	default:
+		return protocol.Result{}, engine.Errorf(engine.CodeWorkerDied,
+			"%s: the worker ended without a result: %s; the last it said: %q", verb, s.process.status(), s.lastLine)
+	}
+}
+
+// judge looks at a result as something that a stranger says.
+func (s *supervision) judge(ctx context.Context, r protocol.Result) (protocol.Result, error) {
+	verb := s.task.Request.Verb
+	err := r.Error.Err()
+
+	switch {
+	case !r.Answers(verb):
+		return protocol.Result{}, engine.Errorf(engine.CodeInternal, "%s: the worker's result is that of another verb", verb)
+	case err == nil:
+		return r, nil
+	case engine.CodeOf(err) != engine.CodeCanceled:
+		return r, fmt.Errorf("%s: %w", verb, err)
+	case s.stopping:
+		return r, canceled(verb, context.Cause(ctx))
+	default:
+		return r, engine.Errorf(engine.CodeWorkerDied, "%s: the worker was told to stop, and not by the daemon: %w", verb, err)
+	}
+}

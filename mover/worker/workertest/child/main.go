@@ -1,0 +1,161 @@
+// Command child is the program that tests start as a worker; see package workertest.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/worker"
+	"github.com/estiba-dev/estiba/mover/worker/protocol"
+	"github.com/estiba-dev/estiba/mover/worker/workertest"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		os.Exit(2)
+	}
+
+	switch os.Args[1] {
+	case protocol.CommandLockIn:
+		os.Exit(worker.LockIn(os.Args[2:]))
+	case protocol.CommandRun:
+		os.Exit(worker.Run(os.Args[2:], worker.Deps{NewEngine: newEngine}))
+	}
+
+	os.Exit(2)
+}
+
+func newEngine(_ context.Context, s worker.Settings) (engine.Engine, error) {
+	s.Log.Info("the engine was made", "password", len(s.Password))
+
+	return &scripted{settings: s}, nil
+}
+
+// scripted is an engine that does what its request's job says.
+type scripted struct{ settings worker.Settings }
+
+// CreateRepository runs the script that the format names.
+func (e *scripted) CreateRepository(ctx context.Context, f engine.Format) error {
+	_, err := e.do(ctx, workertest.Script(f), nil, func(engine.Progress) {})
+	return err
+}
+
+// Backup runs the script that the job names.
+func (e *scripted) Backup(ctx context.Context, r engine.BackupRequest, p engine.ProgressFunc) (engine.BackupResult, error) {
+	id, err := e.do(ctx, workertest.Script(r.Job), r.Root, p)
+	return engine.BackupResult{SnapshotID: id}, err
+}
+
+// Restore runs the script that the job names.
+func (e *scripted) Restore(ctx context.Context, r engine.RestoreRequest, p engine.ProgressFunc) (engine.RestoreResult, error) {
+	id, err := e.do(ctx, workertest.Script(r.Job), r.Root, p)
+	return engine.RestoreResult{SnapshotID: id}, err
+}
+
+// Forget runs the script that the job names.
+func (e *scripted) Forget(ctx context.Context, r engine.ForgetRequest) (engine.ForgetResult, error) {
+	_, err := e.do(ctx, workertest.Script(r.Job), nil, func(engine.Progress) {})
+	return engine.ForgetResult{Deleted: 1}, err
+}
+
+// Snapshots gives one snapshot.
+func (e *scripted) Snapshots(context.Context) ([]engine.Snapshot, error) {
+	return []engine.Snapshot{{ID: "listed"}}, nil
+}
+
+func (e *scripted) do(ctx context.Context, s workertest.Script, root *os.File, p engine.ProgressFunc) (string, error) {
+	p(engine.Progress{BytesDone: 1, TotalBytes: 2})
+
+	switch s {
+	case workertest.Succeed:
+		p(engine.Progress{BytesDone: 2, TotalBytes: 2})
+		return "done", nil
+	case workertest.Probe:
+		return findings(root, e.settings.Cache.Dir)
+	case workertest.Wait:
+		<-ctx.Done()
+		return "", engine.Errorf(engine.CodeCanceled, "wait: %w", ctx.Err())
+	case workertest.Deaf:
+		select {}
+	case workertest.Allocate:
+		return "", allocate()
+	case workertest.Panic:
+		panic("the engine is at its end")
+	case workertest.Exit:
+		os.Exit(7)
+	case workertest.Fail:
+		return "", engine.Errorf(engine.CodeStoreUnavailable, "the store is away")
+	case workertest.Fetch:
+		return e.fetch(ctx)
+	case workertest.Cancel:
+		return "", engine.Errorf(engine.CodeCanceled, "somebody said stop")
+	}
+
+	return "", fmt.Errorf("script %q is unknown", s)
+}
+
+// allocate takes memory until somebody ends it, some 100 MiB in a second.
+func allocate() error {
+	var held [][]byte
+
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+
+	for range tick.C {
+		b := make([]byte, 5<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+
+		held = append(held, b)
+		if len(held) > 400 {
+			break
+		}
+	}
+
+	return fmt.Errorf("nobody stopped the allocation of %d pieces", len(held))
+}
+
+func (e *scripted) fetch(ctx context.Context) (string, error) {
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+
+	client := &http.Client{Transport: &http.Transport{
+		Protocols:   protocols,
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return e.settings.Storage, nil },
+	}}
+
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://storage/hello", nil)
+	if err != nil {
+		return "", fmt.Errorf("make a request: %w", err)
+	}
+
+	answer, err := client.Do(request)
+	if err != nil {
+		return "", fmt.Errorf("ask the storage: %w", err)
+	}
+	defer answer.Body.Close()
+
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return "", fmt.Errorf("read the storage's answer: %w", err)
+	}
+
+	return answer.Proto + " " + string(body), nil
+}
+
+func findings(root *os.File, cacheDir string) (string, error) {
+	b, err := json.Marshal(probe(root, cacheDir))
+	if err != nil {
+		return "", fmt.Errorf("encode findings: %w", err)
+	}
+
+	return string(b), nil
+}

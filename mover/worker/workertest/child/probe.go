@@ -1,0 +1,221 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/estiba-dev/estiba/mover/worker/workertest"
+)
+
+// probe tries what a worker can and can't do, from the inside.
+func probe(root *os.File, cacheDir string) workertest.Findings {
+	f := workertest.Findings{
+		Attempts:    map[string]string{},
+		Environment: os.Environ(),
+		Bounding:    bounding(),
+		Descriptors: descriptors(),
+	}
+
+	f.Effective, f.Permitted, f.Inheritable = capabilities()
+	f.Dumpable, _ = unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+
+	for name, attempt := range attempts(root, cacheDir) {
+		f.Attempts[name] = text(attempt())
+	}
+
+	return f
+}
+
+func text(err error) string {
+	var errno unix.Errno
+
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &errno):
+		return unix.ErrnoName(errno)
+	default:
+		return err.Error()
+	}
+}
+
+func attempts(root *os.File, cacheDir string) map[string]func() error {
+	a := map[string]func() error{
+		"read /etc/hostname": func() error { return read(unix.AT_FDCWD, "/etc/hostname") },
+		"list /proc":         func() error { return read(unix.AT_FDCWD, "/proc") },
+		"write the cache":    func() error { return os.WriteFile(filepath.Join(cacheDir, "new"), []byte("x"), 0o600) },
+		"rename in the cache": func() error {
+			return os.Rename(filepath.Join(cacheDir, "new"), filepath.Join(cacheDir, "renamed"))
+		},
+		"read the cache's parent": func() error { return read(unix.AT_FDCWD, filepath.Dir(cacheDir)) },
+		"make a socket":           func() error { return socket(unix.AF_INET) },
+		"make a unix socket":      func() error { return socket(unix.AF_UNIX) },
+		"make a pair of sockets":  func() error { _, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); return err },
+		"signal the daemon":       func() error { return unix.Kill(os.Getppid(), 0) },
+		"signal a thread of it":   func() error { return unix.Tgkill(os.Getppid(), os.Getppid(), 0) },
+		"signal itself":           func() error { return unix.Kill(os.Getpid(), 0) },
+		"limit the daemon":        func() error { return unix.Prlimit(os.Getppid(), unix.RLIMIT_CPU, &unix.Rlimit{Cur: 1, Max: 1}, nil) },
+		"trace the daemon":        func() error { return unix.PtraceAttach(os.Getppid()) },
+		"open the daemon":         func() error { _, err := unix.PidfdOpen(os.Getppid(), 0); return err },
+		"fork":                    fork,
+		"clone3":                  func() error { return raw(unix.SYS_CLONE3) },
+		"execute itself":          func() error { return unix.Exec("/proc/self/exe", []string{"x"}, nil) },
+		"unshare":                 func() error { return unix.Unshare(unix.CLONE_NEWUSER) },
+		"io_uring":                func() error { return raw(unix.SYS_IO_URING_SETUP) },
+		"bpf":                     func() error { return raw(unix.SYS_BPF) },
+		"x32 getpid":              func() error { return raw(0x40000000 + 39) },
+	}
+
+	if root != nil {
+		volume(a, int(root.Fd()))
+	}
+
+	return a
+}
+
+// volume adds what is tried on the volume. It holds the files "secret" (mode
+// 0000, of another user) and "own" (of user 0).
+func volume(a map[string]func() error, root int) {
+	a["read a file of another user"] = func() error { return read(root, "secret") }
+	a["read the volume's parent"] = func() error { return read(root, "..") }
+	a["read a sibling of the volume"] = func() error { return read(root, "../sibling/secret") }
+	a["write a new file"] = func() error { return write(root, "new", unix.O_CREAT|unix.O_EXCL) }
+	a["write an old file"] = func() error { return write(root, "secret", 0) }
+	a["truncate an old file"] = func() error { return write(root, "secret", unix.O_TRUNC) }
+	a["remove a file"] = func() error { return unix.Unlinkat(root, "victim", 0) }
+	a["chmod own"] = func() error { return unix.Fchmodat(root, "own", 0o640, 0) }
+	a["chmod by descriptor link"] = func() error { return chmodByLink(root, "own") }
+	a["chown own"] = func() error { return unix.Fchownat(root, "own", 7, 7, unix.AT_SYMLINK_NOFOLLOW) }
+	a["set an attribute"] = func() error { return xattr(root, "attributed") }
+	a["make a device"] = func() error { return unix.Mknodat(root, "null", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) }
+	a["make a handle"] = func() error { _, _, err := unix.NameToHandleAt(root, "own", 0); return err }
+	a["open a handle"] = func() error { return openHandle(root) }
+}
+
+func read(dir int, name string) error {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+
+	return unix.Close(fd)
+}
+
+func write(dir int, name string, flags int) error {
+	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|flags, 0o600)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+
+	return unix.Close(fd)
+}
+
+func chmodByLink(dir int, name string) error {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer unix.Close(fd)
+
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o600)
+}
+
+func xattr(dir int, name string) error {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer unix.Close(fd)
+
+	return unix.Fsetxattr(fd, "user.estiba", []byte("x"), 0)
+}
+
+func openHandle(root int) error {
+	_, err := unix.OpenByHandleAt(root, unix.NewFileHandle(1, make([]byte, 8)), unix.O_RDONLY)
+	return err
+}
+
+func socket(family int) error {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+
+	return unix.Close(fd)
+}
+
+// fork asks for a process by clone, and ends it at once should there be one.
+func fork() error {
+	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+
+	if pid == 0 {
+		_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+
+	return nil
+}
+
+func raw(number uintptr) error {
+	if _, _, errno := unix.Syscall(number, 0, 0, 0); errno != 0 {
+		return errno
+	}
+
+	return nil
+}
+
+func capabilities() (effective, permitted, inheritable uint64) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, (*unix.CapUserData)(unsafe.Pointer(&data))); err != nil {
+		return ^uint64(0), ^uint64(0), ^uint64(0)
+	}
+
+	join := func(low, high uint32) uint64 { return uint64(low) | uint64(high)<<32 }
+
+	return join(data[0].Effective, data[1].Effective),
+		join(data[0].Permitted, data[1].Permitted),
+		join(data[0].Inheritable, data[1].Inheritable)
+}
+
+func bounding() uint64 {
+	var set uint64
+
+	for c := range 64 {
+		if on, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err == nil && on == 1 {
+			set |= 1 << c
+		}
+	}
+
+	return set
+}
+
+// descriptors lists the open descriptors, without those of Go's own poller.
+func descriptors() []int {
+	var open []int
+
+	for fd := range 256 {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || anonymous(fd) {
+			continue
+		}
+
+		open = append(open, fd)
+	}
+
+	return open
+}
+
+// anonymous tells epoll and event descriptors: they have no link, no size and no type.
+func anonymous(fd int) bool {
+	var st unix.Stat_t
+
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == 0
+}

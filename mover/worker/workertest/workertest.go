@@ -1,0 +1,96 @@
+// Package workertest lets tests run real worker processes: it builds a small
+// program with the worker's two commands and an engine that does what the test
+// asks for. It must not be imported by anything but tests.
+//
+// The program is built on its own, without cgo, as the real one is: the second
+// stage of a worker may execute its own file and no other, so it can't load the
+// shared libraries that a test binary with the race detector needs.
+package workertest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/worker/protocol"
+)
+
+// Script is what the worker's engine does; it travels as the job of a request.
+type Script string
+
+// The scripts.
+const (
+	// Succeed reports progress twice and ends.
+	Succeed Script = "succeed"
+	// Probe tries what a worker must not be able to do; its Findings are the snapshot's ID.
+	Probe Script = "probe"
+	// Wait reports progress once, and then waits for the end of its context.
+	Wait Script = "wait"
+	// Deaf reports progress once, and then does not listen to its context.
+	Deaf Script = "deaf"
+	// Allocate takes more and more memory.
+	Allocate Script = "allocate"
+	// Panic dies as Go programs die.
+	Panic Script = "panic"
+	// Exit ends the process without a result.
+	Exit Script = "exit"
+	// Fail gives an error of code StoreUnavailable.
+	Fail Script = "fail"
+	// Fetch gets /hello from the storage; the answer is the snapshot's ID.
+	Fetch Script = "fetch"
+	// Cancel claims to have been told to stop.
+	Cancel Script = "cancel"
+)
+
+// Findings are the results of Probe's attempts: "ok", or the error of the system.
+type Findings struct {
+	Attempts map[string]string `json:"attempts"`
+	// Effective, Permitted, Inheritable and Bounding capabilities, as bits.
+	Effective   uint64 `json:"effective"`
+	Permitted   uint64 `json:"permitted"`
+	Inheritable uint64 `json:"inheritable"`
+	Bounding    uint64 `json:"bounding"`
+	// Descriptors are the open ones below 256 that Go's runtime did not open.
+	Descriptors []int    `json:"descriptors"`
+	Environment []string `json:"environment"`
+	Dumpable    int      `json:"dumpable"`
+}
+
+// Request makes a valid request for a verb, whose engine runs the script.
+func Request(v protocol.Verb, s Script, cacheDir string) protocol.Request {
+	r := protocol.Request{
+		Version:  protocol.Version,
+		Verb:     v,
+		Password: "a password that nobody may see",
+		Cache:    protocol.Cache{Dir: cacheDir},
+	}
+
+	switch v {
+	case protocol.VerbCreateRepository:
+		r.Format = engine.Format(s)
+	case protocol.VerbBackup:
+		r.Backup = &engine.BackupRequest{Job: string(s)}
+	case protocol.VerbRestore:
+		r.Restore = &engine.RestoreRequest{Job: string(s)}
+	case protocol.VerbForget:
+		r.Forget = &engine.ForgetRequest{Job: string(s)}
+	}
+
+	return r
+}
+
+// Build builds the program into dir and gives its path.
+func Build(dir string) (string, error) {
+	path := filepath.Join(dir, "worker-child")
+
+	cmd := exec.Command("go", "build", "-o", path, "github.com/estiba-dev/estiba/mover/worker/workertest/child")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the worker for tests: %w: %s", err, out)
+	}
+
+	return path, nil
+}
