@@ -1,0 +1,197 @@
+// Package target turns the pods of a cluster into what a restore needs to know
+// of them: which mount its volume, and where each stands with respect to its
+// gate. It is pure: pods in, values out.
+package target
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// Pods gives those of the pods that mount the restore's volume. All pods must
+// be of the target's namespace.
+func Pods(job *v1alpha1.VolumeRestore, pods []corev1.Pod) []state.TargetPod {
+	var out []state.TargetPod
+
+	for i := range pods {
+		if mounts(job.Spec.Target, &pods[i]) {
+			out = append(out, one(job, &pods[i]))
+		}
+	}
+
+	return out
+}
+
+func mounts(v v1alpha1.VolumeReference, pod *corev1.Pod) bool {
+	if v.Kind != v1alpha1.VolumePersistentVolumeClaim {
+		return pod.Name == v.Pod.Name
+	}
+
+	for i := range pod.Spec.Volumes {
+		if ClaimName(pod, &pod.Spec.Volumes[i]) == v.Claim.Name {
+			return true
+		}
+	}
+
+	return false
+}
+
+// ClaimName gives the name of the claim behind the pod's volume, and an empty
+// string if there is none. The claim of a generic ephemeral volume is named
+// after the pod and the volume.
+func ClaimName(pod *corev1.Pod, v *corev1.Volume) string {
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		return v.PersistentVolumeClaim.ClaimName
+	case v.Ephemeral != nil:
+		return pod.Name + "-" + v.Name
+	default:
+		return ""
+	}
+}
+
+// Volume gives the pod's volume of that name, or nil.
+func Volume(pod *corev1.Pod, name string) *corev1.Volume {
+	for i := range pod.Spec.Volumes {
+		if pod.Spec.Volumes[i].Name == name {
+			return &pod.Spec.Volumes[i]
+		}
+	}
+
+	return nil
+}
+
+// Finished tells whether the pod's containers have ended for good.
+func Finished(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+func one(job *v1alpha1.VolumeRestore, pod *corev1.Pod) state.TargetPod {
+	p := state.TargetPod{
+		Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, Created: pod.CreationTimestamp.Time,
+		Deleting: !pod.DeletionTimestamp.IsZero(), Finished: Finished(pod),
+	}
+
+	if listed(job, pod) && !passedBy(job, pod) {
+		p.Gate = Gate(pod)
+	}
+
+	for _, c := range pod.Status.Conditions {
+		if c.Type != corev1.PodScheduled {
+			continue
+		}
+
+		if c.Status == corev1.ConditionTrue {
+			p.Scheduled = c.LastTransitionTime.Time
+		} else {
+			p.Detail = state.Finding{Reason: state.ReasonPodUnscheduled, Message: c.Message}
+		}
+	}
+
+	if p.Node != "" {
+		p.Detail = detail(pod)
+	}
+
+	return p
+}
+
+// listed tells whether the pod's own gate waits for the job.
+func listed(job *v1alpha1.VolumeRestore, pod *corev1.Pod) bool {
+	record, err := contract.DecodeGateRecord(pod.Annotations[contract.AnnotationRestore])
+	if err != nil || record.Restore.UID != string(job.Spec.Restore.UID) {
+		return false
+	}
+
+	for _, name := range record.Jobs {
+		if name == job.Name {
+			return true
+		}
+	}
+
+	return false
+}
+
+// passedBy tells whether an init container that runs before the gate, put there
+// at admission perhaps, mounts the volume: the gate only holds back what comes after it.
+func passedBy(job *v1alpha1.VolumeRestore, pod *corev1.Pod) bool {
+	for i := range max(gateIndex(pod), 0) {
+		for _, m := range pod.Spec.InitContainers[i].VolumeMounts {
+			if v := Volume(pod, m.Name); v != nil && isTarget(job.Spec.Target, pod, v) {
+				return true
+			}
+		}
+	}
+
+	return false
+}
+
+func isTarget(t v1alpha1.VolumeReference, pod *corev1.Pod, v *corev1.Volume) bool {
+	if t.Kind == v1alpha1.VolumePersistentVolumeClaim {
+		return ClaimName(pod, v) == t.Claim.Name
+	}
+
+	return v.Name == t.Name
+}
+
+func gateIndex(pod *corev1.Pod) int {
+	return slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == contract.GateContainer })
+}
+
+// Gate tells where the pod stands with respect to the gate in its init containers, whatever the gate waits for.
+func Gate(pod *corev1.Pod) state.GatePosition {
+	if gateIndex(pod) < 0 {
+		return state.GateNone
+	}
+
+	s := gateStatus(pod)
+
+	switch {
+	case s == nil:
+		return state.GateAhead
+	case s.State.Terminated != nil && s.State.Terminated.ExitCode == 0:
+		return state.GateBehind
+	case s.State.Running != nil:
+		return state.GateThere
+	case s.State.Terminated != nil, s.LastTerminationState.Terminated != nil:
+		// It ended with the message of a failed restore and is being started
+		// again: the pod's volumes are mounted, and nothing else runs.
+		return state.GateThere
+	default:
+		return state.GateAhead
+	}
+}
+
+func gateStatus(pod *corev1.Pod) *corev1.ContainerStatus {
+	for i := range pod.Status.InitContainerStatuses {
+		if pod.Status.InitContainerStatuses[i].Name == contract.GateContainer {
+			return &pod.Status.InitContainerStatuses[i]
+		}
+	}
+
+	return nil
+}
+
+func detail(pod *corev1.Pod) state.Finding {
+	if pod.Status.Message != "" {
+		return state.Finding{Message: pod.Status.Reason + ": " + pod.Status.Message}
+	}
+
+	s := gateStatus(pod)
+	if s == nil || s.State.Waiting == nil || s.State.Waiting.Message == "" {
+		return state.Finding{}
+	}
+
+	f := state.Finding{Message: s.State.Waiting.Reason + ": " + s.State.Waiting.Message}
+
+	switch s.State.Waiting.Reason {
+	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError":
+		f.Reason = state.ReasonGateImagePull
+	}
+
+	return f
+}

@@ -1,0 +1,105 @@
+// Package task is what the controllers ask of those who run workers: to begin a
+// piece of work, to look how it stands and to end it. It holds the words of
+// that talk only, and must not run anything itself.
+package task
+
+import (
+	"context"
+	"os"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// Work is what a worker is to do. Exactly one of Create, Backup, Restore and
+// Forget is set; their Root is left out, because OpenVolume gives it.
+type Work struct {
+	// UID of the object that the work is for: a namesake's work is not this one's.
+	UID types.UID
+	// Attempt is the number of the run, from 1.
+	Attempt int32
+	// Repository to work with.
+	Repository v1alpha1.RepositoryReference
+	// Frozen work takes a reserved slot and never queues.
+	Frozen bool
+	// Create makes the repository.
+	Create bool
+	// Backup takes a snapshot.
+	Backup *engine.BackupRequest
+	// Restore writes a snapshot into the volume.
+	Restore *engine.RestoreRequest
+	// Forget removes the snapshots of a job.
+	Forget *engine.ForgetRequest
+	// OpenVolume is called as soon as there is a slot, and gives the open folder
+	// of the volume; nil for work on the repository alone. A *Blocked among its
+	// errors says why there is nothing to open.
+	OpenVolume func(ctx context.Context) (*os.File, error)
+}
+
+// Blocked is the error of an OpenVolume that found the job's conditions not, or
+// no more, fulfilled.
+type Blocked struct {
+	Finding state.Finding
+	// NotYet tells that what is missing comes by itself.
+	NotYet bool
+}
+
+// Error gives the message.
+func (b *Blocked) Error() string { return b.Finding.Message }
+
+// Fences says behind which fences a worker ran.
+type Fences struct {
+	// Missing are the fences that the kernel lacks.
+	Missing []string
+	// Detail is for people.
+	Detail string
+}
+
+// Result is what a run brought.
+type Result struct {
+	Backup  *engine.BackupResult
+	Restore *engine.RestoreResult
+	Forget  *engine.ForgetResult
+}
+
+// Run is how a piece of work stands.
+type Run struct {
+	state.Task
+	// UID is that of the Work.
+	UID types.UID
+	// Position in the queue, from 1; 0 if it is not queued.
+	Position int
+	// Progress so far.
+	Progress engine.Progress
+	// Fences of the worker, as soon as they are known.
+	Fences *Fences
+	// Result of a run that ended without a failure.
+	Result Result
+}
+
+// Ending is a way to end a run.
+type Ending int
+
+// The ways to end a run.
+const (
+	// Cancel tells the worker to stop, which may take it some seconds.
+	Cancel Ending = iota
+	// Abort ends the worker by force, at once.
+	Abort
+	// Forget drops what is known of a run that has ended; a live one is aborted first.
+	Forget
+)
+
+// Tasks are the runs of this process, by a key that the caller chooses. All
+// methods return at once and may be called concurrently.
+type Tasks interface {
+	// Begin begins the work, unless one of the same key is queued or runs. One that has ended is replaced.
+	Begin(key string, w Work)
+	// Look tells how the work of the key stands, and whether there is any.
+	Look(key string) (Run, bool)
+	// End ends the work of the key; an unknown key is no error.
+	End(key string, how Ending)
+}

@@ -1,0 +1,154 @@
+// Package metrics holds the numbers that Estiba shows to Prometheus. No label
+// grows with the number of volumes, pods or jobs; the one that grows with the
+// cluster is the namespace of the last success. The package must not read the cluster.
+package metrics
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const namespace = "estiba"
+
+// Metrics are all of them. The zero value is of no use; see New.
+type Metrics struct {
+	jobs        *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	waiting     *prometheus.HistogramVec
+	read        *prometheus.CounterVec
+	stored      prometheus.Counter
+	lastSuccess *prometheus.GaugeVec
+	omissions   *prometheus.CounterVec
+	fences      *prometheus.CounterVec
+	repos       *prometheus.GaugeVec
+	requests    *prometheus.CounterVec
+	retries     *prometheus.CounterVec
+	storeBytes  *prometheus.CounterVec
+	registry    prometheus.Registerer
+}
+
+// New makes the metrics and registers them.
+func New(r prometheus.Registerer) (*Metrics, error) {
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	}
+	durations := func(name, help string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.25, 4, 9),
+		}, []string{"kind"})
+	}
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	}
+
+	m := &Metrics{
+		registry:    r,
+		jobs:        counters("jobs_total", "Jobs that ended, by their kind, final phase and reason.", "kind", "outcome", "reason"),
+		duration:    durations("job_duration_seconds", "Time from the start of a job's worker to the job's end."),
+		waiting:     durations("job_wait_seconds", "Time from a job's creation to the start of its worker."),
+		read:        counters("volume_bytes_total", "Bytes of file content read from volumes, or written to them, by the kind of job.", "kind"),
+		stored:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "stored_bytes_total", Help: "Bytes that backups added to repositories, after deduplication and compression."}),
+		lastSuccess: gauges("last_success_timestamp_seconds", "When the last job of a kind was completed for a volume of the namespace, in Unix time.", "kind", "namespace"),
+		omissions:   counters("omitted_entries_total", "Entries, or attributes of entries, that could not be kept, by the kind of job and the reason.", "kind", "reason"),
+		fences:      counters("workers_without_fence_total", "Workers that ran without a fence because the kernel lacks it.", "fence"),
+		repos:       gauges("repositories", "Repositories, by their phase and reason.", "phase", "reason"),
+		requests:    counters("store_requests_total", "Requests to object stores, by the operation and its result.", "operation", "result"),
+		retries:     counters("store_retries_total", "Requests to object stores that were tried again, by the operation.", "operation"),
+		storeBytes:  counters("store_bytes_total", "Bytes read from, and written to, object stores.", "direction"),
+	}
+
+	for _, c := range []prometheus.Collector{
+		m.jobs, m.duration, m.waiting, m.read, m.stored, m.lastSuccess, m.omissions, m.fences, m.repos, m.requests, m.retries, m.storeBytes,
+	} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+
+	return m, nil
+}
+
+// Job is what is counted of a job that ended.
+type Job struct {
+	// Kind of the job, such as VolumeBackup.
+	Kind string
+	// Outcome is its final phase.
+	Outcome string
+	// Reason for the phase; only reasons that this program knows get here, so that their number is bounded.
+	Reason string
+	// Namespace of the volume.
+	Namespace string
+	// Success tells whether the job did all that was asked.
+	Success bool
+	// Created, Started and Ended are its times; Started is zero if no worker ran.
+	Created, Started, Ended time.Time
+	// VolumeBytes is what was read from or written to the volume.
+	VolumeBytes int64
+	// StoredBytes is what was added to the repository.
+	StoredBytes int64
+	// Omissions by reason.
+	Omissions map[string]int64
+}
+
+// JobEnded counts a job that ended.
+func (m *Metrics) JobEnded(j Job) {
+	m.jobs.WithLabelValues(j.Kind, j.Outcome, j.Reason).Inc()
+
+	if !j.Started.IsZero() {
+		m.duration.WithLabelValues(j.Kind).Observe(j.Ended.Sub(j.Started).Seconds())
+		m.waiting.WithLabelValues(j.Kind).Observe(j.Started.Sub(j.Created).Seconds())
+	}
+
+	m.read.WithLabelValues(j.Kind).Add(float64(j.VolumeBytes))
+	m.stored.Add(float64(j.StoredBytes))
+
+	for reason, n := range j.Omissions {
+		m.omissions.WithLabelValues(j.Kind, reason).Add(float64(n))
+	}
+
+	if j.Success {
+		m.lastSuccess.WithLabelValues(j.Kind, j.Namespace).Set(float64(j.Ended.Unix()))
+	}
+}
+
+// FenceMissing counts a worker that ran without the fence.
+func (m *Metrics) FenceMissing(fence string) { m.fences.WithLabelValues(fence).Inc() }
+
+// Repositories replaces the number of repositories by phase and reason.
+func (m *Metrics) Repositories(counts map[[2]string]int) {
+	m.repos.Reset()
+
+	for k, n := range counts {
+		m.repos.WithLabelValues(k[0], k[1]).Set(float64(n))
+	}
+}
+
+// StoreRequest counts one request to an object store and the bytes it moved.
+func (m *Metrics) StoreRequest(operation, result string, read, written int64) {
+	m.requests.WithLabelValues(operation, result).Inc()
+	m.storeBytes.WithLabelValues("read").Add(float64(read))
+	m.storeBytes.WithLabelValues("written").Add(float64(written))
+}
+
+// StoreRetry counts a request to an object store that is tried again.
+func (m *Metrics) StoreRetry(operation string) { m.retries.WithLabelValues(operation).Inc() }
+
+// Workers shows the numbers that the function gives whenever somebody looks:
+// workers that run, and work that waits for a slot. It may be called once.
+func (m *Metrics) Workers(look func() (running, queued int)) error {
+	gauge := func(name, help string, value func() float64) error {
+		return m.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
+	}
+
+	if err := gauge("workers_running", "Workers that run.", func() float64 { n, _ := look(); return float64(n) }); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+
+	if err := gauge("queue_length", "Pieces of work that wait for a slot.", func() float64 { _, n := look(); return float64(n) }); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+
+	return nil
+}
