@@ -70,7 +70,7 @@ type Velero struct {
 }
 
 // DefaultConfig is the cluster that `make cluster-up` starts. The folders can be moved by the variables
-// ESTIBA_CLUSTER_DIR and ESTIBA_CACHE of the given environment.
+// ESTIBA_CLUSTER_DIR and ESTIBA_CACHE of the given environment; another state folder is another cluster, named after it.
 func DefaultConfig(getenv func(string) string) Config {
 	or := func(name, otherwise string) string {
 		if value := getenv(name); value != "" {
@@ -78,9 +78,10 @@ func DefaultConfig(getenv func(string) string) Config {
 		}
 		return otherwise
 	}
+	dir := or("ESTIBA_CLUSTER_DIR", "/var/lib/estiba-cluster")
 	return Config{
-		Name:     "estiba",
-		Dir:      or("ESTIBA_CLUSTER_DIR", "/var/lib/estiba-cluster"),
+		Name:     filepath.Base(dir),
+		Dir:      dir,
 		CacheDir: or("ESTIBA_CACHE", "/var/cache/estiba"),
 		Network: Network{
 			PrefixLength: 24,

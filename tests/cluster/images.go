@@ -49,7 +49,7 @@ func program(path, source string) image.File {
 
 // images describes the images; applets are the commands that busybox stands for.
 func (c Config) images(applets []string) []image.Image {
-	bin := c.program
+	bin := func(name string) string { return parts.Cache{Dir: c.CacheDir}.Find(name) }
 	busybox := append(base(), program("/bin/busybox", "/bin/busybox"))
 	for _, name := range applets {
 		if name != "busybox" {

@@ -13,7 +13,7 @@ func (c Config) nodeFile(n Node, name string) string {
 }
 
 // cgroup is the cgroup, relative to the hierarchy's root, under which everything of a node's pods lies.
-func (c Config) cgroup() string { return "/estiba-" + c.Name }
+func (c Config) cgroup() string { return "/" + c.Name }
 
 // writeNodeFiles writes the configuration files of a node's programs.
 func (c Config) writeNodeFiles(n Node) error {

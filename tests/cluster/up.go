@@ -48,6 +48,9 @@ func Up(ctx context.Context, c Config, o Options) error {
 	defer unlock()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	if err := c.linkPrograms(o.Program); err != nil {
+		return err
+	}
 	if err := c.startNodes(o, p); err != nil {
 		return err
 	}
@@ -103,9 +106,6 @@ func (c Config) prepare(ctx context.Context, o Options, p *progress) (images []s
 			return nil, nil, fmt.Errorf("%w (log: %s)", err, log.Name())
 		}
 	}
-	if err := c.linkPrograms(cache, o.Program); err != nil {
-		return nil, nil, err
-	}
 	p.step("assembling images", 0, 0)
 	images, err = c.buildImages(ctx)
 	return images, unlock, err
@@ -135,7 +135,8 @@ func (c Config) lock() (unlock func(), err error) {
 }
 
 // linkPrograms puts all programs into the folder that is in PATH inside.
-func (c Config) linkPrograms(cache parts.Cache, self string) error {
+func (c Config) linkPrograms(self string) error {
+	cache := parts.Cache{Dir: c.CacheDir}
 	if err := os.MkdirAll(c.binDir(), 0o755); err != nil {
 		return fmt.Errorf("make the cluster's folder: %w", err)
 	}

@@ -31,6 +31,18 @@ func (c Cache) Path(p Part, binary string) string {
 	return filepath.Join(c.Dir, p.Key(), "bin", binary)
 }
 
+// Find is Path for a program of any part; program names are unique. It returns "" for an unknown one.
+func (c Cache) Find(binary string) string {
+	for _, p := range All() {
+		for _, b := range p.Binaries {
+			if b.Name == binary {
+				return c.Path(p, binary)
+			}
+		}
+	}
+	return ""
+}
+
 // Task is one program that is not in the cache.
 type Task struct {
 	Part   Part

@@ -1,0 +1,270 @@
+package cluster
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+)
+
+func testConfig(t *testing.T) Config {
+	t.Helper()
+	env := map[string]string{"ESTIBA_CLUSTER_DIR": filepath.Join(t.TempDir(), "test-cluster"), "ESTIBA_CACHE": t.TempDir()}
+	return DefaultConfig(func(name string) string { return env[name] })
+}
+
+func TestDefaultConfig(t *testing.T) {
+	t.Parallel()
+	c := DefaultConfig(func(string) string { return "" })
+	require.NoError(t, c.Validate())
+	assert.Equal(t, "/var/lib/estiba-cluster", c.Dir)
+	assert.Equal(t, "/var/cache/estiba", c.CacheDir)
+
+	other := testConfig(t)
+	require.NoError(t, other.Validate())
+	assert.Equal(t, "test-cluster", other.Name, "another state folder is another cluster")
+	assert.NotEqual(t, c.cgroup(), other.cgroup())
+	assert.NotEqual(t, c.initArgs("node-1"), other.initArgs("node-1"))
+}
+
+func TestValidateNamesTheSetting(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"a name with a slash":                      {func(c *Config) { c.Name = "a/b" }, `name "a/b"`},
+		"a namespace in capitals":                  {func(c *Config) { c.Velero.Namespace = "Velero" }, `"Velero"`},
+		"a relative state folder":                  {func(c *Config) { c.Dir = "state" }, `"state"`},
+		"no node":                                  {func(c *Config) { c.Nodes = nil }, "no node"},
+		"a DNS address outside of the services":    {func(c *Config) { c.Network.DNS = netip.MustParseAddr("10.1.1.1") }, "10.1.1.1"},
+		"a node's pods outside of the pod network": {func(c *Config) { c.Nodes[0].PodCIDR = netip.MustParsePrefix("10.9.0.0/24") }, "node-1"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := testConfig(t)
+			tc.change(&c)
+			err := c.Validate()
+			require.ErrorIs(t, err, ErrConfig)
+			assert.ErrorContains(t, err, tc.want)
+		})
+	}
+}
+
+func TestSettingsAreReadBackAsTheyWereSaved(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	_, err := Load(c.Dir)
+	require.ErrorIs(t, err, ErrDown)
+	require.NoError(t, c.save())
+	got, err := Load(c.Dir)
+	require.NoError(t, err)
+	assert.Equal(t, c, got)
+}
+
+func TestCertificatesAreTrusted(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	require.NoError(t, c.writePKI(now))
+	ca, err := os.ReadFile(c.pki("ca.crt"))
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(ca))
+	for _, id := range c.identities() {
+		pair, err := tls.LoadX509KeyPair(c.pki(id.file+".crt"), c.pki(id.file+".key"))
+		require.NoError(t, err, id.file)
+		_, err = pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		require.NoError(t, err, id.file)
+	}
+	server, err := tls.LoadX509KeyPair(c.pki("apiserver.crt"), c.pki("apiserver.key"))
+	require.NoError(t, err)
+	for _, host := range []string{"10.43.0.1", "10.45.0.1", "kubernetes.default.svc"} {
+		assert.NoError(t, server.Leaf.VerifyHostname(host), host)
+	}
+
+	require.NoError(t, c.writePKI(now.Add(time.Hour)))
+	again, err := os.ReadFile(c.pki("ca.crt"))
+	require.NoError(t, err)
+	assert.Equal(t, ca, again, "a second start keeps the authority, or every client would be locked out")
+}
+
+func TestKubeconfigsPointToTheAPIServer(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	require.NoError(t, c.writePKI(time.Now()))
+	for _, file := range []string{c.Kubeconfig(), c.pki("kubelet-node-1.kubeconfig"), c.pki("proxy.kubeconfig")} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var parsed struct {
+			Clusters []struct{ Cluster struct{ Server string } }
+		}
+		require.NoError(t, yaml.Unmarshal(text, &parsed), file)
+		require.Len(t, parsed.Clusters, 1)
+		assert.Equal(t, "https://10.43.0.1:6443", parsed.Clusters[0].Cluster.Server)
+	}
+}
+
+func TestNodeFilesParse(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	n := c.Nodes[0]
+	require.NoError(t, c.writeNodeFiles(n))
+	for name, want := range map[string]string{"kubelet.yaml": "KubeletConfiguration", "kube-proxy.yaml": "KubeProxyConfiguration"} {
+		text, err := os.ReadFile(c.nodeFile(n, name))
+		require.NoError(t, err)
+		var parsed struct{ Kind, CgroupRoot string }
+		require.NoError(t, yaml.UnmarshalStrict(text, &map[string]any{}), name)
+		require.NoError(t, yaml.Unmarshal(text, &parsed), name)
+		assert.Equal(t, want, parsed.Kind)
+	}
+	text, err := os.ReadFile(c.nodeFile(n, "cni/10-pods.conflist"))
+	require.NoError(t, err)
+	assert.True(t, json.Valid(text))
+	assert.Contains(t, string(text), n.PodCIDR.String())
+}
+
+func TestManifestsParse(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	kinds := map[string]int{}
+	for _, name := range []string{"dns.yaml", "storage.yaml"} {
+		text, err := c.manifest(name)
+		require.NoError(t, err)
+		for _, document := range strings.Split(string(text), "\n---\n") {
+			var object struct {
+				Kind          string
+				ReclaimPolicy string
+				Data          map[string]string
+			}
+			require.NoError(t, yaml.UnmarshalStrict([]byte(document), &map[string]any{}), document)
+			require.NoError(t, yaml.Unmarshal([]byte(document), &object))
+			require.NotEmpty(t, object.Kind, document)
+			kinds[object.Kind+object.ReclaimPolicy]++
+			if paths, ok := object.Data["config.json"]; ok {
+				assert.True(t, json.Valid([]byte(paths)), paths)
+				assert.Contains(t, paths, c.nodeDir("node-1"))
+			}
+		}
+	}
+	assert.Equal(t, 1, kinds["StorageClassDelete"])
+	assert.Equal(t, 1, kinds["StorageClassRetain"])
+	assert.Equal(t, 2, kinds["Deployment"])
+}
+
+func TestVeleroIsInstalledAsAUserWould(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	c.Velero.Namespace = "backup-system"
+	plain := c.veleroInstall()
+	assert.Contains(t, plain, "--namespace=backup-system")
+	assert.Contains(t, plain, "--backup-location-config=region=us-east-1,s3ForcePathStyle=true,s3Url=http://10.43.0.1:9000")
+	assert.NotContains(t, plain, "--use-node-agent")
+	c.Velero.FSB = true
+	assert.Contains(t, c.veleroInstall(), "--use-node-agent")
+}
+
+func TestOnlyTheFirstNodeCarriesTheControlPlane(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	c.Nodes = append(c.Nodes, Node{Name: "node-2", Address: netip.MustParseAddr("10.43.0.2"), PodCIDR: netip.MustParsePrefix("10.44.2.0/24")})
+	names := func(n Node) (all []string) {
+		for _, p := range c.components(n) {
+			all = append(all, p.Name)
+		}
+		return all
+	}
+	assert.Subset(t, names(c.Nodes[0]), []string{"etcd", "kube-apiserver", "s3", "kubelet"})
+	assert.ElementsMatch(t, []string{"containerd", "kubelet", "kube-proxy"}, names(c.Nodes[1]))
+}
+
+func TestInsideEnvironmentPutsTheClustersProgramsFirst(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	got := c.insideEnvironment([]string{"PATH=/opt/bin", "KUBECONFIG=/home/me/production", "LANG=C"})
+	assert.ElementsMatch(t, []string{
+		"LANG=C", "PATH=" + c.binDir() + ":/opt/bin", "KUBECONFIG=" + c.Kubeconfig(), "VELERO_NAMESPACE=velero",
+	}, got)
+}
+
+func TestCheckSaysEverythingThatIsMissing(t *testing.T) {
+	t.Parallel()
+	fit := func() Machine {
+		return Machine{
+			OS: "linux", Arch: "amd64", Distribution: []string{"debian"}, HasApt: true, Go: "/usr/bin/go",
+			MissingPackages: []string{"runc"}, Disks: []Disk{{Folder: "/var", For: "the first build", Free: 20 << 30, Needed: 11 << 30}},
+		}
+	}
+	assert.Empty(t, Check(fit()), "a package that apt-get can install is no problem")
+	tests := map[string]struct {
+		change     func(*Machine)
+		what, mend string
+	}{
+		"not root":             {func(m *Machine) { m.UID = 1000 }, "not root", "sudo"},
+		"no Go":                {func(m *Machine) { m.Go = "" }, "no go command", "https://go.dev/doc/install"},
+		"another processor":    {func(m *Machine) { m.Arch = "s390x" }, "s390x", "another machine"},
+		"another system":       {func(m *Machine) { m.OS = "darwin" }, "darwin", "Debian"},
+		"another distribution": {func(m *Machine) { m.Distribution = []string{"fedora"} }, "runc", "install them"},
+		"too little space":     {func(m *Machine) { m.Disks[0].Free = 3 << 30 }, "/var has 3.0 GiB free, the first build needs 11.0 GiB", "ESTIBA_CACHE"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := fit()
+			tc.change(&m)
+			problems := Check(m)
+			require.Len(t, problems, 1)
+			assert.Contains(t, problems[0].What, tc.what)
+			assert.Contains(t, problems[0].Mend, tc.mend)
+		})
+	}
+	assert.Len(t, Check(Machine{OS: "linux", Arch: "amd64", UID: 5}), 2, "all problems at once")
+}
+
+func TestDistributionKnowsDerivatives(t *testing.T) {
+	t.Parallel()
+	got := distribution(strings.NewReader("NAME=\"Linux Mint\"\nID=linuxmint\nID_LIKE=\"ubuntu debian\"\n"))
+	assert.Equal(t, []string{"linuxmint", "ubuntu", "debian"}, got)
+}
+
+func TestProgressShowsElapsedTimeAndWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	clock := time.Unix(0, 0)
+	var out bytes.Buffer
+	p := newProgress(&out, func() time.Time { return clock })
+	clock = clock.Add(83 * time.Second)
+	p.step("building kubelet", 14*time.Second, 2*time.Minute)
+	p.step("assembling images", 0, 0)
+	assert.Equal(t, "[  1:23] building kubelet (about 14s, then 2m0s more)\n[  1:23] assembling images\n", out.String())
+}
+
+func TestRemoveTreeRemovesFromTheLeavesUp(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(t.TempDir(), "group")
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "a", "b"), 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "c"), 0o755))
+	require.NoError(t, removeTree(root))
+	assert.NoDirExists(t, root)
+	assert.NoError(t, removeTree(root), "gone already is fine")
+}
+
+func TestDownOfNothingIsFine(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	var out bytes.Buffer
+	require.NoError(t, Down(t.Context(), c, &out))
+	assert.Contains(t, out.String(), c.CacheDir)
+	assert.True(t, errors.Is(Status(t.Context(), c, &out), ErrDown))
+}
