@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+
+	"github.com/kopia/kopia/repo/blob"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+// renewable is a provider that can read its credentials again.
+type renewable interface {
+	// generation of the credentials in use.
+	generation() uint64
+	// renew gives up the credentials of a generation; false means that there are no others.
+	renew(seen uint64) bool
+}
+
+// renewing repeats once, with credentials that were read again, what the store
+// refused for their sake.
+type renewing struct {
+	blob.Storage
+
+	provider renewable
+}
+
+func (r *renewing) do(attempt func() error) error {
+	seen := r.provider.generation()
+
+	err := attempt()
+	if engine.CodeOf(err) != engine.CodeCredentialsInvalid || !r.provider.renew(seen) {
+		return err
+	}
+
+	return attempt()
+}
+
+func (r *renewing) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
+	return r.do(func() error {
+		return r.Storage.GetBlob(ctx, id, offset, length, out) //nolint:wrapcheck // the layer adds nothing
+	})
+}
+
+func (r *renewing) GetMetadata(ctx context.Context, id blob.ID) (m blob.Metadata, err error) {
+	err = r.do(func() error {
+		m, err = r.Storage.GetMetadata(ctx, id)
+
+		return err //nolint:wrapcheck // the layer adds nothing
+	})
+
+	return m, err
+}
+
+func (r *renewing) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
+	return r.do(func() error {
+		return r.Storage.PutBlob(ctx, id, data, o) //nolint:wrapcheck // the layer adds nothing
+	})
+}
+
+func (r *renewing) DeleteBlob(ctx context.Context, id blob.ID) error {
+	return r.do(func() error {
+		return r.Storage.DeleteBlob(ctx, id) //nolint:wrapcheck // the layer adds nothing
+	})
+}
+
+// ListBlobs may give blobs of the first attempt again; the retry layer above collects.
+func (r *renewing) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
+	var given bool
+
+	seen := r.provider.generation()
+
+	list := func() error {
+		//nolint:wrapcheck // the layer adds nothing
+		return r.Storage.ListBlobs(ctx, prefix, func(m blob.Metadata) error {
+			given = true
+
+			return callback(m)
+		})
+	}
+
+	err := list()
+	if engine.CodeOf(err) != engine.CodeCredentialsInvalid || !r.provider.renew(seen) {
+		return err
+	}
+
+	if given {
+		// Half a listing was handed on already: the whole one must begin anew above.
+		return engine.Errorf(engine.CodeStoreUnavailable, "the credentials ran out within a listing: %w", err)
+	}
+
+	return list()
+}

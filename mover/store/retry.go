@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/kopia/kopia/repo/blob"
+	"k8s.io/utils/clock"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+const (
+	firstDelay = 200 * time.Millisecond
+	maxDelay   = 15 * time.Second
+)
+
+// retrying repeats what failed for a passing reason, with growing delays that
+// are shortened at random by up to a half, for as long as the budget lasts. What
+// fails for good comes back at once, and the end of the context ends everything.
+type retrying struct {
+	blob.Storage
+
+	budget time.Duration
+	clock  clock.Clock
+	random func() float64
+}
+
+// do runs attempt until it succeeds, fails for good or the budget is spent.
+func (r *retrying) do(ctx context.Context, what string, attempt func() error) error {
+	start := r.clock.Now()
+
+	for tries := 1; ; tries++ {
+		err := attempt()
+		if err == nil || !retryable(err) {
+			return annotate(what, err)
+		}
+
+		if ctx.Err() != nil {
+			return canceled(ctx, what)
+		}
+
+		delay := r.delay(tries)
+		if spent := r.clock.Since(start); spent+delay > r.budget {
+			return &engine.Error{
+				Code: engine.CodeOf(err),
+				Err:  engine.Errorf(engine.CodeOf(err), "%s: failed %d times in %s: %w", what, tries, spent.Round(time.Millisecond), err),
+			}
+		}
+
+		if !r.wait(ctx, delay) {
+			return canceled(ctx, what)
+		}
+	}
+}
+
+// delay before the attempt that follows the given number of tries.
+func (r *retrying) delay(tries int) time.Duration {
+	d := maxDelay
+	if shift := tries - 1; shift < 7 { //nolint:mnd // 200 ms doubled seven times is past the longest delay
+		d = min(maxDelay, firstDelay<<shift)
+	}
+
+	return d/2 + time.Duration(r.random()*float64(d/2)) //nolint:mnd // a half is fixed, a half is at random
+}
+
+func (r *retrying) wait(ctx context.Context, d time.Duration) bool {
+	t := r.clock.NewTimer(d)
+	defer t.Stop()
+
+	select {
+	case <-t.C():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// GetBlob reads once more, also, what came shorter than was asked for: it may
+// have been cut on its way. A blob that is really short says so twice.
+func (r *retrying) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
+	reread := false
+
+	return r.do(ctx, "get blob "+string(id), func() error {
+		err := r.Storage.GetBlob(ctx, id, offset, length, out)
+		if errors.Is(err, blob.ErrInvalidRange) && !reread {
+			reread = true
+			err = r.Storage.GetBlob(ctx, id, offset, length, out)
+		}
+
+		return err //nolint:wrapcheck // do says what was attempted
+	})
+}
+
+func (r *retrying) GetMetadata(ctx context.Context, id blob.ID) (m blob.Metadata, err error) {
+	err = r.do(ctx, "get metadata of blob "+string(id), func() error {
+		m, err = r.Storage.GetMetadata(ctx, id)
+
+		return err //nolint:wrapcheck // do says what was attempted
+	})
+
+	return m, err
+}
+
+func (r *retrying) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
+	return r.do(ctx, "put blob "+string(id), func() error {
+		return r.Storage.PutBlob(ctx, id, data, o) //nolint:wrapcheck // do says what was attempted
+	})
+}
+
+func (r *retrying) DeleteBlob(ctx context.Context, id blob.ID) error {
+	return r.do(ctx, "delete blob "+string(id), func() error {
+		return r.Storage.DeleteBlob(ctx, id) //nolint:wrapcheck // do says what was attempted
+	})
+}
+
+// ListBlobs hands on a listing only when it is complete: one that breaks off in
+// the middle must not be taken for the whole, nor be given twice in part.
+func (r *retrying) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
+	var found []blob.Metadata
+
+	err := r.do(ctx, "list blobs "+string(prefix)+"*", func() error {
+		found = found[:0]
+
+		//nolint:wrapcheck // do says what was attempted
+		return r.Storage.ListBlobs(ctx, prefix, func(m blob.Metadata) error {
+			found = append(found, m)
+
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+
+	for _, m := range found {
+		if err := callback(m); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (r *retrying) GetCapacity(ctx context.Context) (c blob.Capacity, err error) {
+	err = r.do(ctx, "get capacity", func() error {
+		c, err = r.Storage.GetCapacity(ctx)
+
+		return err //nolint:wrapcheck // do says what was attempted
+	})
+
+	return c, err
+}

@@ -1,0 +1,227 @@
+package store
+
+import (
+	"context"
+	"crypto/md5" //nolint:gosec // Content-MD5 guards against accidents, as S3 defines it
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/minio/minio-go/v7"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/store/settings"
+)
+
+// s3Storage keeps the blobs of one repository in an S3 bucket, under the same
+// names as kopia's own S3 storage (prefix + blob ID), so that the stock kopia
+// opens the repository.
+//
+// kopia's own provider (repo/blob/s3) is not used: it can't be told path or
+// host style, nests ten of its own attempts around ten of the client library's,
+// sleeps between them without regard to the context, takes a refused key for an
+// outage, and falls back to the environment's and the machine's credentials.
+type s3Storage struct {
+	blob.DefaultProviderImplementation
+
+	core     *minio.Core
+	renewer  *renewingProvider
+	bucket   string
+	prefix   string
+	secure   bool
+	checksum settings.Checksum
+}
+
+// kopiaStorageConfig is a file of kopia's S3 storage that is no blob (kopia v0.23.1 repo/blob/s3/s3_storage_config.go).
+const kopiaStorageConfig = ".storageconfig"
+
+func openS3(s settings.Settings, source settings.Source, prefix string) (*s3Storage, error) {
+	core, renewer, err := dialS3(s, source)
+	if err != nil {
+		return nil, err
+	}
+
+	return &s3Storage{
+		core: core, renewer: renewer, bucket: s.Bucket, prefix: prefix,
+		secure: !s.DoNotUseTLS, checksum: s.Checksum,
+	}, nil
+}
+
+func (s *s3Storage) key(id blob.ID) string { return s.prefix + string(id) }
+
+// GetBlob reads in one request. A body that ends early is an outage
+// (StoreUnavailable); a blob that is shorter than the range is blob.ErrInvalidRange.
+func (s *s3Storage) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
+	out.Reset()
+
+	if offset < 0 {
+		return fmt.Errorf("offset %d of blob %s: %w", offset, id, blob.ErrInvalidRange)
+	}
+
+	if length == 0 {
+		_, err := s.GetMetadata(ctx, id)
+
+		return err
+	}
+
+	var o minio.GetObjectOptions
+
+	if length > 0 {
+		if err := o.SetRange(offset, offset+length-1); err != nil {
+			return fmt.Errorf("range %d+%d of blob %s: %w", offset, length, id, blob.ErrInvalidRange)
+		}
+	}
+
+	body, info, _, err := s.core.GetObject(ctx, s.bucket, s.key(id), o)
+	if err != nil {
+		return s3Error(ctx, err)
+	}
+
+	defer body.Close() //nolint:errcheck // what counts was read
+
+	if b, ok := out.(interface{ grow(n int) }); ok && info.Size > 0 && info.Size <= maxPreallocate {
+		b.grow(int(info.Size) + 1) // one more, to see the end without growing
+	}
+
+	n, err := io.Copy(out, body)
+	if err != nil {
+		return s3Error(ctx, err)
+	}
+
+	if info.Size >= 0 && n < info.Size {
+		return engine.Errorf(engine.CodeStoreUnavailable, "read %d bytes of blob %s where the store announced %d: %w", n, id, info.Size, io.ErrUnexpectedEOF)
+	}
+
+	return blob.EnsureLengthExactly(int(n), length) //nolint:wrapcheck // kopia's own sentinel
+}
+
+// maxPreallocate bounds what is allocated on a store's word alone.
+const maxPreallocate = 64 << 20
+
+func (s *s3Storage) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata, error) {
+	info, err := s.core.StatObject(ctx, s.bucket, s.key(id), minio.StatObjectOptions{})
+	if err != nil {
+		return blob.Metadata{}, s3Error(ctx, err)
+	}
+
+	return blob.Metadata{BlobID: id, Length: info.Size, Timestamp: info.LastModified}, nil
+}
+
+// PutBlob writes in one request, whatever the size.
+func (s *s3Storage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
+	switch {
+	case o.HasRetentionOptions():
+		return fmt.Errorf("retention: %w", blob.ErrUnsupportedPutBlobOption)
+	case o.DoNotRecreate:
+		return fmt.Errorf("do-not-recreate: %w", blob.ErrUnsupportedPutBlobOption)
+	case !o.SetModTime.IsZero():
+		return blob.ErrSetTimeUnsupported
+	}
+
+	whole, err := wholeBytes(data)
+	if err != nil {
+		return err
+	}
+
+	body := data.Reader()
+	defer body.Close() //nolint:errcheck // it holds memory only
+
+	if err := putObject(ctx, s, s.key(id), body, whole, minio.PutObjectOptions{}); err != nil {
+		return err
+	}
+
+	if o.GetModTime == nil {
+		return nil
+	}
+
+	m, err := s.GetMetadata(ctx, id)
+	if err != nil {
+		return err
+	}
+
+	*o.GetModTime = m.Timestamp
+
+	return nil
+}
+
+// putObject sends body, whose content is whole. Over TLS the content is
+// guarded by a checksum of its own; without TLS by its SHA-256 in the signature too.
+func putObject(ctx context.Context, s *s3Storage, key string, body io.Reader, whole []byte, o minio.PutObjectOptions) error {
+	var md5Base64, sha256Hex string
+
+	o.ContentType = "application/x-kopia"
+	o.DisableContentSha256 = true // no chunked signature: it is given in one piece below
+
+	if !s.secure {
+		sum := sha256.Sum256(whole)
+		sha256Hex = hex.EncodeToString(sum[:])
+	}
+
+	if s.checksum == settings.ChecksumMD5 {
+		sum := md5.Sum(whole) //nolint:gosec // as S3 defines it
+		md5Base64 = base64.StdEncoding.EncodeToString(sum[:])
+	} else {
+		o.UserMetadata = map[string]string{"x-amz-checksum-crc32c": crc32c(whole)}
+	}
+
+	// Hiding Seek keeps the client library from sending twice on its own.
+	_, err := s.core.PutObject(ctx, s.bucket, key, struct{ io.Reader }{body}, int64(len(whole)), md5Base64, sha256Hex, o)
+
+	return s3Error(ctx, err)
+}
+
+func crc32c(content []byte) string {
+	var sum [4]byte
+
+	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(content, crc32.MakeTable(crc32.Castagnoli)))
+
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func (s *s3Storage) DeleteBlob(ctx context.Context, id blob.ID) error {
+	err := s3Error(ctx, s.core.RemoveObject(ctx, s.bucket, s.key(id), minio.RemoveObjectOptions{}))
+	if expected(err) {
+		return nil // what is gone is gone
+	}
+
+	return err
+}
+
+func (s *s3Storage) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
+	for o := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.key(prefix), Recursive: true}) {
+		if o.Err != nil {
+			return s3Error(ctx, o.Err)
+		}
+
+		id := blob.ID(o.Key[len(s.prefix):])
+		if id == kopiaStorageConfig || !ValidBlobID(id) {
+			continue
+		}
+
+		if err := callback(blob.Metadata{BlobID: id, Length: o.Size, Timestamp: o.LastModified}); err != nil {
+			return err
+		}
+	}
+
+	if ctx.Err() != nil {
+		return canceled(ctx, "list blobs")
+	}
+
+	return nil
+}
+
+// ConnectionInfo names the storage; it holds nothing to connect by.
+func (s *s3Storage) ConnectionInfo() blob.ConnectionInfo {
+	return blob.ConnectionInfo{Type: storageType, Config: &connectionConfig{}}
+}
+
+func (s *s3Storage) DisplayName() string { return fmt.Sprintf("s3://%s/%s", s.bucket, s.prefix) }
+
+func (s *s3Storage) renew(seen uint64) bool { return s.renewer.renew(seen) }
+
+func (s *s3Storage) generation() uint64 { return s.renewer.generation() }

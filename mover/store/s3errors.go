@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/minio/minio-go/v7"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+// s3Error gives a request's failure its code.
+func s3Error(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+
+	if ctx.Err() != nil {
+		return canceled(ctx, "request to the store")
+	}
+
+	var coded *engine.Error
+	if errors.As(err, &coded) {
+		return err
+	}
+
+	var answer minio.ErrorResponse
+	if errors.As(err, &answer) && answer.StatusCode != 0 {
+		return s3Answer(answer)
+	}
+
+	if untrusted(err) {
+		return permanent{engine.Errorf(engine.CodeStoreUnavailable, "the store's certificate is not trusted: %w", err)}
+	}
+
+	return engine.Errorf(engine.CodeStoreUnavailable, "request to the store: %w", err)
+}
+
+// untrusted tells whether TLS failed for a reason that no waiting mends.
+func untrusted(err error) bool {
+	var (
+		verification *tls.CertificateVerificationError
+		authority    x509.UnknownAuthorityError
+		hostname     x509.HostnameError
+		header       tls.RecordHeaderError
+	)
+
+	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &header)
+}
+
+// s3Answer gives a server's answer its code. The S3 code goes first, where it
+// says more than the HTTP status.
+func s3Answer(a minio.ErrorResponse) error {
+	describe := fmt.Errorf("the store answered %d %s: %s", a.StatusCode, a.Code, a.Message)
+
+	switch a.Code {
+	case "NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed":
+		return &engine.Error{Code: engine.CodeInvalidRequest, Err: describe}
+	case "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "TokenRefreshRequired", "SignatureDoesNotMatch", "AccessDenied":
+		return &engine.Error{Code: engine.CodeCredentialsInvalid, Err: describe}
+	case "SlowDown", "RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "OperationAborted":
+		return &engine.Error{Code: engine.CodeStoreUnavailable, Err: describe}
+	}
+
+	return s3Status(a.StatusCode, describe)
+}
+
+func s3Status(status int, describe error) error {
+	switch status {
+	case http.StatusNotFound:
+		return fmt.Errorf("%w (%w)", blob.ErrBlobNotFound, describe)
+	case http.StatusRequestedRangeNotSatisfiable:
+		return fmt.Errorf("%w (%w)", blob.ErrInvalidRange, describe)
+	case http.StatusPreconditionFailed:
+		return fmt.Errorf("%w (%w)", blob.ErrBlobAlreadyExists, describe)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return &engine.Error{Code: engine.CodeCredentialsInvalid, Err: describe}
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return &engine.Error{Code: engine.CodeStoreUnavailable, Err: describe}
+	}
+
+	if status >= http.StatusBadRequest && status < http.StatusInternalServerError {
+		return &engine.Error{Code: engine.CodeInvalidRequest, Err: describe}
+	}
+
+	return &engine.Error{Code: engine.CodeStoreUnavailable, Err: describe}
+}
