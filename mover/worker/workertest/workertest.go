@@ -44,6 +44,9 @@ const (
 	Cancel Script = "cancel"
 )
 
+// CommandHideLandlock before a worker's command runs that as on a kernel without Landlock.
+const CommandHideLandlock = "hide-landlock"
+
 // Findings are the results of Probe's attempts: "ok", or the error of the system.
 type Findings struct {
 	Attempts map[string]string `json:"attempts"`

@@ -23,6 +23,8 @@ func main() {
 	}
 
 	switch os.Args[1] {
+	case workertest.CommandHideLandlock:
+		fmt.Fprintln(os.Stderr, hideLandlock(os.Args[2:]))
 	case protocol.CommandLockIn:
 		os.Exit(worker.LockIn(os.Args[2:]))
 	case protocol.CommandRun:

@@ -46,12 +46,10 @@ func text(err error) string {
 
 func attempts(root *os.File, cacheDir string) map[string]func() error {
 	a := map[string]func() error{
-		"read /etc/hostname": func() error { return read(unix.AT_FDCWD, "/etc/hostname") },
-		"list /proc":         func() error { return read(unix.AT_FDCWD, "/proc") },
-		"write the cache":    func() error { return os.WriteFile(filepath.Join(cacheDir, "new"), []byte("x"), 0o600) },
-		"rename in the cache": func() error {
-			return os.Rename(filepath.Join(cacheDir, "new"), filepath.Join(cacheDir, "renamed"))
-		},
+		"read /etc/hostname":      func() error { return read(unix.AT_FDCWD, "/etc/hostname") },
+		"list /proc":              func() error { return read(unix.AT_FDCWD, "/proc") },
+		"write the cache":         func() error { return os.WriteFile(filepath.Join(cacheDir, "new"), []byte("x"), 0o600) },
+		"rename in the cache":     func() error { return rename(cacheDir) },
 		"read the cache's parent": func() error { return read(unix.AT_FDCWD, filepath.Dir(cacheDir)) },
 		"make a socket":           func() error { return socket(unix.AF_INET) },
 		"make a unix socket":      func() error { return socket(unix.AF_UNIX) },
@@ -95,6 +93,18 @@ func volume(a map[string]func() error, root int) {
 	a["make a device"] = func() error { return unix.Mknodat(root, "null", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) }
 	a["make a handle"] = func() error { _, _, err := unix.NameToHandleAt(root, "own", 0); return err }
 	a["open a handle"] = func() error { return openHandle(root) }
+}
+
+func rename(dir string) error {
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+		return fmt.Errorf("make a folder: %w", err)
+	}
+
+	if err := os.WriteFile(filepath.Join(dir, "moved"), nil, 0o600); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+
+	return os.Rename(filepath.Join(dir, "moved"), filepath.Join(dir, "folder", "moved"))
 }
 
 func read(dir int, name string) error {
