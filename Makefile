@@ -10,8 +10,9 @@ PLATFORMS := amd64 arm64
 MODULE    := github.com/estiba-dev/estiba
 LDFLAGS   := -s -w -X $(MODULE)/mover/config.Version=$(VERSION)
 BINARIES  := mover restore-wait velero-plugin install-plugin
-IMAGE     := estiba.test/estiba:dev
+IMAGE     := estiba.test/estiba
 CLUSTER   := go run ./tests/cluster/cmd/cluster
+VELERO_NAMESPACE ?= backup-system
 
 .PHONY: help
 help: ## Show this list
@@ -80,7 +81,8 @@ test-slow: ## Run the attacks for 60 seconds each, the fuzzers and the benchmark
 ##@ The local cluster
 .PHONY: cluster-up
 cluster-up: images ## Start a one-node Kubernetes with an S3 server, Velero and Estiba on this machine (root)
-	@$(CLUSTER) up --estiba $(OUT)/estiba-$(ARCH).tar $(CLUSTER_FLAGS)
+	@$(CLUSTER) up --velero-namespace $(VELERO_NAMESPACE) $(CLUSTER_FLAGS)
+	@$(CLUSTER) install-estiba examples/install $(OUT)/estiba-$(ARCH).tar
 
 .PHONY: cluster-down
 cluster-down: ## Stop the local cluster and remove all of it but the cache

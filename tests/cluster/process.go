@@ -190,6 +190,9 @@ func (c Config) Exec(name string, args ...string) error {
 // enter builds the command line that enters the first node. The working directory is looked up again
 // inside, because the one from outside belongs to the machine's mounts. The command ends with nsenter.
 func (c Config) enter(name string, args ...string) ([]string, error) {
+	if os.Getenv(insideVariable) == c.Dir {
+		return append([]string{name}, args...), nil
+	}
 	pid, err := c.findInit(c.Nodes[0].Name)
 	if err != nil {
 		return nil, err
@@ -216,7 +219,10 @@ func (c Config) insideEnvironment(environ []string) []string {
 		if string(name) == "PATH" {
 			path = string(value)
 		}
-		return slices.Contains([]string{"PATH", "KUBECONFIG", "VELERO_NAMESPACE"}, string(name))
+		return slices.Contains([]string{"PATH", "KUBECONFIG", "VELERO_NAMESPACE", insideVariable}, string(name))
 	})
-	return append(kept, "PATH="+c.binDir()+":"+path, "KUBECONFIG="+c.Kubeconfig(), "VELERO_NAMESPACE="+c.Velero.Namespace)
+	return append(kept, "PATH="+c.binDir()+":"+path, "KUBECONFIG="+c.Kubeconfig(), "VELERO_NAMESPACE="+c.Velero.Namespace, insideVariable+"="+c.Dir)
 }
+
+// insideVariable tells a process inside a cluster which one it is in, by its state folder.
+const insideVariable = "ESTIBA_CLUSTER_INSIDE"

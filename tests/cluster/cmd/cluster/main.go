@@ -22,6 +22,8 @@ const usage = `usage: cluster VERB
   status                                 say what runs
   exec -- CMD...                         run a command inside, with kubectl and velero at hand
   load IMAGE.tar...                      import docker-archive images
+  install-estiba MANIFESTS IMAGE.tar     install Estiba, or update it
+  reinstall                              put Velero and Estiba back after somebody removed them
   build                                  only build programs and images
 
 ESTIBA_CLUSTER_DIR (default /var/lib/estiba-cluster) and ESTIBA_CACHE (default /var/cache/estiba) move its folders.
@@ -85,12 +87,17 @@ func start(ctx context.Context, verb string, c cluster.Config, args []string) er
 
 // inside runs the verbs that need a running cluster.
 func inside(ctx context.Context, verb, dir string, args []string) error {
-	if verb != "exec" && verb != "load" {
-		return errUsage
-	}
 	c, err := cluster.Load(dir)
 	if err != nil {
 		return err
+	}
+	switch {
+	case verb == "install-estiba" && len(args) == 2:
+		return c.InstallEstiba(ctx, os.Stdout, args[0], args[1])
+	case verb == "reinstall" && len(args) == 0:
+		return c.Reinstall(ctx)
+	case verb != "exec" && verb != "load":
+		return errUsage
 	}
 	if verb == "load" {
 		for _, path := range args {
