@@ -1,0 +1,224 @@
+package kopiaengine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/snapshot"
+
+	"github.com/estiba-dev/estiba/mover/beneath"
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/repository"
+)
+
+// rereads is how often files that changed while they were read are read again.
+const rereads = 2
+
+// Backup implements engine.Engine.
+func (e *Engine) Backup(ctx context.Context, r engine.BackupRequest, p engine.ProgressFunc) (engine.BackupResult, error) {
+	if r.Root == nil || r.Host == "" || r.Path == "" || r.Instance == "" || r.Job == "" {
+		return engine.BackupResult{}, engine.Errorf(engine.CodeInvalidRequest, "back up volume: root, host, path, instance and job are needed")
+	}
+
+	res, err := within(ctx, e.cfg.CancelGrace, func(hard context.Context) (engine.BackupResult, error) {
+		b := &backup{engine: e, request: r, tell: p, soft: ctx}
+
+		return b.run(hard)
+	})
+	if err != nil {
+		return engine.BackupResult{}, e.explain(ctx, engine.CodeInternal, err)
+	}
+
+	return res, nil
+}
+
+// backup is one backup under way.
+type backup struct {
+	engine  *Engine
+	request engine.BackupRequest
+	tell    engine.ProgressFunc
+	// soft is done when the backup is to stop; the context that the methods are
+	// given is done when the time for writing down what there is has passed too.
+	soft context.Context //nolint:containedctx // two contexts, with different ends
+
+	root   *beneath.Root
+	count  counter
+	stored atomic.Int64
+	read   int64
+}
+
+func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
+	root, err := beneath.Open(b.request.Root, beneath.Options{})
+	if err != nil {
+		return engine.BackupResult{}, engine.Errorf(engine.CodeSourceUnreadable, "open the volume: %w", err)
+	}
+	defer func() { _ = root.Close() }() // Open for reading.
+
+	b.root = root
+
+	var res engine.BackupResult
+
+	err = b.engine.opened(ctx, func(ctx context.Context, rep repo.Repository) error {
+		res, err = b.upload(ctx, rep)
+
+		return err
+	})
+	if err != nil {
+		return engine.BackupResult{}, err
+	}
+
+	return res, b.readBack(ctx, manifest.ID(res.SnapshotID))
+}
+
+// upload uploads the volume and saves the snapshot in a session of its own.
+func (b *backup) upload(ctx context.Context, rep repo.Repository) (engine.BackupResult, error) {
+	ps := parents(ctx, rep, b.request)
+	if err := errors.Join(b.soft.Err(), repository.StorageErr(b.engine.storage())); err != nil {
+		return engine.BackupResult{}, fmt.Errorf("look for earlier snapshots: %w", err)
+	}
+
+	opts := repo.WriteSessionOptions{Purpose: "backup", OnUpload: func(n int64) { b.stored.Add(n) }}
+
+	ctx, w, err := rep.NewWriter(ctx, opts)
+	if err != nil {
+		return engine.BackupResult{}, fmt.Errorf("begin to write: %w", err)
+	}
+
+	res, err := b.write(ctx, w, ps)
+
+	return res, errors.Join(err, w.Close(context.WithoutCancel(ctx)))
+}
+
+func (b *backup) write(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest) (engine.BackupResult, error) {
+	m, src, err := b.passes(ctx, w, ps)
+	if err != nil {
+		return engine.BackupResult{}, errors.Join(err, b.keep(ctx, w, m))
+	}
+
+	if err := b.save(ctx, w, m); err != nil {
+		return engine.BackupResult{}, err
+	}
+
+	res := engine.BackupResult{SnapshotID: string(m.ID), Incremental: len(ps) > 0, Summary: summaryOf(m)}
+	res.Summary.ReadBytes = b.read
+	res.Summary.StoredBytes = b.stored.Load()
+	res.Summary.Omissions = src.omitted.list()
+
+	return res, nil
+}
+
+func summaryOf(m *snapshot.Manifest) engine.Summary {
+	s := m.RootEntry.DirSummary
+	if s == nil {
+		return engine.Summary{}
+	}
+
+	return engine.Summary{
+		Files:       s.TotalFileCount,
+		Directories: s.TotalDirCount,
+		Symlinks:    s.TotalSymlinkCount,
+		Bytes:       s.TotalFileSize,
+	}
+}
+
+// save writes the snapshot down, removes the checkpoints that it makes useless,
+// and has all of it written to the store and looked for there.
+func (b *backup) save(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) error {
+	if _, err := b.put(ctx, w, m); err != nil {
+		return err
+	}
+
+	if err := b.dropCheckpoints(ctx, w, m); err != nil {
+		return err
+	}
+
+	if err := w.Flush(ctx); err != nil {
+		return fmt.Errorf("write the snapshot to the store: %w", err)
+	}
+
+	if v, ok := b.engine.storage().(Verifier); ok {
+		if err := v.VerifyWritten(ctx); err != nil {
+			return fmt.Errorf("look for what was written: %w", err)
+		}
+	}
+
+	return repository.StorageErr(b.engine.storage())
+}
+
+func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) (manifest.ID, error) {
+	m.Description = b.request.Description
+	m.Tags = kopiaTags(b.request)
+	m.Pins = []string{pin}
+
+	id, err := snapshot.SaveSnapshot(ctx, w, m)
+	if err != nil {
+		return "", fmt.Errorf("save snapshot: %w", err)
+	}
+
+	return id, nil
+}
+
+// keep writes down what a backup that failed has got, for the next one to build on.
+// Where the store is what failed, there is no use in it. An upload that was
+// cancelled has the time until ctx is done.
+func (b *backup) keep(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) error {
+	if m == nil || m.RootEntry == nil || repository.StorageErr(b.engine.storage()) != nil {
+		return nil
+	}
+
+	if m.IncompleteReason == "" {
+		m.IncompleteReason = "failed"
+	}
+
+	if _, err := b.put(ctx, w, m); err != nil {
+		return err
+	}
+
+	if err := w.Flush(ctx); err != nil {
+		return fmt.Errorf("write checkpoint to the store: %w", err)
+	}
+
+	return nil
+}
+
+// dropCheckpoints removes the unfinished snapshots of the same volume begun before
+// a finished one.
+func (b *backup) dropCheckpoints(ctx context.Context, w repo.RepositoryWriter, done *snapshot.Manifest) error {
+	ids, err := findIDs(ctx, w, chainLabels(b.request))
+	if err != nil {
+		return err
+	}
+
+	for _, id := range ids {
+		m, err := snapshot.LoadSnapshot(ctx, w, id)
+		if err != nil || complete(m) || m.StartTime.After(done.StartTime) {
+			continue // One that can't be loaded is for maintenance to find.
+		}
+
+		if err := w.DeleteManifest(ctx, id); err != nil {
+			return fmt.Errorf("remove checkpoint %s: %w", id, err)
+		}
+	}
+
+	return nil
+}
+
+// readBack asks the repository anew for the snapshot and its root folder.
+func (b *backup) readBack(ctx context.Context, id manifest.ID) error {
+	return b.engine.opened(ctx, func(ctx context.Context, rep repo.Repository) error {
+		m, err := snapshot.LoadSnapshot(ctx, rep, id)
+		if err != nil {
+			return engine.Errorf(engine.CodeStoreLostWrite, "read snapshot %s back: %w", id, err)
+		}
+
+		if err := readRoot(ctx, rep, m); err != nil {
+			return engine.Errorf(engine.CodeStoreLostWrite, "read snapshot %s back: %w", id, err)
+		}
+
+		return nil
+	})
+}

@@ -1,0 +1,200 @@
+package kopiaengine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kopia/kopia/repo/object"
+	"github.com/kopia/kopia/snapshot"
+
+	"github.com/estiba-dev/estiba/mover/beneath"
+)
+
+const (
+	// maxTarget is more than the longest link that a file system can hold.
+	maxTarget = 64 << 10
+	// span is the piece of a big file, in bytes, that one goroutine fetches before it
+	// takes the next: some of repository.Splitter's pieces.
+	span = 16 << 20
+	// copyBuffer is the size of a buffer between repository and volume, in bytes.
+	copyBuffer = 128 << 10
+)
+
+func unixMode(p snapshot.Permissions) uint32 {
+	m := fs.FileMode(p)
+	mode := uint32(m & fs.ModePerm)
+
+	if m&fs.ModeSetuid != 0 {
+		mode |= 0o4000
+	}
+
+	if m&fs.ModeSetgid != 0 {
+		mode |= 0o2000
+	}
+
+	if m&fs.ModeSticky != 0 {
+		mode |= 0o1000
+	}
+
+	return mode
+}
+
+func (w *restorer) symlink(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) error {
+	r, err := w.rep.OpenObject(ctx, e.ObjectID)
+	if err != nil {
+		return fmt.Errorf("open link %q in the repository: %w", path, err)
+	}
+	defer func() { _ = r.Close() }() // Open for reading.
+
+	if r.Length() > maxTarget {
+		return damaged(path, "is a link with %d bytes", r.Length())
+	}
+
+	target, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("read link %q in the repository: %w", path, err)
+	}
+
+	if err := d.MakeSymlink(raw, string(target), attrsOf(e)); err != nil {
+		return w.targetError(path, err)
+	}
+
+	w.count.files.Add(1)
+	w.dirs.totalFiles.Add(1)
+
+	return nil
+}
+
+// file restores a regular file. It has its name only when it is whole.
+func (w *restorer) file(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) (err error) {
+	r, err := w.rep.OpenObject(ctx, e.ObjectID)
+	if err != nil {
+		return fmt.Errorf("open file %q in the repository: %w", path, err)
+	}
+	defer func() { _ = r.Close() }() // Open for reading.
+
+	if r.Length() != e.FileSize {
+		return damaged(path, "has %d bytes of content and a size of %d", r.Length(), e.FileSize)
+	}
+
+	t, err := d.CreateFile(raw, e.FileSize)
+	if err != nil {
+		return w.targetError(path, err)
+	}
+	defer func() { err = errors.Join(err, w.targetError(path, t.Abort())) }()
+
+	c := &content{restorer: w, file: t, entry: e, path: path}
+	if err := c.copy(ctx, r); err != nil {
+		return err
+	}
+
+	if err := t.Commit(attrsOf(e)); err != nil {
+		return w.targetError(path, err)
+	}
+
+	w.count.files.Add(1)
+
+	return nil
+}
+
+// content is the content of one file on its way.
+type content struct {
+	*restorer
+
+	file  *beneath.TempFile
+	entry *snapshot.DirEntry
+	path  string
+	next  atomic.Int64 // the number of the span that nobody has taken yet
+}
+
+// copy copies the content, a big one by several goroutines: the repository gives
+// each reader one piece after the other, and waits for the store in between.
+func (c *content) copy(ctx context.Context, r object.Reader) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+
+	// Each reader loads the list of the file's pieces, so there is one for each
+	// goroutine and not for each span.
+	for range min(c.entry.FileSize/span, int64(cap(c.slots))) {
+		select {
+		case c.slots <- struct{}{}:
+			wg.Go(func() {
+				defer func() { <-c.slots }()
+
+				c.fail(c.help(ctx))
+			})
+		default:
+		}
+	}
+
+	if err := c.spans(ctx, r); err != nil {
+		return err
+	}
+
+	wg.Wait()
+
+	return ctx.Err() // A helper's failure stops everything.
+}
+
+func (c *content) help(ctx context.Context) error {
+	r, err := c.rep.OpenObject(ctx, c.entry.ObjectID)
+	if err != nil {
+		return fmt.Errorf("open file %q in the repository: %w", c.path, err)
+	}
+	defer func() { _ = r.Close() }() // Open for reading.
+
+	return c.spans(ctx, r)
+}
+
+// spans copies spans until none is left.
+func (c *content) spans(ctx context.Context, r object.Reader) error {
+	buf := c.buffers.Get().(*[]byte) //nolint:forcetypeassert,errcheck // Nothing else is put there.
+	defer c.buffers.Put(buf)
+
+	for {
+		from := (c.next.Add(1) - 1) * span
+		if from >= c.entry.FileSize {
+			return nil
+		}
+
+		if _, err := r.Seek(from, io.SeekStart); err != nil {
+			return fmt.Errorf("seek file %q in the repository: %w", c.path, err)
+		}
+
+		if err := c.span(ctx, r, from, *buf); err != nil {
+			return err
+		}
+	}
+}
+
+// span copies the bytes from an offset on, up to the end of its span.
+func (c *content) span(ctx context.Context, r object.Reader, at int64, buf []byte) error {
+	end := min(at+span, c.entry.FileSize)
+
+	for at < end {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+
+		n, err := r.Read(buf[:min(int64(len(buf)), end-at)])
+		if n > 0 {
+			if _, err := c.file.WriteAt(buf[:n], at); err != nil {
+				return c.targetError(c.path, err)
+			}
+
+			at += int64(n)
+			c.count.bytes.Add(int64(n))
+		}
+
+		if err != nil && at < end {
+			return fmt.Errorf("read file %q in the repository: %w", c.path, err)
+		}
+	}
+
+	return nil
+}

@@ -1,0 +1,229 @@
+package kopiaengine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/kopia/kopia/repo/object"
+	"github.com/kopia/kopia/snapshot"
+
+	"github.com/estiba-dev/estiba/mover/beneath"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+// folder restores a folder and all below it into d, and its attributes last: what
+// is written into it changes its times.
+func (w *restorer) folder(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, path string) error {
+	if e.Type != snapshot.EntryTypeDirectory {
+		return damaged(path, "is a %q, not a folder", e.Type)
+	}
+
+	if _, err := d.SweepTemps(); err != nil {
+		return w.targetError(path, err)
+	}
+
+	if err := w.children(ctx, d, e.ObjectID, path); err != nil {
+		return err
+	}
+
+	// Somewhere below, another goroutine may have failed.
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+
+	if err := d.SetAttrs(attrsOf(e)); err != nil {
+		return w.targetError(path, err)
+	}
+
+	w.dirs.files.Add(1)
+
+	return nil
+}
+
+// children restores what a folder holds, and waits until it is done.
+func (w *restorer) children(ctx context.Context, d *beneath.Dir, id object.ID, path string) error {
+	r, err := w.rep.OpenObject(ctx, id)
+	if err != nil {
+		return fmt.Errorf("open folder %q in the repository: %w", path, err)
+	}
+	defer func() { _ = r.Close() }() // Open for reading.
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+
+	return eachEntry(r, path, func(c *snapshot.DirEntry, raw string) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+
+		w.spread(&wg, func() error { return w.entry(ctx, d, c, raw, join(path, raw)) })
+
+		return nil
+	})
+}
+
+func (w *restorer) entry(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) error {
+	switch e.Type {
+	case snapshot.EntryTypeDirectory:
+		child, err := d.MakeDir(raw)
+		if err != nil {
+			return w.targetError(path, err)
+		}
+
+		return errors.Join(w.folder(ctx, child, e, path), w.targetError(path, child.Close()))
+	case snapshot.EntryTypeSymlink:
+		return w.symlink(ctx, d, e, raw, path)
+	case snapshot.EntryTypeFile:
+		return w.file(ctx, d, e, raw, path)
+	case snapshot.EntryTypeUnknown:
+	}
+
+	return damaged(path, "has the unknown type %q", e.Type)
+}
+
+// damaged is the error of a repository that holds what nobody writes.
+func damaged(path, format string, args ...any) error {
+	return engine.Errorf(engine.CodeRepositoryDamaged, "%q in the repository %w", path, fmt.Errorf(format, args...))
+}
+
+// attrsOf gives the attributes of an entry. Kopia keeps setuid, setgid and sticky as
+// Go has them.
+func attrsOf(e *snapshot.DirEntry) beneath.Attrs {
+	return beneath.Attrs{
+		UID:     e.UserID,
+		GID:     e.GroupID,
+		Mode:    unixMode(e.Permissions),
+		ModTime: e.ModTime.ToTime(),
+	}
+}
+
+// eachEntry reads a folder of a snapshot entry by entry, however many there are, and
+// checks each name before anything is done with it. It is read here and not by
+// kopia, whose reader puts the newest time below a folder in the place of its own.
+func eachEntry(r io.Reader, path string, do func(e *snapshot.DirEntry, raw string) error) error {
+	dec := json.NewDecoder(r)
+
+	some, err := enterEntries(dec)
+	if err != nil {
+		return fmt.Errorf("read folder %q in the repository: %w", path, err)
+	}
+
+	if !some {
+		return nil
+	}
+
+	var names order
+
+	for dec.More() {
+		e := &snapshot.DirEntry{}
+		if err := dec.Decode(e); err != nil {
+			return fmt.Errorf("read folder %q in the repository: %w", path, err)
+		}
+
+		raw, err := names.next(e)
+		if err != nil {
+			return damaged(join(path, e.Name), "%w", err)
+		}
+
+		if err := do(e, raw); err != nil {
+			return err
+		}
+	}
+
+	// To the end: a folder that was cut off must not pass for a smaller one.
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("read folder %q in the repository: %w", path, err)
+	}
+
+	return nil
+}
+
+// enterEntries reads up to the first entry, and tells whether there is a list of
+// them at all: an empty folder has none. The entries come before the summary, as
+// kopia writes them; what is before them has no structure.
+func enterEntries(dec *json.Decoder) (bool, error) {
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return false, errors.Join(errors.New("it is no object"), err)
+	}
+
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return false, err
+		}
+
+		value, err := dec.Token()
+		if err != nil {
+			return false, err
+		}
+
+		if key != "entries" {
+			continue
+		}
+
+		switch value {
+		case nil:
+			return false, nil
+		case json.Delim('['):
+			return true, nil
+		}
+
+		return false, errors.New("its entries are no list")
+	}
+
+	return false, errors.New("it has no entries")
+}
+
+// order checks the names in a folder: folders first, then the rest, each by name,
+// as kopia writes them. So a name that comes twice is found without keeping them
+// all, but for those of folders.
+type order struct {
+	folders map[string]struct{}
+	last    string
+	started bool
+	rest    bool
+}
+
+var (
+	errName  = errors.New("has a name that no file can have")
+	errTwice = errors.New("comes twice, or out of order")
+)
+
+// next gives the raw name of the next entry.
+func (o *order) next(e *snapshot.DirEntry) (string, error) {
+	raw := contract.DecodeName(e.Name)
+	if raw == "" || raw == "." || raw == ".." || strings.ContainsAny(raw, "/\x00") || contract.EncodeName(raw) != e.Name {
+		return "", errName
+	}
+
+	folder := e.Type == snapshot.EntryTypeDirectory
+	if !folder && !o.rest {
+		o.rest, o.started = true, false
+	}
+
+	if folder && o.rest || o.started && e.Name <= o.last {
+		return "", errTwice
+	}
+
+	o.last, o.started = e.Name, true
+
+	if _, twice := o.folders[e.Name]; twice {
+		return "", errTwice
+	}
+
+	if folder {
+		if o.folders == nil {
+			o.folders = map[string]struct{}{}
+		}
+
+		o.folders[e.Name] = struct{}{}
+	}
+
+	return raw, nil
+}

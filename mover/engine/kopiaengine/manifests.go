@@ -1,0 +1,258 @@
+package kopiaengine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/snapshot"
+
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+// tagPrefix is what kopia's own command puts before the tags of snapshots, so that
+// `kopia snapshot list --tags` finds ours.
+const tagPrefix = "tag:"
+
+// pin keeps kopia's retention from a snapshot, whoever runs it on the repository.
+const pin = "estiba"
+
+// kopiaTags gives the tags as kopia keeps them. Job and instance, by which
+// snapshots are found, come from the request itself.
+func kopiaTags(r engine.BackupRequest) map[string]string {
+	tags := make(map[string]string, len(r.Tags)+2)
+	for k, v := range r.Tags {
+		tags[tagPrefix+k] = v
+	}
+
+	tags[tagPrefix+contract.TagJob] = r.Job
+	tags[tagPrefix+contract.TagInstance] = r.Instance
+
+	return tags
+}
+
+func sourceOf(r engine.BackupRequest) snapshot.SourceInfo {
+	return snapshot.SourceInfo{Host: r.Host, UserName: contract.SnapshotUser, Path: r.Path}
+}
+
+// find loads the snapshot manifests with all the labels given. One that can't be
+// loaded is an error: to leave it out would make it look forgotten.
+func find(ctx context.Context, rep repo.Repository, labels map[string]string) ([]*snapshot.Manifest, error) {
+	ids, err := findIDs(ctx, rep, labels)
+	if err != nil {
+		return nil, err
+	}
+
+	found := make([]*snapshot.Manifest, 0, len(ids))
+
+	for _, id := range ids {
+		m, err := snapshot.LoadSnapshot(ctx, rep, id)
+		if err != nil {
+			return nil, fmt.Errorf("load snapshot %s: %w", id, err)
+		}
+
+		found = append(found, m)
+	}
+
+	return found, nil
+}
+
+func findIDs(ctx context.Context, rep repo.Repository, labels map[string]string) ([]manifest.ID, error) {
+	all := map[string]string{manifest.TypeLabelKey: snapshot.ManifestType}
+	maps.Copy(all, labels)
+
+	entries, err := rep.FindManifests(ctx, all)
+	if err != nil {
+		return nil, fmt.Errorf("find snapshots: %w", err)
+	}
+
+	ids := make([]manifest.ID, 0, len(entries))
+	for _, e := range entries {
+		ids = append(ids, e.ID)
+	}
+
+	return ids, nil
+}
+
+func jobLabels(job string) map[string]string {
+	return map[string]string{tagPrefix + contract.TagJob: job}
+}
+
+func chainLabels(r engine.BackupRequest) map[string]string {
+	return map[string]string{
+		snapshot.HostnameLabel:           r.Host,
+		snapshot.UsernameLabel:           contract.SnapshotUser,
+		snapshot.PathLabel:               r.Path,
+		tagPrefix + contract.TagInstance: r.Instance,
+	}
+}
+
+func complete(m *snapshot.Manifest) bool { return m.IncompleteReason == "" && m.RootEntry != nil }
+
+// newest sorts manifests, the one begun last first.
+func newest(ms []*snapshot.Manifest) []*snapshot.Manifest { return snapshot.SortByTime(ms, true) }
+
+// maxCheckpoints is how many unfinished uploads after the last finished one are
+// looked into for files already read. Each is one more place to look up every file.
+const maxCheckpoints = 2
+
+// parents gives the snapshots against which reading may be spared: the last
+// complete one of the same source and instance, and what was begun and not
+// finished since, the latest first. What can't be read is left out: a damaged
+// repository must not keep a new backup from being made.
+func parents(ctx context.Context, rep repo.Repository, r engine.BackupRequest) []*snapshot.Manifest {
+	ids, err := findIDs(ctx, rep, chainLabels(r))
+	if err != nil {
+		return nil
+	}
+
+	var all []*snapshot.Manifest
+
+	for _, id := range ids {
+		if m, err := snapshot.LoadSnapshot(ctx, rep, id); err == nil && m.RootEntry != nil {
+			all = append(all, m)
+		}
+	}
+
+	var chosen []*snapshot.Manifest
+
+	checkpoints := 0
+
+	for _, m := range newest(all) {
+		if !complete(m) {
+			if checkpoints == maxCheckpoints {
+				continue
+			}
+
+			checkpoints++
+		}
+
+		if readable(ctx, rep, m) {
+			chosen = append(chosen, m)
+
+			if complete(m) {
+				break
+			}
+		}
+	}
+
+	return chosen
+}
+
+// readable tells whether the root folder of a snapshot can be read.
+func readable(ctx context.Context, rep repo.Repository, m *snapshot.Manifest) bool {
+	return readRoot(ctx, rep, m) == nil
+}
+
+// readRoot reads the root folder of a snapshot and throws it away.
+func readRoot(ctx context.Context, rep repo.Repository, m *snapshot.Manifest) error {
+	if m.RootEntry == nil {
+		return engine.Errorf(engine.CodeRepositoryDamaged, "snapshot %s has no root", m.ID)
+	}
+
+	r, err := rep.OpenObject(ctx, m.RootEntry.ObjectID)
+	if err != nil {
+		return fmt.Errorf("open root folder of snapshot %s: %w", m.ID, err)
+	}
+	defer func() { _ = r.Close() }() // Open for reading.
+
+	var root struct {
+		Entries []json.RawMessage `json:"entries"`
+	}
+
+	if err := json.NewDecoder(r).Decode(&root); err != nil {
+		return fmt.Errorf("read root folder of snapshot %s: %w", m.ID, err)
+	}
+
+	return nil
+}
+
+// Snapshots implements engine.Engine.
+func (e *Engine) Snapshots(ctx context.Context) ([]engine.Snapshot, error) {
+	var list []engine.Snapshot
+
+	err := e.withRepository(ctx, func(ctx context.Context, rep repo.Repository) error {
+		ms, err := find(ctx, rep, map[string]string{snapshot.UsernameLabel: contract.SnapshotUser})
+		if err != nil {
+			return err
+		}
+
+		for _, m := range snapshot.SortByTime(ms, false) {
+			if s := listing(m); complete(m) && s.Tags[contract.TagJob] != "" {
+				list = append(list, s)
+			}
+		}
+
+		return nil
+	})
+
+	return list, err
+}
+
+func listing(m *snapshot.Manifest) engine.Snapshot {
+	s := engine.Snapshot{
+		ID:   string(m.ID),
+		Host: m.Source.Host,
+		Path: m.Source.Path,
+		Time: m.StartTime.ToTime().UTC(),
+		Tags: map[string]string{},
+	}
+
+	for k, v := range m.Tags {
+		if name, ok := strings.CutPrefix(k, tagPrefix); ok {
+			s.Tags[name] = v
+		}
+	}
+
+	if m.RootEntry != nil && m.RootEntry.DirSummary != nil {
+		s.Bytes = m.RootEntry.DirSummary.TotalFileSize
+	}
+
+	return s
+}
+
+// Forget implements engine.Engine.
+func (e *Engine) Forget(ctx context.Context, r engine.ForgetRequest) (engine.ForgetResult, error) {
+	if r.Job == "" {
+		return engine.ForgetResult{}, engine.Errorf(engine.CodeInvalidRequest, "forget snapshots: no job is named")
+	}
+
+	var res engine.ForgetResult
+
+	err := e.withRepository(ctx, func(ctx context.Context, rep repo.Repository) error {
+		return repo.WriteSession(ctx, rep, repo.WriteSessionOptions{Purpose: "forget"},
+			func(ctx context.Context, w repo.RepositoryWriter) error {
+				ids, err := findIDs(ctx, w, jobLabels(r.Job))
+				if err != nil {
+					return err
+				}
+
+				for _, id := range ids {
+					if err := w.DeleteManifest(ctx, id); err != nil {
+						return fmt.Errorf("delete snapshot %s: %w", id, err)
+					}
+				}
+
+				res.Deleted = len(ids)
+
+				return nil
+			})
+	})
+	if err != nil || res.Deleted == 0 {
+		return res, err
+	}
+
+	return res, e.withRepository(ctx, func(ctx context.Context, rep repo.Repository) error {
+		ids, err := findIDs(ctx, rep, jobLabels(r.Job))
+		if err == nil && len(ids) > 0 {
+			err = engine.Errorf(engine.CodeStoreLostWrite, "forget snapshots of job %s: %d are still listed", r.Job, len(ids))
+		}
+
+		return err
+	})
+}

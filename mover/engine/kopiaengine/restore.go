@@ -1,0 +1,244 @@
+package kopiaengine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/snapshot"
+	"golang.org/x/sys/unix"
+
+	"github.com/estiba-dev/estiba/mover/beneath"
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+// Restore implements engine.Engine. What is in the volume under the names of the
+// snapshot is replaced, file by file and never in place; what has other names stays.
+func (e *Engine) Restore(ctx context.Context, r engine.RestoreRequest, p engine.ProgressFunc) (engine.RestoreResult, error) {
+	if r.Root == nil || r.Job == "" {
+		return engine.RestoreResult{}, engine.Errorf(engine.CodeInvalidRequest, "restore volume: root and job are needed")
+	}
+
+	res, err := within(ctx, 0, func(ctx context.Context) (engine.RestoreResult, error) {
+		return e.restore(ctx, r, p)
+	})
+
+	return res, e.explain(ctx, engine.CodeRepositoryDamaged, err)
+}
+
+func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.ProgressFunc) (res engine.RestoreResult, err error) {
+	root, err := beneath.Open(r.Root, beneath.Options{})
+	if err != nil {
+		return res, engine.Errorf(engine.CodeTargetUnwritable, "open the volume: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+
+	err = e.opened(ctx, func(ctx context.Context, rep repo.Repository) error {
+		m, err := snapshotOfJob(ctx, rep, r.Job)
+		if err != nil {
+			return err
+		}
+
+		res.SnapshotID = string(m.ID)
+		w := newRestorer(rep, root, r.Parallel)
+
+		if s := m.RootEntry.DirSummary; s != nil {
+			w.need = s.TotalFileSize
+			w.count.totalBytes.Store(s.TotalFileSize)
+			w.count.totalFiles.Store(s.TotalFileCount + s.TotalSymlinkCount)
+		}
+
+		if err := w.preflight(ctx, r); err != nil {
+			return err
+		}
+
+		end := w.count.report(e.cfg.ProgressInterval, p, func() {})
+		err = w.run(ctx, m)
+
+		end()
+
+		res.Summary = w.summary()
+
+		return err
+	})
+	if err != nil {
+		return engine.RestoreResult{}, err
+	}
+
+	if err := root.Sync(); err != nil {
+		return engine.RestoreResult{}, engine.Errorf(engine.CodeTargetUnwritable, "sync the volume: %w", err)
+	}
+
+	return res, nil
+}
+
+// snapshotOfJob finds the finished snapshot of a job: the newest, where a job was
+// done more than once.
+func snapshotOfJob(ctx context.Context, rep repo.Repository, job string) (*snapshot.Manifest, error) {
+	ms, err := find(ctx, rep, jobLabels(job))
+	if err != nil {
+		return nil, err
+	}
+
+	for _, m := range newest(ms) {
+		if complete(m) {
+			return m, nil
+		}
+	}
+
+	return nil, engine.Errorf(engine.CodeSnapshotNotFound, "the repository has no finished snapshot of job %s", job)
+}
+
+// restorer writes one snapshot into a volume.
+type restorer struct {
+	rep  repo.Repository
+	root *beneath.Root
+	// slots has a place for each goroutine beside the first.
+	slots   chan struct{}
+	buffers sync.Pool
+	need    int64
+
+	count counter
+	dirs  counter // files counts the folders, totalFiles the links
+
+	mu    sync.Mutex
+	first error
+	stop  context.CancelFunc
+}
+
+// maxParallel bounds the pieces of packs and files in memory.
+const maxParallel = 16
+
+func newRestorer(rep repo.Repository, root *beneath.Root, parallel int) *restorer {
+	if parallel <= 0 {
+		// Writing waits as much as it computes.
+		parallel = min(2*runtime.GOMAXPROCS(0), maxParallel)
+	}
+
+	return &restorer{
+		rep:   rep,
+		root:  root,
+		slots: make(chan struct{}, parallel-1),
+		buffers: sync.Pool{New: func() any {
+			b := make([]byte, copyBuffer)
+
+			return &b
+		}},
+	}
+}
+
+func (w *restorer) summary() engine.Summary {
+	return engine.Summary{
+		Files:       w.count.files.Load() - w.dirs.totalFiles.Load(),
+		Directories: w.dirs.files.Load(),
+		Symlinks:    w.dirs.totalFiles.Load(),
+		Bytes:       w.count.bytes.Load(),
+	}
+}
+
+func (w *restorer) run(ctx context.Context, m *snapshot.Manifest) error {
+	ctx, w.stop = context.WithCancel(ctx)
+	defer w.stop()
+
+	w.fail(w.folder(ctx, w.root.Dir(), m.RootEntry, ""))
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	return w.first
+}
+
+// fail keeps the first failure, and stops everything.
+func (w *restorer) fail(err error) {
+	if err == nil {
+		return
+	}
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if w.first == nil {
+		w.first = err
+	}
+
+	w.stop()
+}
+
+// spread does work in another goroutine if there is a place for one, or else here
+// and now: so there are never more of them, nor more in memory, than allowed.
+func (w *restorer) spread(wg *sync.WaitGroup, work func() error) {
+	select {
+	case w.slots <- struct{}{}:
+		wg.Go(func() {
+			defer func() { <-w.slots }()
+
+			w.fail(work())
+		})
+	default:
+		w.fail(work())
+	}
+}
+
+// targetError gives a failure to write its code, and a full volume its numbers.
+func (w *restorer) targetError(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return engine.Errorf(engine.CodeTargetFull, "restore %q: the snapshot needs %d bytes, %s: %w", path, w.need, w.free(), err)
+	}
+
+	return engine.Errorf(engine.CodeTargetUnwritable, "restore %q: %w", path, err)
+}
+
+func (w *restorer) free() string {
+	s, err := w.root.Statfs()
+	if err != nil {
+		return "free space is unknown"
+	}
+
+	return fmt.Sprintf("%d bytes and %d inodes are free", s.AvailableBytes, s.FreeInodes)
+}
+
+// preflight refuses what can't fit, before anything is written. It gives the
+// benefit of the doubt: what is in the volume now may be about to be replaced, and
+// file systems that compress hold more than they have.
+func (w *restorer) preflight(ctx context.Context, r engine.RestoreRequest) error {
+	space, err := w.root.Statfs()
+	if err != nil || w.need <= int64(space.AvailableBytes) || !countsPlainly(int(r.Root.Fd())) {
+		return nil //nolint:nilerr // Then writing will tell.
+	}
+
+	var held int64
+
+	err = measure(ctx, w.root.Dir(), func(e beneath.Entry) {
+		if e.Kind == beneath.KindRegular {
+			const block = 512
+			held += block * e.Blocks
+		}
+	})
+	if err != nil || w.need <= int64(space.AvailableBytes)+held {
+		return nil //nolint:nilerr // Then writing will tell.
+	}
+
+	return engine.Errorf(engine.CodeTargetFull, "restore volume: the snapshot needs %d bytes, %d are free", w.need, space.AvailableBytes)
+}
+
+// countsPlainly tells whether a byte of a file takes a byte of the file system.
+func countsPlainly(fd int) bool {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return false
+	}
+
+	switch st.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return true
+	}
+
+	return false
+}

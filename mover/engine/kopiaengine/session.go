@@ -1,0 +1,154 @@
+package kopiaengine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/manifest"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/repository"
+)
+
+// leaveBehind is how long a call that was cancelled waits for its work to stop
+// before it returns without it. What reads from a dead disk or mount stops only
+// when its process does.
+const leaveBehind = 2 * time.Second
+
+// within runs work so that this call returns soon after ctx is done, whether or not
+// the work heeds it: after the grace, the context that the work is given is done too.
+func within[T any](ctx context.Context, grace time.Duration, work func(context.Context) (T, error)) (T, error) {
+	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+
+	defer context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(hard, func() { t.Stop() })
+	})()
+
+	type outcome struct {
+		value T
+		err   error
+	}
+
+	done := make(chan outcome, 1)
+
+	go func() {
+		v, err := work(hard)
+		done <- outcome{v, err}
+	}()
+
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-hard.Done():
+	}
+
+	t := time.NewTimer(leaveBehind)
+	defer t.Stop()
+
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-t.C:
+		var none T
+
+		return none, engine.Errorf(engine.CodeCanceled, "the work did not stop in time: %w", context.Cause(ctx))
+	}
+}
+
+// withRepository opens the repository for one piece of work that can be broken off
+// anywhere.
+func (e *Engine) withRepository(ctx context.Context, work func(context.Context, repo.Repository) error) error {
+	_, err := within(ctx, 0, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, e.opened(ctx, work)
+	})
+
+	return e.explain(ctx, engine.CodeInternal, err)
+}
+
+func (e *Engine) opened(ctx context.Context, work func(context.Context, repo.Repository) error) error {
+	rep, err := repository.Open(ctx, e.cfg.Repository)
+	if err != nil {
+		return err
+	}
+
+	err = work(ctx, rep)
+
+	return errors.Join(err, rep.Close(context.WithoutCancel(ctx)))
+}
+
+// errUploadOver is what a checkpoint gets that comes after the end of its upload.
+var errUploadOver = errors.New("the upload is over")
+
+// uploadWriter is what the uploader writes to. It deletes nothing: kopia applies a
+// retention policy at every checkpoint, and would remove snapshots that Velero
+// still knows. And it can be shut: kopia does not wait for a checkpoint that it has
+// begun.
+type uploadWriter struct {
+	repo.RepositoryWriter
+
+	mu   sync.RWMutex
+	over bool
+
+	failed atomic.Pointer[error]
+}
+
+// err gives the first failure of a checkpoint: kopia ends the upload for it without
+// saying why.
+func (w *uploadWriter) err() error {
+	if e := w.failed.Load(); e != nil {
+		return *e
+	}
+
+	return nil
+}
+
+func (w *uploadWriter) note(err error) error {
+	if err != nil {
+		w.failed.CompareAndSwap(nil, &err)
+	}
+
+	return err
+}
+
+// DeleteManifest does nothing, and says that it has worked.
+func (w *uploadWriter) DeleteManifest(context.Context, manifest.ID) error { return nil }
+
+// PutManifest saves a checkpoint.
+func (w *uploadWriter) PutManifest(ctx context.Context, labels map[string]string, payload any) (manifest.ID, error) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+
+	if w.over {
+		return "", errUploadOver
+	}
+
+	id, err := w.RepositoryWriter.PutManifest(ctx, labels, payload)
+
+	return id, w.note(err)
+}
+
+// Flush writes a checkpoint to the store.
+func (w *uploadWriter) Flush(ctx context.Context) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+
+	if w.over {
+		return errUploadOver
+	}
+
+	return w.note(w.RepositoryWriter.Flush(ctx))
+}
+
+// shut waits for what is under way and lets nothing else begin.
+func (w *uploadWriter) shut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.over = true
+}

@@ -1,0 +1,171 @@
+package kopiaengine
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/estiba-dev/estiba/mover/beneath"
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+// source is what the volume has shown of itself in one pass over it. Kopia
+// shortens and drops errors on their way; what counts is written down here.
+type source struct {
+	omitted   omissions
+	readBytes atomic.Int64
+
+	// reread are the raw paths that the pass before found changed while it read
+	// them; parentStart is when the newest snapshot to compare with was begun.
+	reread      map[string]struct{}
+	parentStart time.Time
+	// tooMany is called when so much is unreadable that going on is pointless.
+	tooMany func()
+
+	mu      sync.Mutex
+	unread  []unreadable
+	unreadN int64
+	changed map[string]struct{}
+}
+
+type unreadable struct {
+	path string
+	err  error
+}
+
+// newSource makes the record of one pass.
+func newSource(reread map[string]struct{}, parentStart time.Time, tooMany func()) *source {
+	return &source{reread: reread, parentStart: parentStart, tooMany: tooMany, changed: map[string]struct{}{}}
+}
+
+// sourceError is what kopia is told of an entry that the source has already
+// written down: anything else that it reports is not the volume's fault.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+
+func (e *sourceError) Unwrap() error { return e.err }
+
+// fail writes down why an entry could not be read, and gives the error for kopia.
+func (s *source) fail(path string, err error) error {
+	told := &sourceError{err}
+
+	switch {
+	case errors.Is(err, beneath.ErrVanished):
+		s.omitted.add(engine.OmittedVanished, path)
+
+		return told
+	case errors.Is(err, beneath.ErrMountPoint):
+		s.omitted.add(engine.OmittedMount, path)
+
+		return told
+	case errors.Is(err, beneath.ErrChanged), errors.Is(err, beneath.ErrKind):
+		s.markChanged(path)
+
+		return told
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.unreadN++
+
+	if len(s.unread) < engine.MaxExamples {
+		s.unread = append(s.unread, unreadable{path, err})
+	}
+
+	if s.unreadN == engine.MaxExamples {
+		s.tooMany()
+	}
+
+	return told
+}
+
+// err gives the failure of the pass: the entries that could not be read.
+func (s *source) err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.unreadN == 0 {
+		return nil
+	}
+
+	errs := make([]error, 0, len(s.unread))
+	for _, u := range s.unread {
+		errs = append(errs, fmt.Errorf("%s: %w", strconv.Quote(u.path), u.err))
+	}
+
+	atLeast := ""
+	if s.unreadN >= engine.MaxExamples {
+		atLeast = "at least "
+	}
+
+	return engine.Errorf(engine.CodeSourceUnreadable, "back up volume: %s%d entries could not be read: %w", atLeast, s.unreadN, errors.Join(errs...))
+}
+
+func (s *source) markChanged(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.changed[path] = struct{}{}
+}
+
+// changedPaths gives what this pass found changed. It is for after the pass.
+func (s *source) changedPaths() map[string]struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.changed
+}
+
+const (
+	// tick is more than the coarsest clock that Linux stamps files with (10 ms at
+	// 100 Hz); wholeSeconds is for file systems that keep no fractions.
+	tick         = 50 * time.Millisecond
+	wholeSeconds = 2 * time.Second
+)
+
+// mustRead tells whether a file has to be read although an earlier snapshot has
+// one with the same size, time, mode and owner: because it changed under the last
+// pass, or because it was written so shortly before or while that snapshot was
+// taken that a later write may have left the same time.
+func (s *source) mustRead(path string, e beneath.Entry) bool {
+	if _, ok := s.reread[path]; ok {
+		return true
+	}
+
+	if s.parentStart.IsZero() {
+		return false
+	}
+
+	granularity := tick
+	if e.ModTime.Nanosecond() == 0 {
+		granularity = wholeSeconds
+	}
+
+	return e.ModTime.After(s.parentStart.Add(-granularity))
+}
+
+// note counts what a listing shows of an entry that can't be kept with it.
+func (s *source) note(path string, e beneath.Entry) {
+	if !time.Unix(0, e.ModTime.UnixNano()).Equal(e.ModTime) {
+		s.omitted.add(engine.OmittedTimestamp, path)
+	}
+
+	if e.Kind != beneath.KindRegular {
+		return
+	}
+
+	if e.Nlink > 1 {
+		s.omitted.add(engine.OmittedHardLink, path)
+	}
+
+	// Below a page, a file system that keeps it in the inode looks the same.
+	const page = 4096
+	if e.Size >= page && e.Sparse() {
+		s.omitted.add(engine.OmittedHoles, path)
+	}
+}

@@ -1,0 +1,178 @@
+package repository
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/content"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+const (
+	// clientUser and clientHost name us to kopia where it asks who works with a
+	// repository; one of several writers is as good as another.
+	clientUser = "estiba"
+	clientHost = "estiba"
+
+	defaultMetadataCache = 256 << 20
+	defaultContentCache  = 256 << 20
+	// hardLimitFactor is by how much a cache may exceed its size for as long as
+	// its entries are too young to be swept.
+	hardLimitFactor = 2
+
+	cacheDirMode = 0o700
+)
+
+// Settings are what it takes to open a repository.
+type Settings struct {
+	// Storage holds the repository and nothing else. It stays the caller's: nothing
+	// here closes it.
+	Storage blob.Storage
+	// Password of the repository.
+	Password string
+	// CacheDir is an absolute path, of this repository alone, and made if missing.
+	// Several processes may share it.
+	CacheDir string
+	// MetadataCacheBytes and ContentCacheBytes bound the caches below CacheDir; each
+	// may take up to the double for a while. 0 chooses 256 MiB.
+	MetadataCacheBytes, ContentCacheBytes int64
+	// User is who maintains the repository, in the eyes of kopia: USER@HOST where
+	// this is given, and of no use to anything else.
+	User, Host string
+	// Now gives the time; nil is the clock.
+	Now func() time.Time
+}
+
+// Repository is an open repository.
+type Repository struct {
+	repo.DirectRepository
+
+	once  sync.Once
+	close error
+}
+
+// Close closes the repository, and not its storage. Closing it again does nothing.
+func (r *Repository) Close(ctx context.Context) error {
+	r.once.Do(func() {
+		if err := r.DirectRepository.Close(ctx); err != nil {
+			r.close = engine.Errorf(engine.CodeInternal, "close repository: %w", err)
+		}
+	})
+
+	return r.close
+}
+
+// Open opens a repository. Each opened one sees the store as it is now, not as
+// another one has cached it.
+//
+// Errors: CodeRepositoryNotFound, CodeWrongKey, CodeRepositoryDamaged,
+// CodeCanceled, and those of the storage.
+func Open(ctx context.Context, s Settings) (*Repository, error) {
+	register()
+
+	file, err := writeConfig(s)
+	if err != nil {
+		return nil, engine.Errorf(engine.CodeInternal, "open repository: %w", err)
+	}
+
+	var fatal error
+
+	r, err := repo.Open(
+		context.WithValue(ctx, heldKey{}, blob.Storage(held{s.Storage, s.CacheDir})), file, s.Password,
+		&repo.Options{
+			TimeNowFunc:          s.Now,
+			DisableRepositoryLog: true,
+			DoNotWaitForUpgrade:  true,
+			OnFatalError:         func(err error) { fatal = err },
+		})
+
+	// kopia reads the file on opening only, and a cache is swept by size, not by hand.
+	err = errors.Join(err, fatal, os.Remove(file))
+
+	direct, ok := r.(repo.DirectRepository)
+	if err == nil && !ok {
+		err = fmt.Errorf("kopia has opened a %T", r)
+	}
+
+	if err != nil {
+		if r != nil {
+			err = errors.Join(err, r.Close(context.WithoutCancel(ctx)))
+		}
+
+		if errors.Is(err, blob.ErrBlobNotFound) && missingFormat(ctx, s.Storage) {
+			err = errors.Join(repo.ErrRepositoryNotInitialized, err)
+		}
+
+		return nil, Explain(ctx, s.Storage, engine.CodeRepositoryDamaged, fmt.Errorf("open repository: %w", err))
+	}
+
+	return &Repository{DirectRepository: direct}, nil
+}
+
+// writeConfig writes the description that kopia opens a repository by. It tells
+// where the caches are, and nothing of the store or the password.
+func writeConfig(s Settings) (_ string, err error) {
+	if err := os.MkdirAll(s.CacheDir, cacheDirMode); err != nil {
+		return "", fmt.Errorf("make cache directory: %w", err)
+	}
+
+	metadata, data := orDefault(s.MetadataCacheBytes, defaultMetadataCache), orDefault(s.ContentCacheBytes, defaultContentCache)
+	lc := repo.LocalConfig{
+		Storage: &blob.ConnectionInfo{Type: storageType, Config: &heldConfig{}},
+		Caching: &content.CachingOptions{
+			CacheDirectory:              s.CacheDir,
+			ContentCacheSizeBytes:       data,
+			ContentCacheSizeLimitBytes:  hardLimitFactor * data,
+			MetadataCacheSizeBytes:      metadata,
+			MetadataCacheSizeLimitBytes: hardLimitFactor * metadata,
+		},
+		ClientOptions: repo.ClientOptions{
+			Hostname: orName(s.Host, clientHost),
+			Username: orName(s.User, clientUser),
+			// Negative: ask the store on opening, so that a wrong password or a
+			// repository that is gone shows at once.
+			FormatBlobCacheDuration: -1,
+		},
+	}
+
+	b, err := json.Marshal(lc)
+	if err != nil {
+		return "", fmt.Errorf("encode connection: %w", err)
+	}
+
+	f, err := os.CreateTemp(s.CacheDir, "connection-*.json")
+	if err != nil {
+		return "", fmt.Errorf("write connection: %w", err)
+	}
+
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("write connection: %w", errors.Join(err, os.Remove(f.Name())))
+	}
+
+	return f.Name(), nil
+}
+
+func orDefault(v, def int64) int64 {
+	if v > 0 {
+		return v
+	}
+
+	return def
+}
+
+func orName(v, def string) string {
+	if v != "" {
+		return v
+	}
+
+	return def
+}
