@@ -1,0 +1,181 @@
+package runner
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// arrival is one job that asks for a slot.
+type arrival struct {
+	name   string
+	frozen bool
+}
+
+// crowd is a number of jobs that stand before the slots, in the order they came.
+type crowd struct {
+	t       *testing.T
+	slots   *slots
+	counted struct{ running, queued int }
+	running map[string]func()
+	got     map[string]chan func()
+}
+
+func newCrowd(t *testing.T, free, reserved int) *crowd {
+	t.Helper()
+
+	c := &crowd{t: t, running: map[string]func(){}, got: map[string]chan func(){}}
+	c.slots = newSlots(free, reserved, func(running, queued int) { c.counted.running, c.counted.queued = running, queued })
+
+	return c
+}
+
+// arrive has a job ask for a slot, and returns when it either has one or stands in the queue.
+func (c *crowd) arrive(a arrival) {
+	c.t.Helper()
+
+	got := make(chan func(), 1)
+	queued := make(chan int, 100)
+	c.got[a.name] = got
+
+	go func() {
+		release, err := c.slots.acquire(context.Background(), a.frozen, func(p int) { queued <- p })
+		if err == nil {
+			got <- release
+		}
+	}()
+
+	select {
+	case release := <-got:
+		c.running[a.name] = release
+	case <-queued:
+	case <-time.After(10 * time.Second):
+		c.t.Fatalf("%s neither runs nor waits", a.name)
+	}
+}
+
+// next releases the slot of one job, and gives the job that got it.
+func (c *crowd) next(done string, waiting []string) string {
+	c.t.Helper()
+	c.running[done]()
+
+	deadline := time.After(10 * time.Second)
+
+	for _, name := range waiting {
+		select {
+		case release := <-c.got[name]:
+			c.running[name] = release
+			return name
+		case <-deadline:
+			c.t.Fatalf("nobody of %v was given the slot of %s", waiting, done)
+		}
+	}
+
+	return ""
+}
+
+func TestSlots(t *testing.T) {
+	tests := map[string]struct {
+		free, reserved int
+		arrivals       []arrival
+		running        []string
+		// done is whose slot is released, and next who is to have it.
+		done, next string
+	}{
+		"jobs take the slots as they come": {
+			free: 2, arrivals: []arrival{{name: "a"}, {name: "b"}, {name: "c"}, {name: "d"}},
+			running: []string{"a", "b"}, done: "b", next: "c",
+		},
+		"a frozen job takes the reserved slot while all others are taken": {
+			free: 1, reserved: 1, arrivals: []arrival{{name: "a"}, {name: "b"}, {name: "f", frozen: true}},
+			running: []string{"a", "f"}, done: "a", next: "b",
+		},
+		"a reserved slot that is given back is not for others": {
+			free: 1, reserved: 1, arrivals: []arrival{{name: "f", frozen: true}, {name: "a"}, {name: "b"}, {name: "g", frozen: true}},
+			running: []string{"f", "a"}, done: "f", next: "g",
+		},
+		"frozen jobs take other slots when the reserved ones are taken": {
+			free: 1, reserved: 1, arrivals: []arrival{{name: "f", frozen: true}, {name: "g", frozen: true}, {name: "a"}},
+			running: []string{"f", "g"}, done: "g", next: "a",
+		},
+		"a frozen job that finds no slot goes before all that are not frozen": {
+			free: 1, reserved: 1, arrivals: []arrival{
+				{name: "a"}, {name: "b"}, {name: "f", frozen: true}, {name: "g", frozen: true}, {name: "h", frozen: true},
+			},
+			running: []string{"a", "f"}, done: "a", next: "g",
+		},
+	}
+
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := newCrowd(t, test.free, test.reserved)
+			for _, a := range test.arrivals {
+				c.arrive(a)
+			}
+
+			running := make([]string, 0, len(c.running))
+			for name := range c.running {
+				running = append(running, name)
+			}
+
+			assert.ElementsMatch(t, test.running, running)
+			assert.Equal(t, len(test.running), c.counted.running)
+			assert.Equal(t, len(test.arrivals)-len(test.running), c.counted.queued)
+			assert.Equal(t, test.next, c.next(test.done, []string{test.next}))
+		})
+	}
+}
+
+func TestPlacesInTheQueue(t *testing.T) {
+	s := newSlots(1, 0, func(int, int) {})
+
+	release, err := s.acquire(context.Background(), false, func(int) {})
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	first, second := make(chan int, 10), make(chan int, 10)
+	left, done := make(chan error, 1), make(chan struct{})
+
+	go func() {
+		_, err := s.acquire(ctx, false, func(p int) { first <- p })
+		left <- err
+	}()
+
+	assert.Equal(t, 1, <-first)
+
+	go func() {
+		defer close(done)
+
+		release, err := s.acquire(context.Background(), false, func(p int) { second <- p })
+		if assert.NoError(t, err) {
+			release()
+			release()
+		}
+	}()
+
+	assert.Equal(t, 2, <-second)
+
+	cancel(ErrCanceled)
+	require.ErrorIs(t, <-left, ErrCanceled)
+
+	assert.Equal(t, 1, <-second, "those behind move up when one leaves")
+	release()
+	<-done
+
+	assert.Equal(t, 1, s.free, "a slot that is released twice is one slot")
+}
+
+func TestLeavingWithASlot(t *testing.T) {
+	s := newSlots(1, 0, func(int, int) {})
+	w := &waiter{place: make(chan int, 1)}
+	s.enqueue(w)
+	require.NotNil(t, w.given)
+
+	s.leave(w)
+
+	assert.Equal(t, 1, s.free, "a waiter that is cancelled as it is given a slot gives it back")
+	assert.Zero(t, s.running)
+}
