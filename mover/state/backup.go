@@ -73,7 +73,7 @@ func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b B
 
 	switch o.Task.State {
 	case TaskQueued:
-		return Decision{Phase: forward(s), Reason: ReasonQueued, Message: "waits for a free slot", Action: ActionNone}
+		return Decision{Phase: forward(s), Reason: ReasonQueued, Message: "waits for a free slot", Action: ActionNone, RequeueAfter: b.Recheck}
 	case TaskRunning:
 		return Decision{Phase: v1alpha1.PhaseInProgress, Reason: ReasonRunning, Action: ActionNone, RequeueAfter: b.Poll}
 	case TaskEnded:

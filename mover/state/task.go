@@ -95,7 +95,7 @@ func next(w work, o Observed, now time.Time, b Bounds) Decision {
 
 	switch o.Task.State {
 	case TaskQueued:
-		return waitingForSlot(w)
+		return waitingForSlot(w, b)
 	case TaskRunning:
 		return Decision{Phase: v1alpha1.PhaseInProgress, Reason: ReasonRunning, Action: ActionNone, RequeueAfter: b.Poll}
 	case TaskEnded:
@@ -142,8 +142,8 @@ func completed() Decision {
 }
 
 // waitingForSlot never takes a job back from InProgress: the phase only goes forward.
-func waitingForSlot(w work) Decision {
-	return Decision{Phase: forward(w.status), Reason: ReasonQueued, Message: "waits for a free slot on its node", Action: ActionNone}
+func waitingForSlot(w work, b Bounds) Decision {
+	return Decision{Phase: forward(w.status), Reason: ReasonQueued, Message: "waits for a free slot on its node", Action: ActionNone, RequeueAfter: b.Recheck}
 }
 
 func forward(s v1alpha1.JobStatus) v1alpha1.Phase {

@@ -1,0 +1,335 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/controllers/target"
+	"github.com/estiba-dev/estiba/mover/controllers/task"
+	"github.com/estiba-dev/estiba/mover/metrics"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// drive is one look at one job: what is the same for backups and restores.
+type drive struct {
+	*Node
+	kind   string
+	object client.Object
+	status *v1alpha1.JobStatus
+	pod    types.NamespacedName
+	podUID types.UID
+	claim  string
+
+	// check looks at the live objects.
+	check func(ctx context.Context) (verdict, error)
+	// decide asks the state machine.
+	decide func(o state.Observed, now time.Time) state.Decision
+	// work gives what to begin, but for the fields that every work has.
+	work func() task.Work
+	// keep writes a result into the object's status, and gives its summary.
+	keep func(r task.Result) v1alpha1.Summary
+}
+
+// step observes, decides and applies. What must not wait for the API server,
+// letting go of a volume, comes before the status is written; what must not be
+// forgotten comes after it.
+func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
+	var (
+		key    = d.object.GetName()
+		before = d.object.DeepCopyObject().(client.Object)
+		run, _ = d.Tasks.Look(key)
+	)
+
+	if run.State != state.TaskNone && run.UID != d.object.GetUID() {
+		d.Tasks.End(key, task.Forget)
+		return ctrl.Result{RequeueAfter: d.Bounds.Soon}, nil
+	}
+
+	seen, err := d.observe(ctx, run)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	was := d.status.Phase
+	now := d.Clock.Now()
+	dec := d.decide(seen, now)
+
+	d.end(key, dec)
+	changed := state.Apply(d.status, dec, now)
+
+	if !was.Terminal() {
+		d.keepRun(run, dec)
+		changed = true
+	}
+
+	if changed {
+		if err := d.patch(ctx, before); err != nil {
+			return conflict(err)
+		}
+	}
+
+	if was != dec.Phase {
+		d.tell(dec, now)
+	}
+
+	if dec.Action == state.ActionStart {
+		d.begin(key)
+	}
+
+	if dec.Phase.Terminal() && run.State == state.TaskEnded {
+		d.Tasks.End(key, task.Forget)
+	}
+
+	return ctrl.Result{RequeueAfter: dec.RequeueAfter}, nil
+}
+
+func conflict(err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		// Somebody else wrote it; the cache brings what.
+		return ctrl.Result{RequeueAfter: 100 * time.Millisecond}, nil
+	}
+
+	return ctrl.Result{}, client.IgnoreNotFound(err)
+}
+
+func (d *drive) observe(ctx context.Context, run task.Run) (state.Observed, error) {
+	seen := state.Observed{Task: run.Task}
+	if d.status.Phase.Terminal() {
+		return seen, nil
+	}
+
+	if run.State == state.TaskQueued || run.State == state.TaskRunning {
+		gone, err := d.podGone(ctx)
+		seen.PodGone = gone
+
+		return seen, err
+	}
+
+	if run.State == state.TaskEnded && run.Failure == nil {
+		return seen, nil
+	}
+
+	v, err := d.check(ctx)
+	if err != nil {
+		return seen, err
+	}
+
+	seen.Permanent, seen.Waiting = v.permanent, v.waiting
+
+	return seen, nil
+}
+
+// podGone tells whether the pod must get its volume back. The cache is enough: it was there when the work began.
+func (d *drive) podGone(ctx context.Context) (*state.Finding, error) {
+	var pod corev1.Pod
+
+	err := d.Client.Get(ctx, d.pod, &pod)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("read pod %s from the cache: %w", d.pod, err)
+	}
+
+	switch {
+	case err != nil || pod.UID != d.podUID:
+		return &state.Finding{Reason: state.ReasonPodNotFound, Message: fmt.Sprintf("pod %s of UID %s went away during the work", d.pod, d.podUID)}, nil
+	case !pod.DeletionTimestamp.IsZero():
+		return &state.Finding{Reason: state.ReasonPodDeleted, Message: fmt.Sprintf("pod %s is being deleted, and its volume was let go for it", d.pod)}, nil
+	case target.Finished(&pod):
+		return &state.Finding{Reason: state.ReasonPodNotRunning, Message: fmt.Sprintf("pod %s ended during the work", d.pod)}, nil
+	default:
+		return nil, nil
+	}
+}
+
+func (d *drive) end(key string, dec state.Decision) {
+	switch {
+	case dec.Action == state.ActionKill:
+		d.Tasks.End(key, task.Abort)
+	case dec.Action == state.ActionCancel && podReason(dec.Reason):
+		// An open descriptor keeps the kubelet from unmounting: nothing is waited for.
+		d.Tasks.End(key, task.Abort)
+	case dec.Action == state.ActionCancel:
+		d.Tasks.End(key, task.Cancel)
+	}
+}
+
+func podReason(reason string) bool {
+	return reason == state.ReasonPodDeleted || reason == state.ReasonPodNotFound || reason == state.ReasonPodNotRunning
+}
+
+func (d *drive) begin(key string) {
+	w := d.work()
+	w.UID = d.object.GetUID()
+	w.Attempt = d.status.Attempts + 1
+	w.OpenVolume = d.open
+	d.Tasks.Begin(key, w)
+}
+
+// open is called when the work has its slot: minutes may have passed since the last look.
+func (d *drive) open(ctx context.Context) (*os.File, error) {
+	v, err := d.check(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	if v.permanent != nil {
+		return nil, &task.Blocked{Finding: *v.permanent}
+	}
+
+	if v.waiting != nil {
+		return nil, &task.Blocked{Finding: *v.waiting, NotYet: true}
+	}
+
+	f, err := d.Volumes.Open(ctx, v.volume)
+
+	switch {
+	case errors.Is(err, ErrNotMounted):
+		return nil, &task.Blocked{Finding: state.Finding{Reason: state.ReasonVolumeNotMounted, Message: err.Error()}, NotYet: true}
+	case errors.Is(err, ErrUnsupported):
+		return nil, &task.Blocked{Finding: state.Finding{Reason: state.ReasonVolumeUnsupported, Message: err.Error()}}
+	case err != nil:
+		return nil, fmt.Errorf("open volume %s of pod %s: %w", v.volume.Name, d.pod, err)
+	default:
+		return f, nil
+	}
+}
+
+// keepRun writes what is known of the run into the status.
+func (d *drive) keepRun(run task.Run, dec state.Decision) {
+	d.status.Node = d.Name
+
+	if run.State == state.TaskNone {
+		return
+	}
+
+	if run.Ran {
+		d.status.Attempts = max(d.status.Attempts, run.Attempt)
+	}
+
+	if p := run.Progress; p.BytesDone > 0 || p.FilesDone > 0 || p.TotalBytes > 0 {
+		d.status.Progress = v1alpha1.Progress{BytesDone: p.BytesDone, TotalBytes: p.TotalBytes, FilesDone: p.FilesDone, TotalFiles: p.TotalFiles}
+	}
+
+	if run.State == state.TaskQueued && run.Position > 0 {
+		d.status.Message = fmt.Sprintf("waits for a free slot on its node; number %d in the queue", run.Position)
+	}
+
+	d.keepFences(run.Fences)
+
+	if dec.Phase == v1alpha1.PhaseCompleted {
+		s := d.keep(run.Result)
+		d.status.Progress = v1alpha1.Progress{BytesDone: s.Bytes, TotalBytes: s.Bytes, FilesDone: s.Files, TotalFiles: s.Files}
+	}
+}
+
+func (d *drive) keepFences(f *task.Fences) {
+	if f == nil {
+		return
+	}
+
+	c := metav1.Condition{Type: state.ConditionFenced, Status: metav1.ConditionTrue, Reason: "AllFences", Message: f.Detail, LastTransitionTime: metav1.NewTime(d.Clock.Now())}
+	if len(f.Missing) > 0 {
+		c.Status, c.Reason = metav1.ConditionFalse, "FenceMissing"
+	}
+
+	old := meta.FindStatusCondition(d.status.Conditions, state.ConditionFenced)
+	if old == nil || old.Status != c.Status {
+		for _, m := range f.Missing {
+			d.Metrics.FenceMissing(m)
+		}
+
+		if len(f.Missing) > 0 {
+			d.Events.Event(d.object, corev1.EventTypeWarning, c.Reason, f.Detail)
+		}
+	}
+
+	meta.SetStatusCondition(&d.status.Conditions, c)
+}
+
+// patch writes the status; it fails with a conflict if somebody wrote it since.
+func (d *drive) patch(ctx context.Context, before client.Object) error {
+	p := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+
+	data, err := p.Data(d.object)
+	if err != nil {
+		return fmt.Errorf("compare status of %s %s: %w", d.kind, d.object.GetName(), err)
+	}
+
+	if unchanged(data) {
+		return nil
+	}
+
+	if err := d.Client.Status().Patch(ctx, d.object, p); err != nil {
+		return fmt.Errorf("patch status of %s %s: %w", d.kind, d.object.GetName(), err)
+	}
+
+	return nil
+}
+
+// tell records what happened, in the same words everywhere.
+func (d *drive) tell(dec state.Decision, now time.Time) {
+	kind := corev1.EventTypeNormal
+	if dec.Phase == v1alpha1.PhaseFailed || dec.Phase == v1alpha1.PhaseCanceled {
+		kind = corev1.EventTypeWarning
+	}
+
+	text := dec.Message
+	if text == "" {
+		text = string(dec.Phase)
+	}
+
+	d.Events.Event(d.object, kind, dec.Reason, text)
+
+	if dec.Phase == v1alpha1.PhaseInProgress || dec.Phase.Terminal() {
+		about := fmt.Sprintf("%s %s: %s", d.kind, d.object.GetName(), text)
+
+		d.Events.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: d.pod.Namespace, Name: d.pod.Name, UID: d.podUID}, kind, dec.Reason, about)
+
+		if d.claim != "" {
+			d.Events.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: d.pod.Namespace, Name: d.claim}, kind, dec.Reason, about)
+		}
+	}
+
+	if dec.Phase.Terminal() {
+		d.count(dec, now)
+	}
+}
+
+func (d *drive) count(dec state.Decision, now time.Time) {
+	j := metrics.Job{
+		Kind: d.kind, Outcome: string(dec.Phase), Reason: dec.Reason, Namespace: d.pod.Namespace,
+		Success: dec.Phase == v1alpha1.PhaseCompleted, Created: d.object.GetCreationTimestamp().Time, Ended: now,
+	}
+	if t := d.status.StartTimestamp; t != nil {
+		j.Started = t.Time
+	}
+
+	var s v1alpha1.Summary
+
+	switch o := d.object.(type) {
+	case *v1alpha1.VolumeBackup:
+		s = o.Status.Summary
+		j.VolumeBytes, j.StoredBytes = s.ReadBytes, s.StoredBytes
+	case *v1alpha1.VolumeRestore:
+		s = o.Status.Summary
+		j.VolumeBytes = s.Bytes
+	}
+
+	j.Omissions = map[string]int64{}
+	for _, o := range s.Omissions {
+		j.Omissions[o.Reason] += o.Count
+	}
+
+	d.Metrics.JobEnded(j)
+}

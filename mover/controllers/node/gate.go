@@ -1,0 +1,206 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/target"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// GateKeeper writes into the gates of this node's pods what their restores have come to.
+type GateKeeper struct {
+	node  *Node
+	gates Gates
+
+	mu   sync.Mutex
+	told map[types.NamespacedName]told
+}
+
+// told is what was written last, so that it is not written again.
+type told struct {
+	pod      types.UID
+	progress string
+	outcome  contract.GateOutcome
+}
+
+// NewGateKeeper makes one for the node's pods.
+func NewGateKeeper(n *Node, g Gates) *GateKeeper {
+	return &GateKeeper{node: n, gates: g, told: map[types.NamespacedName]told{}}
+}
+
+// Reconcile looks after the gate of one pod. It never asks in which phase the
+// Restore is: Velero may wait for something that waits for this very pod.
+func (k *GateKeeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var pod corev1.Pod
+
+	err := k.node.Client.Get(ctx, req.NamespacedName, &pod)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("read pod %s from the cache: %w", req, err)
+	}
+
+	record, gated := k.gated(&pod)
+	if err != nil || !gated {
+		k.forget(req.NamespacedName)
+		return ctrl.Result{}, nil
+	}
+
+	jobs, err := k.jobs(ctx, &pod, record)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	standing := k.node.Clock.Since(pod.CreationTimestamp.Time)
+	dec := state.NextGate(jobs, standing, k.node.Bounds)
+
+	err = k.write(ctx, &pod, dec)
+	if errors.Is(err, ErrNotMounted) {
+		return ctrl.Result{RequeueAfter: k.node.Bounds.Soon}, nil
+	}
+
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("write gate of pod %s: %w", req, err)
+	}
+
+	switch dec.State {
+	case state.GateOpen:
+		return ctrl.Result{}, nil
+	case state.GateFailed:
+		// The restore may be tried again.
+		return ctrl.Result{RequeueAfter: k.node.Bounds.Recheck}, nil
+	default:
+		return ctrl.Result{RequeueAfter: k.node.Bounds.Poll}, nil
+	}
+}
+
+// gated tells whether the pod stands at, or before, a gate on this node.
+func (k *GateKeeper) gated(pod *corev1.Pod) (contract.GateRecord, bool) {
+	if pod.Spec.NodeName != k.node.Name || !pod.DeletionTimestamp.IsZero() || target.Finished(pod) {
+		return contract.GateRecord{}, false
+	}
+
+	if g := target.Gate(pod); g != state.GateAhead && g != state.GateThere {
+		return contract.GateRecord{}, false
+	}
+
+	record, err := contract.DecodeGateRecord(pod.Annotations[contract.AnnotationRestore])
+
+	return record, err == nil
+}
+
+// jobs reads the restores that the gate waits for, on whichever nodes they run.
+// A record names them, but anyone who may make pods may write a record: a job
+// that is not of the record's Restore, or not for this pod, is none.
+func (k *GateKeeper) jobs(ctx context.Context, pod *corev1.Pod, record contract.GateRecord) ([]state.GateJob, error) {
+	out := make([]state.GateJob, 0, len(record.Jobs))
+
+	for volume, name := range record.Jobs {
+		job := state.GateJob{Volume: volume, Name: name}
+
+		var vr v1alpha1.VolumeRestore
+
+		found, err := k.node.get(ctx, k.node.Namespace, name, &vr)
+		if err != nil {
+			return nil, err
+		}
+
+		if found && fits(&vr, pod, record, volume) {
+			job.Status = &vr.Status.JobStatus
+		}
+
+		out = append(out, job)
+	}
+
+	return out, nil
+}
+
+func fits(vr *v1alpha1.VolumeRestore, pod *corev1.Pod, record contract.GateRecord, volume string) bool {
+	t := vr.Spec.Target
+	if string(vr.Spec.Restore.UID) != record.Restore.UID || t.Namespace != pod.Namespace {
+		return false
+	}
+
+	if t.Claim == nil {
+		return t.Pod.Name == pod.Name && t.Name == volume
+	}
+
+	v := target.Volume(pod, volume)
+
+	return v != nil && target.ClaimName(pod, v) == t.Claim.Name
+}
+
+func (k *GateKeeper) write(ctx context.Context, pod *corev1.Pod, dec state.GateDecision) error {
+	key := client.ObjectKeyFromObject(pod)
+
+	k.mu.Lock()
+	last := k.told[key]
+	k.mu.Unlock()
+
+	if last.pod != pod.UID {
+		last = told{pod: pod.UID}
+	}
+
+	if dec.Progress != last.progress {
+		if err := k.gates.Progress(ctx, pod.UID, dec.Progress); err != nil {
+			return err
+		}
+
+		last.progress = dec.Progress
+	}
+
+	outcome := contract.GateOutcome{Version: contract.RecordVersion}
+
+	switch dec.State {
+	case state.GateOpen:
+		outcome.State = contract.GateOpen
+	case state.GateFailed:
+		outcome.State, outcome.Message = contract.GateFailed, dec.Message
+	default:
+		k.remember(key, last)
+		return nil
+	}
+
+	if outcome != last.outcome {
+		if err := k.gates.Outcome(ctx, pod.UID, outcome); err != nil {
+			return err
+		}
+
+		last.outcome = outcome
+		k.tell(pod, dec)
+	}
+
+	k.remember(key, last)
+
+	return nil
+}
+
+func (k *GateKeeper) tell(pod *corev1.Pod, dec state.GateDecision) {
+	if dec.State == state.GateOpen {
+		k.node.Events.Event(pod, corev1.EventTypeNormal, dec.Reason, "all volumes are restored; the gate is open")
+		return
+	}
+
+	k.node.Events.Event(pod, corev1.EventTypeWarning, dec.Reason, "the gate stays closed: "+dec.Message)
+}
+
+func (k *GateKeeper) remember(key types.NamespacedName, t told) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	k.told[key] = t
+}
+
+func (k *GateKeeper) forget(key types.NamespacedName) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.told, key)
+}

@@ -1,0 +1,167 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/task"
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// The kinds of jobs, in events and metrics.
+const (
+	kindBackup  = "VolumeBackup"
+	kindRestore = "VolumeRestore"
+)
+
+// ReconcileBackup looks after one VolumeBackup.
+func (n *Node) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	job := &v1alpha1.VolumeBackup{}
+	if ok, err := n.mine(ctx, req, job); !ok {
+		return ctrl.Result{}, err
+	}
+
+	ref := job.Spec.Volume
+	d := &drive{
+		Node: n, kind: kindBackup, object: job, status: &job.Status.JobStatus,
+		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, podUID: ref.Pod.UID, claim: claimOf(ref),
+		check: func(ctx context.Context) (verdict, error) { return n.checkBackup(ctx, job) },
+		decide: func(o state.Observed, now time.Time) state.Decision {
+			return state.NextBackup(job, o, now, n.Bounds)
+		},
+		work: func() task.Work { return backupWork(job) },
+		keep: func(r task.Result) v1alpha1.Summary { return keepBackup(job, r.Backup) },
+	}
+
+	return d.step(ctx)
+}
+
+// ReconcileRestore looks after one VolumeRestore.
+func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	job := &v1alpha1.VolumeRestore{}
+	if ok, err := n.mine(ctx, req, job); !ok {
+		return ctrl.Result{}, err
+	}
+
+	ref := job.Spec.Target
+	d := &drive{
+		Node: n, kind: kindRestore, object: job, status: &job.Status.JobStatus,
+		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, claim: claimOf(ref),
+		check: func(ctx context.Context) (verdict, error) { return n.checkRestore(ctx, job) },
+		decide: func(o state.Observed, now time.Time) state.Decision {
+			return state.NextRestore(job, o, now, n.Bounds)
+		},
+		work: func() task.Work {
+			return task.Work{Repository: job.Spec.Repository, Restore: &engine.RestoreRequest{Job: job.Spec.Snapshot.Job}}
+		},
+		keep: func(r task.Result) v1alpha1.Summary { return keepRestore(job, r.Restore) },
+	}
+
+	if p := job.Status.Pod; p != nil {
+		d.pod.Name, d.podUID = p.Name, p.UID
+	}
+
+	return d.step(ctx)
+}
+
+// mine reads the job, and tells whether it is there and of this node. The run of
+// a job that is not is ended.
+func (n *Node) mine(ctx context.Context, req ctrl.Request, job client.Object) (bool, error) {
+	err := n.Client.Get(ctx, req.NamespacedName, job)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("read job %s from the cache: %w", req, err)
+	}
+
+	if err != nil || job.GetLabels()[contract.LabelNode] != jobs.LabelValue(n.Name) || job.GetNamespace() != n.Namespace {
+		n.Tasks.End(req.Name, task.Forget)
+		return false, nil
+	}
+
+	return true, nil
+}
+
+func claimOf(ref v1alpha1.VolumeReference) string {
+	if ref.Claim == nil {
+		return ""
+	}
+
+	return ref.Claim.Name
+}
+
+func backupWork(job *v1alpha1.VolumeBackup) task.Work {
+	ref := job.Spec.Volume
+
+	return task.Work{
+		Repository: job.Spec.Repository,
+		Frozen:     job.Spec.Options.Frozen,
+		Backup: &engine.BackupRequest{
+			Host:     contract.SnapshotHost(ref.Namespace),
+			Path:     job.Spec.Source.Path,
+			Instance: job.Spec.Source.Instance,
+			Job:      job.Name,
+			Tags: contract.Snapshot{
+				Job:       job.Name,
+				Backup:    contract.Owner{Name: job.Spec.Backup.Name, UID: string(job.Spec.Backup.UID)},
+				Instance:  job.Spec.Source.Instance,
+				Namespace: ref.Namespace,
+				Pod:       ref.Pod.Name,
+				Volume:    ref.Name,
+			}.Tags(),
+			Description: fmt.Sprintf("volume %s of pod %s/%s, backup %s", ref.Name, ref.Namespace, ref.Pod.Name, job.Spec.Backup.Name),
+		},
+	}
+}
+
+func keepBackup(job *v1alpha1.VolumeBackup, r *engine.BackupResult) v1alpha1.Summary {
+	if r == nil {
+		return v1alpha1.Summary{}
+	}
+
+	job.Status.SnapshotID, job.Status.Incremental, job.Status.Summary = r.SnapshotID, r.Incremental, summary(r.Summary)
+
+	return job.Status.Summary
+}
+
+func keepRestore(job *v1alpha1.VolumeRestore, r *engine.RestoreResult) v1alpha1.Summary {
+	if r == nil {
+		return v1alpha1.Summary{}
+	}
+
+	job.Status.SnapshotID, job.Status.Summary = r.SnapshotID, summary(r.Summary)
+
+	return job.Status.Summary
+}
+
+func summary(s engine.Summary) v1alpha1.Summary {
+	out := v1alpha1.Summary{
+		Files: s.Files, Directories: s.Directories, Symlinks: s.Symlinks,
+		Bytes: s.Bytes, ReadBytes: s.ReadBytes, StoredBytes: s.StoredBytes,
+	}
+	for _, o := range s.Omissions {
+		out.Omissions = append(out.Omissions, v1alpha1.Omission{Reason: string(o.Reason), Count: o.Count, Examples: o.Examples})
+	}
+
+	return out
+}
+
+// unchanged tells whether a merge patch says nothing but the resource version it is for.
+func unchanged(patch []byte) bool {
+	var p map[string]json.RawMessage
+	if json.Unmarshal(patch, &p) != nil {
+		return false
+	}
+
+	_, status := p["status"]
+
+	return !status
+}

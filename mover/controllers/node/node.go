@@ -1,0 +1,77 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/task"
+	"github.com/estiba-dev/estiba/mover/metrics"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// Volume says which folder of this node to open.
+type Volume struct {
+	// PodUID of the pod that mounts the volume.
+	PodUID types.UID
+	// Name of the volume in the pod.
+	Name string
+	// PersistentVolume is the name of the PersistentVolume; empty for an emptyDir.
+	PersistentVolume string
+	// HostPath says that the PersistentVolume is a folder of the node itself, which the kubelet mounts nowhere.
+	HostPath bool
+	// MustBeMounted says that the folder alone is not the volume.
+	MustBeMounted bool
+}
+
+// Errors that a Volumes wraps.
+var (
+	// ErrNotMounted: the volume is not there yet.
+	ErrNotMounted = errors.New("volume is not mounted yet")
+	// ErrUnsupported: the volume can't be moved from this node.
+	ErrUnsupported = errors.New("volume is not supported")
+)
+
+// Volumes opens volumes.
+type Volumes interface {
+	// Open opens the volume's folder. Errors wrap ErrNotMounted or ErrUnsupported where they apply.
+	Open(ctx context.Context, v Volume) (*os.File, error)
+}
+
+// Gates writes into the gates of the pods on this node.
+type Gates interface {
+	// Progress shows a line in the pod's gate. Errors wrap ErrNotMounted if the gate is not there yet.
+	Progress(ctx context.Context, pod types.UID, line string) error
+	// Outcome opens the pod's gate or says why it stays closed. Errors wrap ErrNotMounted if the gate is not there yet.
+	Outcome(ctx context.Context, pod types.UID, o contract.GateOutcome) error
+}
+
+// Node is what the controllers of one node's daemon share.
+type Node struct {
+	// Name of the node.
+	Name string
+	// Namespace of Velero and the jobs.
+	Namespace string
+	// Client reads jobs and pods of this node from caches, and writes statuses.
+	Client client.Client
+	// Direct reads from the API server.
+	Direct client.Reader
+	// Tasks runs the workers.
+	Tasks task.Tasks
+	// Volumes opens volumes.
+	Volumes Volumes
+	// Events records events.
+	Events record.EventRecorder
+	// Metrics counts.
+	Metrics *metrics.Metrics
+	// Clock tells the time.
+	Clock clock.WithTicker
+	// Bounds of the state machine.
+	Bounds state.Bounds
+}
