@@ -56,7 +56,7 @@ func untrusted(err error) bool {
 // s3Answer gives a server's answer its code. The S3 code goes first, where it
 // says more than the HTTP status.
 func s3Answer(a minio.ErrorResponse) error {
-	describe := fmt.Errorf("the store answered %d %s: %s", a.StatusCode, a.Code, a.Message)
+	describe := fmt.Errorf("the store answered %d %s: %w", a.StatusCode, a.Code, a)
 
 	switch a.Code {
 	case "NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed":
