@@ -3,7 +3,6 @@ package runner
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 	"runtime"
 	"time"
@@ -102,9 +101,10 @@ func orDefault[T comparable](v, def T) T {
 
 // Storage serves the storage of one repository to one worker.
 type Storage interface {
-	// Serve answers the worker at the other end of conn. It returns when conn is
-	// closed or ctx is done. It is called once.
-	Serve(ctx context.Context, conn net.Conn) error
+	// Serve answers the worker at the other end of the socket, until that end is
+	// closed or ctx is done. It is called once, and takes the socket over: it is
+	// closed when Serve returns.
+	Serve(ctx context.Context, socket *os.File) error
 }
 
 // Task is one job for a worker.

@@ -3,7 +3,6 @@ package runner
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -25,7 +24,7 @@ type process struct {
 	cmd     *exec.Cmd
 	reports *os.File
 	log     *os.File
-	storage net.Conn
+	storage *os.File
 	// ended is closed when the worker has ended.
 	ended chan struct{}
 }
@@ -148,8 +147,7 @@ type ends struct {
 	requestOurs, requestTheirs *os.File
 	reportsOurs, reportsTheirs *os.File
 	logOurs, logTheirs         *os.File
-	storageOurs                net.Conn
-	storageTheirs              *os.File
+	storageOurs, storageTheirs *os.File
 }
 
 func newEnds() (*ends, error) {
@@ -173,24 +171,13 @@ func newEnds() (*ends, error) {
 	return &e, nil
 }
 
-func socketPair() (net.Conn, *os.File, error) {
+func socketPair() (ours, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a pair of sockets: %w", err)
 	}
 
-	ours := os.NewFile(uintptr(fds[0]), "storage")
-	theirs := os.NewFile(uintptr(fds[1]), "storage")
-
-	defer ours.Close()
-
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		_ = theirs.Close()
-		return nil, nil, fmt.Errorf("use the pair of sockets: %w", err)
-	}
-
-	return conn, theirs, nil
+	return os.NewFile(uintptr(fds[0]), "storage"), os.NewFile(uintptr(fds[1]), "storage"), nil
 }
 
 func (e *ends) closeTheirs() {
@@ -198,11 +185,7 @@ func (e *ends) closeTheirs() {
 }
 
 func (e *ends) closeOurs() {
-	closeAll(e.requestOurs, e.reportsOurs, e.logOurs)
-
-	if e.storageOurs != nil {
-		_ = e.storageOurs.Close()
-	}
+	closeAll(e.requestOurs, e.reportsOurs, e.logOurs, e.storageOurs)
 }
 
 // closeAll closes what was opened. Closing our own ends of pipes can't lose anything.

@@ -153,7 +153,6 @@ func (s *supervision) run(ctx context.Context, storage Storage) (protocol.Result
 
 	s.watchOver(ctx, reports)
 	stopServing()
-	s.process.storage.Close()
 	<-served
 
 	s.lastLine = <-logged

@@ -1,11 +1,10 @@
 package runner_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,8 +36,30 @@ func child(t *testing.T) string {
 	return path
 }
 
-func hello() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "hello from "+r.Proto) })
+// hello is a storage that answers each line with another.
+type hello struct{}
+
+// Serve answers until the worker closes the socket.
+func (hello) Serve(ctx context.Context, socket *os.File) error {
+	defer socket.Close()
+
+	conn, err := net.FileConn(socket)
+	if err != nil {
+		return fmt.Errorf("use the socket: %w", err)
+	}
+	defer conn.Close()
+
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		if _, err := fmt.Fprintf(conn, "hello, %s\n", lines.Text()); err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
+	}
+
+	return lines.Err()
 }
 
 // task makes a task of a verb whose engine runs the script.
@@ -47,7 +68,7 @@ func task(t *testing.T, v protocol.Verb, s workertest.Script) runner.Task {
 
 	task := runner.Task{
 		Request:     workertest.Request(v, s, filepath.Join(t.TempDir(), "cache")),
-		OpenStorage: func(context.Context) (runner.Storage, error) { return runner.HTTPStorage(hello()), nil },
+		OpenStorage: func(context.Context) (runner.Storage, error) { return hello{}, nil },
 	}
 	if v.MovesVolume() {
 		volume := t.TempDir()
@@ -105,10 +126,10 @@ func TestResults(t *testing.T) {
 			verb: protocol.VerbList, script: workertest.Succeed,
 			check: func(t *testing.T, r protocol.Result) { assert.Equal(t, "listed", r.Snapshots[0].ID) },
 		},
-		"the storage is there, by HTTP/2 over the socket": {
+		"the storage answers at the other end of the socket": {
 			verb: protocol.VerbBackup, script: workertest.Fetch,
 			check: func(t *testing.T, r protocol.Result) {
-				assert.Equal(t, "HTTP/2.0 hello from HTTP/2.0", r.Backup.SnapshotID)
+				assert.Equal(t, "hello, daemon", r.Backup.SnapshotID)
 			},
 		},
 		"the engine's code comes through": {
@@ -353,25 +374,6 @@ func TestVolumeIsLetGo(t *testing.T) {
 	require.ErrorIs(t, err, runner.ErrCanceled)
 }
 
-func TestHTTPStorageEndsWithItsContext(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer theirs.Close()
-
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-
-	go func() { ended <- runner.HTTPStorage(hello()).Serve(ctx, ours) }()
-
-	cancel()
-
-	select {
-	case err := <-ended:
-		require.NoError(t, err)
-	case <-time.After(bound):
-		t.Fatal("Serve did not return when its context was done")
-	}
-}
-
 func BenchmarkWorker(b *testing.B) {
 	path, err := workertest.Build(b.TempDir())
 	require.NoError(b, err)
@@ -383,7 +385,7 @@ func BenchmarkWorker(b *testing.B) {
 		_, err := r.Run(b.Context(), runner.Task{
 			Request:     workertest.Request(protocol.VerbBackup, workertest.Succeed, cache),
 			OpenVolume:  func(context.Context) (*os.File, error) { return os.Open(volume) },
-			OpenStorage: func(context.Context) (runner.Storage, error) { return runner.HTTPStorage(hello()), nil },
+			OpenStorage: func(context.Context) (runner.Storage, error) { return hello{}, nil },
 		}, runner.Watch{})
 		require.NoError(b, err, fmt.Sprint(i))
 	}

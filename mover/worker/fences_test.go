@@ -273,8 +273,8 @@ func TestFencesFromWithin(t *testing.T) {
 		},
 	}
 
-	// The request's pipe is closed, and Go's copy of the storage socket has its number.
-	open := []int{0, 1, 2, 3, protocol.ReportFD, protocol.VolumeFD}
+	// The request's pipe has been read and closed.
+	open := []int{0, 1, 2, protocol.ReportFD, protocol.StorageFD, protocol.VolumeFD}
 
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

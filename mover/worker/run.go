@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"time"
@@ -25,8 +24,8 @@ type Settings struct {
 	// Verb that the engine will be asked for.
 	Verb protocol.Verb
 	// Storage is the socket on which the daemon serves the repository's storage.
-	// It is the worker's only one, and it can't make others. The engine closes it.
-	Storage net.Conn
+	// It is the worker's only one, and it can't make others. The engine takes it over.
+	Storage *os.File
 	// Password of the repository.
 	Password string
 	// Cache that the engine may use. No other folder can be written.
@@ -168,17 +167,9 @@ func readRequest(s protocol.Surroundings) (protocol.Request, error) {
 }
 
 func newEngine(ctx context.Context, r protocol.Request, deps Deps, log *slog.Logger) (engine.Engine, error) {
-	socket := os.NewFile(protocol.StorageFD, "storage")
-	defer socket.Close()
-
-	conn, err := net.FileConn(socket)
-	if err != nil {
-		return nil, fmt.Errorf("take the storage socket: %w", err)
-	}
-
 	e, err := deps.NewEngine(ctx, Settings{
 		Verb:     r.Verb,
-		Storage:  conn,
+		Storage:  os.NewFile(protocol.StorageFD, "storage"),
 		Password: r.Password,
 		Cache:    r.Cache,
 		Log:      log,

@@ -38,7 +38,7 @@ const (
 	Exit Script = "exit"
 	// Fail gives an error of code StoreUnavailable.
 	Fail Script = "fail"
-	// Fetch gets /hello from the storage; the answer is the snapshot's ID.
+	// Fetch sends the line "daemon" to the storage; the line that comes back is the snapshot's ID.
 	Fetch Script = "fetch"
 	// Cancel claims to have been told to stop.
 	Cancel Script = "cancel"

@@ -2,13 +2,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/estiba-dev/estiba/mover/engine"
@@ -95,7 +96,7 @@ func (e *scripted) do(ctx context.Context, s workertest.Script, root *os.File, p
 	case workertest.Fail:
 		return "", engine.Errorf(engine.CodeStoreUnavailable, "the store is away")
 	case workertest.Fetch:
-		return e.fetch(ctx)
+		return e.fetch()
 	case workertest.Cancel:
 		return "", engine.Errorf(engine.CodeCanceled, "somebody said stop")
 	}
@@ -125,32 +126,23 @@ func allocate() error {
 	return fmt.Errorf("nobody stopped the allocation of %d pieces", len(held))
 }
 
-func (e *scripted) fetch(ctx context.Context) (string, error) {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-
-	client := &http.Client{Transport: &http.Transport{
-		Protocols:   protocols,
-		DialContext: func(context.Context, string, string) (net.Conn, error) { return e.settings.Storage, nil },
-	}}
-
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://storage/hello", nil)
+func (e *scripted) fetch() (string, error) {
+	conn, err := net.FileConn(e.settings.Storage)
 	if err != nil {
-		return "", fmt.Errorf("make a request: %w", err)
+		return "", fmt.Errorf("use the storage socket: %w", err)
 	}
+	defer conn.Close()
 
-	answer, err := client.Do(request)
-	if err != nil {
+	if _, err := io.WriteString(conn, "daemon\n"); err != nil {
 		return "", fmt.Errorf("ask the storage: %w", err)
 	}
-	defer answer.Body.Close()
 
-	body, err := io.ReadAll(answer.Body)
+	answer, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil {
 		return "", fmt.Errorf("read the storage's answer: %w", err)
 	}
 
-	return answer.Proto + " " + string(body), nil
+	return strings.TrimSpace(answer), nil
 }
 
 func findings(root *os.File, cacheDir string) (string, error) {
