@@ -223,7 +223,11 @@ func (f *fields) caCert(ctx context.Context, o *velerov1.ObjectStorageLocation, 
 	}
 
 	inline := f.config[configCACert]
-	if inline == "" || strings.Contains(inline, "-----BEGIN") {
+
+	switch {
+	case inline == "":
+		return nil
+	case strings.Contains(inline, "-----BEGIN"):
 		return []byte(inline)
 	}
 

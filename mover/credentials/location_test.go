@@ -1,0 +1,230 @@
+package credentials_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/estiba-dev/estiba/mover/credentials"
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/store/settings"
+)
+
+const pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+// location is one that is right, changed by change.
+func location(change func(*velerov1.BackupStorageLocation)) *velerov1.BackupStorageLocation {
+	bsl := &velerov1.BackupStorageLocation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "default"},
+		Spec: velerov1.BackupStorageLocationSpec{
+			Provider: "aws",
+			Config:   map[string]string{"region": "eu-1", "s3Url": "http://minio.minio:9000", "s3ForcePathStyle": "true"},
+			StorageType: velerov1.StorageType{
+				ObjectStorage: &velerov1.ObjectStorageLocation{Bucket: "backups", Prefix: "/cluster/one/"},
+			},
+		},
+	}
+	if change != nil {
+		change(bsl)
+	}
+
+	return bsl
+}
+
+func secretsOf(content map[string]string) credentials.Secrets {
+	return func(_ context.Context, name, key string) ([]byte, error) {
+		if c, ok := content[name+"/"+key]; ok {
+			return []byte(c), nil
+		}
+
+		return nil, errors.New("not found")
+	}
+}
+
+func TestALocationIsRead(t *testing.T) {
+	t.Parallel()
+
+	base := settings.Settings{
+		Kind: settings.S3, Prefix: "cluster/one", Bucket: "backups", Region: "eu-1",
+		Endpoint: "minio.minio:9000", PathStyle: true, DoNotUseTLS: true, Checksum: settings.ChecksumCRC32C,
+	}
+
+	for name, c := range map[string]struct {
+		change  func(*velerov1.BackupStorageLocation)
+		want    func(*settings.Settings)
+		secret  string
+		profile string
+	}{
+		"as it is":                        {},
+		"with the provider's full name":   {change: func(b *velerov1.BackupStorageLocation) { b.Spec.Provider = "velero.io/aws" }},
+		"with TLS and a slash at the end": {change: config("s3Url", "https://s3.example/"), want: func(s *settings.Settings) { s.Endpoint, s.DoNotUseTLS = "s3.example", false }},
+		"without an endpoint":             {change: config("s3Url", ""), want: func(s *settings.Settings) { s.Endpoint, s.DoNotUseTLS = "", false }},
+		"with unverified TLS":             {change: config("insecureSkipTLSVerify", "true"), want: func(s *settings.Settings) { s.InsecureSkipTLSVerify = true }},
+		"of a server without checksums":   {change: config("checksumAlgorithm", ""), want: func(s *settings.Settings) { s.Checksum = settings.ChecksumMD5 }},
+		"with a profile":                  {change: config("profile", "other"), profile: "other"},
+		"for reading only": {
+			change: func(b *velerov1.BackupStorageLocation) {
+				b.Spec.AccessMode = velerov1.BackupStorageLocationAccessModeReadOnly
+			},
+			want: func(s *settings.Settings) { s.ReadOnly = true },
+		},
+		"with a Secret of its own": {
+			change: func(b *velerov1.BackupStorageLocation) {
+				b.Spec.Credential = &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "mine"}, Key: "aws"}
+			},
+			secret: "mine",
+		},
+		"with a certificate in the field": {
+			change: func(b *velerov1.BackupStorageLocation) { b.Spec.ObjectStorage.CACert = []byte(pem) },
+			want:   func(s *settings.Settings) { s.CACert = []byte(pem) },
+		},
+		"with a certificate in the config": {change: config("caCert", pem), want: func(s *settings.Settings) { s.CACert = []byte(pem) }},
+		"with a certificate in a Secret, which goes first": {
+			change: func(b *velerov1.BackupStorageLocation) {
+				b.Spec.ObjectStorage.CACert = []byte("other")
+				b.Spec.ObjectStorage.CACertRef = &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "ca"}, Key: "ca.crt"}
+			},
+			want: func(s *settings.Settings) { s.CACert = []byte(pem) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			got, err := credentials.FromLocation(context.Background(), location(c.change), secretsOf(map[string]string{"ca/ca.crt": pem}), credentials.DefaultSecret())
+			require.NoError(t, err)
+
+			want := base
+			if c.want != nil {
+				c.want(&want)
+			}
+
+			require.Equal(t, want, got.Settings)
+			require.Equal(t, c.profile, got.Profile)
+
+			if c.secret == "" {
+				c.secret = "cloud-credentials"
+			}
+
+			require.Equal(t, c.secret, got.Secret.Name)
+		})
+	}
+}
+
+// config sets one key of a location's config.
+func config(key, value string) func(*velerov1.BackupStorageLocation) {
+	return func(b *velerov1.BackupStorageLocation) { b.Spec.Config[key] = value }
+}
+
+func TestAFileSystemLocationIsRead(t *testing.T) {
+	t.Parallel()
+
+	got, err := credentials.FromLocation(context.Background(), location(func(b *velerov1.BackupStorageLocation) {
+		b.Spec.Provider = "filesystem"
+		b.Spec.Config = map[string]string{"path": "/mnt/backups"}
+	}), nil, corev1.SecretKeySelector{})
+	require.NoError(t, err)
+	require.Equal(t, settings.Settings{Kind: settings.Filesystem, Path: "/mnt/backups", Prefix: "cluster/one"}, got.Settings)
+
+	c, err := got.Source(nil).Credentials(context.Background())
+	require.NoError(t, err)
+	require.Zero(t, c)
+}
+
+func TestALocationIsRefusedByName(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		change func(*velerov1.BackupStorageLocation)
+		field  string
+	}{
+		"with an unknown provider":      {func(b *velerov1.BackupStorageLocation) { b.Spec.Provider = "azure" }, "spec.provider"},
+		"without a bucket":              {func(b *velerov1.BackupStorageLocation) { b.Spec.ObjectStorage.Bucket = "" }, "spec.objectStorage.bucket"},
+		"without an object storage":     {func(b *velerov1.BackupStorageLocation) { b.Spec.ObjectStorage = nil }, "spec.objectStorage.bucket"},
+		"with a prefix that leads out":  {func(b *velerov1.BackupStorageLocation) { b.Spec.ObjectStorage.Prefix = "a/../../b" }, "spec.objectStorage.prefix"},
+		"with a URL that has a path":    {config("s3Url", "https://s3.example/bucket"), "spec.config.s3Url"},
+		"with a URL without a scheme":   {config("s3Url", "s3.example:9000"), "spec.config.s3Url"},
+		"with a URL of another scheme":  {config("s3Url", "ftp://s3.example"), "spec.config.s3Url"},
+		"with a URL that has a user":    {config("s3Url", "https://me:secret@s3.example"), "spec.config.s3Url"},
+		"with a word for a boolean":     {config("s3ForcePathStyle", "maybe"), "spec.config.s3ForcePathStyle"},
+		"with a certificate that isn't": {config("caCert", "*"), "spec.config.caCert"},
+		"with an absent CA Secret": {func(b *velerov1.BackupStorageLocation) {
+			b.Spec.ObjectStorage.CACertRef = &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}, Key: "k"}
+		}, "spec.objectStorage.caCertRef"},
+		"with a Secret without a key": {func(b *velerov1.BackupStorageLocation) {
+			b.Spec.Credential = &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "x"}}
+		}, "spec.credential"},
+		"of a file system without a path": {func(b *velerov1.BackupStorageLocation) { b.Spec.Provider = "filesystem" }, "spec.config.path"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			_, err := credentials.FromLocation(context.Background(), location(c.change), secretsOf(nil), credentials.DefaultSecret())
+			require.ErrorContains(t, err, "BackupStorageLocation velero/default: "+c.field)
+			require.Equal(t, engine.CodeInvalidRequest, engine.CodeOf(err))
+			require.NotContains(t, err.Error(), "secret@")
+		})
+	}
+}
+
+func TestACredentialsFileIsParsed(t *testing.T) {
+	t.Parallel()
+
+	const file = "# comment\n[default]\naws_access_key_id=AK\naws_secret_access_key = a/b+c==#;x\n\n[other]\nAWS_ACCESS_KEY_ID = AK2\naws_secret_access_key = S2\naws_session_token = T2\n[empty]\naws_access_key_id = AK3\n"
+
+	for name, c := range map[string]struct {
+		content, profile string
+		want             settings.Credentials
+		message          string
+	}{
+		"the default profile":         {content: file, want: settings.Credentials{AccessKeyID: "AK", SecretAccessKey: "a/b+c==#;x"}},
+		"another one with a token":    {content: file, profile: "other", want: settings.Credentials{AccessKeyID: "AK2", SecretAccessKey: "S2", SessionToken: "T2"}},
+		"one that is not there":       {content: file, profile: "none", message: "no profile [none]"},
+		"one without a secret":        {content: file, profile: "empty", message: "no aws_secret_access_key"},
+		"an empty file":               {content: "", message: "no profile [default]"},
+		"something else than an ini":  {content: "{\"a\": 1}", message: "no profile [default]"},
+		"a broken section of an ini":  {content: "[default\nx", message: "not an AWS credentials file"},
+		"Windows' ends of the lines":  {content: "[default]\r\naws_access_key_id=AK\r\naws_secret_access_key=S\r\n", want: settings.Credentials{AccessKeyID: "AK", SecretAccessKey: "S"}},
+		"a byte order mark before it": {content: "\ufeff[default]\naws_access_key_id=AK\naws_secret_access_key=S\n", want: settings.Credentials{AccessKeyID: "AK", SecretAccessKey: "S"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			got, err := credentials.ParseAWS([]byte(c.content), c.profile)
+			if c.message != "" {
+				require.ErrorContains(t, err, c.message)
+				require.Equal(t, engine.CodeCredentialsInvalid, engine.CodeOf(err))
+
+				return
+			}
+
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+func TestASecretIsReadAgainEachTime(t *testing.T) {
+	t.Parallel()
+
+	content := map[string]string{}
+	secrets := secretsOf(content)
+
+	l, err := credentials.FromLocation(context.Background(), location(nil), secrets, credentials.DefaultSecret())
+	require.NoError(t, err)
+
+	source := l.Source(secrets)
+
+	_, err = source.Credentials(context.Background())
+	require.ErrorContains(t, err, "key cloud of Secret cloud-credentials")
+	require.Equal(t, engine.CodeCredentialsInvalid, engine.CodeOf(err))
+
+	content["cloud-credentials/cloud"] = "[default]\naws_access_key_id=A\naws_secret_access_key=S\n"
+	got, err := source.Credentials(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "A", got.AccessKeyID)
+}
