@@ -99,7 +99,8 @@ func orDefault[T comparable](v, def T) T {
 	return v
 }
 
-// Storage serves the storage of one repository to one worker.
+// Storage serves the storage of one repository to one worker. If it is an
+// io.Closer too, it is closed when the worker is gone, or was never started.
 type Storage interface {
 	// Serve answers the worker at the other end of the socket, until that end is
 	// closed or ctx is done. It is called once, and takes the socket over: it is

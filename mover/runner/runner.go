@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -75,6 +76,7 @@ func (r *Runner) work(ctx context.Context, t Task, w Watch) (protocol.Result, er
 	if err != nil {
 		return protocol.Result{}, fmt.Errorf("open the repository's storage: %w", err)
 	}
+	defer r.closeStorage(storage)
 
 	p, err := r.startWorker(ctx, t)
 	if err != nil {
@@ -106,6 +108,18 @@ func (r *Runner) startWorker(ctx context.Context, t Task) (*process, error) {
 	}
 
 	return p, nil
+}
+
+// closeStorage only logs what goes wrong: the job's result does not depend on it any more.
+func (r *Runner) closeStorage(s Storage) {
+	c, ok := s.(io.Closer)
+	if !ok {
+		return
+	}
+
+	if err := c.Close(); err != nil {
+		r.config.Log.Info("the repository's storage could not be closed", "error", err.Error())
+	}
 }
 
 func canceled(v protocol.Verb, cause error) error {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,7 +38,16 @@ func child(t *testing.T) string {
 }
 
 // hello is a storage that answers each line with another.
-type hello struct{}
+type hello struct{ closed *atomic.Int32 }
+
+// Close counts.
+func (h hello) Close() error {
+	if h.closed != nil {
+		h.closed.Add(1)
+	}
+
+	return nil
+}
 
 // Serve answers until the worker closes the socket.
 func (hello) Serve(ctx context.Context, socket *os.File) error {
@@ -372,6 +382,33 @@ func TestVolumeIsLetGo(t *testing.T) {
 		cancel(runner.ErrCanceled)
 	}})
 	require.ErrorIs(t, err, runner.ErrCanceled)
+}
+
+func TestStorageIsClosed(t *testing.T) {
+	program := child(t)
+
+	tests := map[string]struct {
+		open func(context.Context) (*os.File, error)
+		code engine.Code
+	}{
+		"after the worker":               {open: func(context.Context) (*os.File, error) { return os.Open("/usr") }},
+		"also where none could be begun": {open: func(context.Context) (*os.File, error) { return nil, os.ErrNotExist }, code: engine.CodeInternal},
+	}
+
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var closed atomic.Int32
+
+			job := task(t, protocol.VerbBackup, workertest.Succeed)
+			job.OpenVolume = test.open
+			job.OpenStorage = func(context.Context) (runner.Storage, error) { return hello{closed: &closed}, nil }
+
+			_, err := runner.New(runner.Config{Executable: program}).Run(t.Context(), job, runner.Watch{})
+
+			assert.Equal(t, test.code, engine.CodeOf(err))
+			assert.Equal(t, int32(1), closed.Load())
+		})
+	}
 }
 
 func BenchmarkWorker(b *testing.B) {
