@@ -78,20 +78,20 @@ func passOn(parent, group string) error {
 	return nil
 }
 
-// removeCgroups removes the cluster's cgroups once nothing is in them.
-func (c Config) removeCgroups(ctx context.Context) error {
+// removeCgroups removes a cgroup with all below it, once nothing is in them.
+func removeCgroups(ctx context.Context, group string) error {
 	folders, err := hierarchies()
 	if err != nil {
 		return err
 	}
 	for _, root := range folders {
 		for {
-			err := removeTree(filepath.Join(root, c.cgroup()))
+			err := removeTree(filepath.Join(root, group))
 			if err == nil {
 				break
 			}
 			if pause(ctx, 20*time.Millisecond); ctx.Err() != nil {
-				return fmt.Errorf("remove cgroup: %w", err)
+				return fmt.Errorf("remove cgroup %s: %w", group, err)
 			}
 		}
 	}

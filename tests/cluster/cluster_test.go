@@ -250,6 +250,18 @@ func TestProgressShowsElapsedTimeAndWhatIsLeft(t *testing.T) {
 	assert.Equal(t, "[  1:23] building kubelet (about 14s, then 2m0s more)\n[  1:23] assembling images\n", out.String())
 }
 
+func TestPodsFromBeforeANodesStartDoNotCount(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2030, 1, 1, 10, 0, 0, 500, time.UTC)
+	pod := func(state string) []byte {
+		return []byte(`{"items":[{"metadata":{"namespace":"n","name":"p"},"status":{"containerStatuses":[{"state":` + state + `}]}}]}`)
+	}
+	assert.NoError(t, checkPods(pod(`{"running":{"startedAt":"2030-01-01T10:00:00Z"}}`), start), "the API has no fractions of seconds")
+	assert.NoError(t, checkPods(pod(`{"waiting":{"reason":"CrashLoopBackOff"}}`), start))
+	assert.ErrorContains(t, checkPods(pod(`{"running":{"startedAt":"2030-01-01T09:59:59Z"}}`), start), "n/p")
+	assert.Error(t, checkPods([]byte("no"), start))
+}
+
 func TestRemoveTreeRemovesFromTheLeavesUp(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join(t.TempDir(), "group")

@@ -3,7 +3,6 @@ package cluster
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 )
 
 // component is one process that the supervisor of a node keeps running.
@@ -12,7 +11,7 @@ type component struct {
 	Args []string
 	// Env is added to the environment.
 	Env []string
-	// After are addresses ("tcp 10.0.0.1:80", "unix /run/x.sock") that must answer before the first start.
+	// After are addresses ("tcp 10.0.0.1:80", "unix /run/x.sock", "https URL") that must answer before the first start.
 	After []string
 }
 
@@ -32,10 +31,9 @@ func (c Config) components(n Node) []component {
 
 func (c Config) program(name string) string { return filepath.Join(c.binDir(), name) }
 
-// apiReady is what everything that talks to the API server waits for.
-func (c Config) apiReady() string {
-	return "tcp " + strings.TrimPrefix(c.APIServer(), "https://")
-}
+// apiReady is what everything that talks to the API server waits for. An API server that listens but is
+// not ready refuses everybody, and a kubelet that was refused comes back only after most of a minute.
+func (c Config) apiReady() string { return "https " + c.APIServer() + "/readyz" }
 
 func (c Config) etcd() component {
 	return component{Name: "etcd", Args: []string{

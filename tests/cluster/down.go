@@ -31,7 +31,7 @@ func Down(ctx context.Context, c Config, out io.Writer) error {
 			return err
 		}
 	}
-	if err := c.removeCgroups(ctx); err != nil {
+	if err := removeCgroups(ctx, c.cgroup()); err != nil {
 		return err
 	}
 	if err := c.removeMountPoints(); err != nil {

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -50,6 +52,9 @@ func (c Config) fill(ctx context.Context, p *progress, images []string) error {
 
 // waitReady waits until everything that up installs is usable.
 func (c Config) waitReady(ctx context.Context) error {
+	if err := c.retry(ctx, "pods", func() error { return c.checkFresh(ctx) }); err != nil {
+		return err
+	}
 	namespace := "--namespace=" + c.Velero.Namespace
 	waits := [][]string{
 		{"wait", "--for=condition=Ready", "--all", "node"},
@@ -64,6 +69,59 @@ func (c Config) waitReady(ctx context.Context) error {
 	for _, args := range waits {
 		if _, err := c.kubectl(ctx, append(args, "--timeout=180s")...); err != nil {
 			return fmt.Errorf("wait for the cluster: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkFresh tells whether what the API server says of nodes and pods is from after the nodes' start: a node that
+// was cut off left conditions behind that say everything is ready.
+func (c Config) checkFresh(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		info, err := os.Stat(c.startedFile(n))
+		if err != nil {
+			return fmt.Errorf("find out when node %s started: %w", n.Name, err)
+		}
+		text, err := c.kubectl(ctx, "get", "pods", "--all-namespaces", "--field-selector=spec.nodeName="+n.Name, "--output=json")
+		if err != nil {
+			return err
+		}
+		if err := checkPods([]byte(text), info.ModTime()); err != nil {
+			return err
+		}
+		text, err = c.kubectl(ctx, "get", "lease", "--namespace=kube-node-lease", n.Name, "--output=jsonpath={.spec.renewTime}")
+		if err != nil {
+			return err
+		}
+		if renewed, err := time.Parse(time.RFC3339, text); err != nil || renewed.Before(info.ModTime()) {
+			return fmt.Errorf("node %s was last heard of at %q: %w", n.Name, text, ErrDown)
+		}
+	}
+	return nil
+}
+
+// checkPods returns an error while a container is said to have been running since before a point in time.
+func checkPods(list []byte, since time.Time) error {
+	var pods struct {
+		Items []struct {
+			Metadata struct{ Namespace, Name string }
+			Status   struct {
+				ContainerStatuses []struct {
+					State struct {
+						Running *struct{ StartedAt time.Time }
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(list, &pods); err != nil {
+		return fmt.Errorf("read the list of pods: %w", err)
+	}
+	for _, p := range pods.Items {
+		for _, s := range p.Status.ContainerStatuses {
+			if s.State.Running != nil && s.State.Running.StartedAt.Before(since.Truncate(time.Second)) {
+				return fmt.Errorf("pod %s/%s is not started again yet", p.Metadata.Namespace, p.Metadata.Name)
+			}
 		}
 	}
 	return nil

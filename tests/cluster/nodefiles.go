@@ -12,6 +12,9 @@ func (c Config) nodeFile(n Node, name string) string {
 	return filepath.Join(c.nodeDir(n.Name), "config", name)
 }
 
+// startedFile was last written when the node was started.
+func (c Config) startedFile(n Node) string { return filepath.Join(c.nodeDir(n.Name), "started") }
+
 // cgroup is the cgroup, relative to the hierarchy's root, under which everything of a node's pods lies.
 func (c Config) cgroup() string { return "/" + c.Name }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -141,7 +140,7 @@ func (c Config) keepRunning(ctx context.Context, n Node, p component) {
 	}
 	defer func() { _ = log.Close() }()
 	for _, address := range p.After {
-		if !waitFor(ctx, address) {
+		if !c.waitFor(ctx, address) {
 			return
 		}
 	}
@@ -164,20 +163,6 @@ func openLog(path string) (*os.File, error) {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
 	return f, nil
-}
-
-// waitFor waits until something listens on an address such as "tcp 10.0.0.1:80"; false means the context ended.
-func waitFor(ctx context.Context, address string) bool {
-	network, target, _ := strings.Cut(address, " ")
-	for ctx.Err() == nil {
-		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, target)
-		if err == nil {
-			_ = conn.Close()
-			return true
-		}
-		pause(ctx, 50*time.Millisecond)
-	}
-	return false
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -51,7 +51,7 @@ func Up(ctx context.Context, c Config, o Options) error {
 	if err := c.linkPrograms(o.Program); err != nil {
 		return err
 	}
-	if err := c.startNodes(o, p); err != nil {
+	if err := c.startNodes(ctx, o, p); err != nil {
 		return err
 	}
 	if err := c.fill(ctx, p, images); err != nil {
@@ -168,7 +168,7 @@ func link(source, target string) error {
 }
 
 // startNodes starts the nodes that don't run.
-func (c Config) startNodes(o Options, p *progress) error {
+func (c Config) startNodes(ctx context.Context, o Options, p *progress) error {
 	if err := c.checkRunning(); err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (c Config) startNodes(o Options, p *progress) error {
 			continue
 		}
 		p.step("starting node "+n.Name, 0, 0)
-		if err := c.prepareNode(n); err != nil {
+		if err := c.prepareNode(ctx, n); err != nil {
 			return err
 		}
 		if err := c.startInit(n); err != nil {
@@ -212,8 +212,12 @@ func (c Config) checkRunning() error {
 	return nil
 }
 
-// prepareNode writes what a node finds when it starts. Its /run is as empty as after a machine's start.
-func (c Config) prepareNode(n Node) error {
+// prepareNode writes what a node finds when it starts. As after a machine's start its /run is empty and there
+// are no cgroups: a kubelet that finds those of dead containers looks at each for 3 s before it runs anything.
+func (c Config) prepareNode(ctx context.Context, n Node) error {
+	if err := removeCgroups(ctx, c.cgroup()+"/"+n.Name); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(filepath.Join(c.nodeDir(n.Name), "run")); err != nil {
 		return fmt.Errorf("empty the node's /run: %w", err)
 	}
@@ -223,7 +227,7 @@ func (c Config) prepareNode(n Node) error {
 	if err := c.makeMountPoints(n); err != nil {
 		return err
 	}
-	if err := c.writeNodeFiles(n); err != nil {
+	if err := errors.Join(c.writeNodeFiles(n), writeFile(c.startedFile(n), nil, 0o644)); err != nil {
 		return err
 	}
 	return c.makeCgroups(n)
