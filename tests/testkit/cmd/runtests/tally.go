@@ -82,7 +82,8 @@ func (t *tally) note(e event, outputs map[string][]string, parents map[string]bo
 }
 
 func (t *tally) end(e event, parent bool, output []string, w io.Writer) {
-	if e.Action != "pass" && !(e.Test == "" && e.Action == "skip") {
+	// A package without tests is "skipped", which is not worth a word.
+	if e.Action == "fail" || (e.Action == "skip" && e.Test != "") {
 		_, _ = io.WriteString(w, strings.Join(output, ""))
 	}
 
