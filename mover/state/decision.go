@@ -110,8 +110,8 @@ func DefaultBounds() Bounds {
 	}
 }
 
-// retryDelay is the wait after the given number of attempts.
-func (b Bounds) retryDelay(attempts int32) time.Duration {
+// RetryAfter is the wait after the given number of attempts.
+func (b Bounds) RetryAfter(attempts int32) time.Duration {
 	d := b.RetryDelay
 	for ; attempts > 1 && d < b.RetryDelayMax; attempts-- {
 		d *= 2

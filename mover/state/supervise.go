@@ -44,6 +44,8 @@ type Subject struct {
 	Status  v1alpha1.JobStatus
 	Created time.Time
 	Cancel  bool
+	// Useless tells that the job is of no use once its owner has ended, however that ended.
+	Useless bool
 }
 
 // Supervise says what the controller does about a job that is a node's work:
@@ -58,9 +60,14 @@ func Supervise(j Subject, v Supervision, now time.Time, b Bounds) Decision {
 	}
 
 	d := stay(j.Status)
-	d.RequeueAfter = b.NodeLost / 4
+	d.RequeueAfter = b.NodeLost / 8
 
-	if f := ownerEnded(v.Owner); f != nil && !j.Cancel {
+	f := ownerEnded(v.Owner)
+	if v.Owner == OwnerDone && j.Useless {
+		f = &Finding{ReasonOwnerNotRunning, "the Backup that asked for the job has ended without it"}
+	}
+
+	if f != nil && !j.Cancel {
 		d.Action, d.Reason, d.Message = ActionRequestCancel, f.Reason, f.Message
 	}
 

@@ -170,13 +170,13 @@ func nextEnded(w work, o Observed, now time.Time, b Bounds) Decision {
 		return failed(Finding{f.Reason, fmt.Sprintf("%s (attempt %d of %d, the last)", f.Message, o.Task.Attempt, w.attempts)})
 	}
 
-	wait := b.retryDelay(o.Task.Attempt) - now.Sub(o.Task.Ended)
+	wait := b.RetryAfter(o.Task.Attempt) - now.Sub(o.Task.Ended)
 	if wait <= 0 {
 		return nextStart(w, o, now, b)
 	}
 
 	return Decision{Phase: forward(w.status), Reason: f.Reason, Action: ActionNone, RequeueAfter: wait,
-		Message: fmt.Sprintf("%s (attempt %d; the next one starts %s after it)", f.Message, o.Task.Attempt, b.retryDelay(o.Task.Attempt))}
+		Message: fmt.Sprintf("%s (attempt %d; the next one starts %s after it)", f.Message, o.Task.Attempt, b.RetryAfter(o.Task.Attempt))}
 }
 
 func nextNotYet(w work, o Observed, now time.Time, b Bounds) Decision {

@@ -1,0 +1,247 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/target"
+	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/mover/metrics"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// ReconcileBackup looks after what is not its node's about one VolumeBackup.
+func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	job := &v1alpha1.VolumeBackup{}
+	if found, err := c.read(ctx, req.Name, job); !found {
+		return ctrl.Result{}, err
+	}
+
+	if job.Labels[contract.LabelNode] == "" && !job.Status.Phase.Terminal() && !job.Spec.Cancel {
+		if routed, err := c.routeBackup(ctx, job); routed || err != nil {
+			return settle(0, err)
+		}
+	}
+
+	owner, err := c.backupOwner(ctx, job.Spec.Backup)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	return c.supervise(ctx, job, &job.Status.JobStatus,
+		state.Subject{Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel, Useless: true}, owner)
+}
+
+// routeBackup gives a job that names no node to the one its pod is on.
+func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (bool, error) {
+	var pod corev1.Pod
+
+	ref := job.Spec.Volume
+
+	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, &pod)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("read pod %s/%s: %w", ref.Namespace, ref.Pod.Name, err)
+	}
+
+	if err != nil || pod.UID != ref.Pod.UID || pod.Spec.NodeName == "" {
+		return false, nil
+	}
+
+	return true, c.label(ctx, job, pod.Spec.NodeName)
+}
+
+// label gives the job to the node.
+func (c *Cluster) label(ctx context.Context, job client.Object, node string) error {
+	before := job.DeepCopyObject().(client.Object)
+
+	labels := map[string]string{}
+	for k, v := range job.GetLabels() {
+		labels[k] = v
+	}
+
+	labels[contract.LabelNode] = jobs.LabelValue(node)
+	job.SetLabels(labels)
+
+	if err := c.Client.Patch(ctx, job, client.MergeFrom(before)); err != nil {
+		return fmt.Errorf("give %T %s to node %s: %w", job, job.GetName(), node, err)
+	}
+
+	return nil
+}
+
+// ReconcileRestore gives one VolumeRestore to a node, and looks after what is not that node's about it.
+func (c *Cluster) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	job := &v1alpha1.VolumeRestore{}
+	if found, err := c.read(ctx, req.Name, job); !found {
+		return ctrl.Result{}, err
+	}
+
+	owner, err := c.restoreOwner(ctx, job.Spec.Restore)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	if job.Labels[contract.LabelNode] == "" && !job.Status.Phase.Terminal() {
+		return c.route(ctx, job, owner)
+	}
+
+	return c.supervise(ctx, job, &job.Status.JobStatus,
+		state.Subject{Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel}, owner)
+}
+
+func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner state.Owner) (ctrl.Result, error) {
+	pods, err := c.targetPods(ctx, job)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	beats, err := c.Beats.All(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	view := state.RestoreView{Owner: owner, Pods: pods, Heartbeats: map[string]state.Heartbeat{}}
+	for _, p := range pods {
+		view.Heartbeats[p.Node] = beats[jobs.LabelValue(p.Node)]
+	}
+
+	before := job.DeepCopy()
+	dec := state.RouteRestore(job, view, c.Clock.Now(), c.Bounds)
+	state.Apply(&job.Status.JobStatus, dec, c.Clock.Now())
+
+	if dec.Action == state.ActionRoute {
+		job.Status.Pod, job.Status.Node = &dec.Route.Pod, dec.Route.Node
+	}
+
+	// The pod is written before the label: the node's daemon sees the job by the label.
+	if err := c.patchStatus(ctx, job, before); err != nil {
+		return settle(0, err)
+	}
+
+	if before.Status.Phase != dec.Phase || before.Status.Reason != dec.Reason {
+		c.event(job, dec.Phase == v1alpha1.PhaseFailed, dec.Reason, dec.Message)
+	}
+
+	if dec.Phase.Terminal() {
+		c.count("VolumeRestore", job, &job.Status.JobStatus, job.Spec.Target.Namespace)
+	}
+
+	if dec.Action == state.ActionRoute {
+		return settle(c.Bounds.Recheck, c.label(ctx, job, dec.Route.Node))
+	}
+
+	return settle(dec.RequeueAfter, nil)
+}
+
+func (c *Cluster) targetPods(ctx context.Context, job *v1alpha1.VolumeRestore) ([]state.TargetPod, error) {
+	var (
+		list corev1.PodList
+		ref  = job.Spec.Target
+	)
+
+	if ref.Kind == v1alpha1.VolumePersistentVolumeClaim {
+		if err := c.Direct.List(ctx, &list, client.InNamespace(ref.Namespace)); err != nil {
+			return nil, fmt.Errorf("list pods of namespace %s: %w", ref.Namespace, err)
+		}
+
+		return target.Pods(job, list.Items), nil
+	}
+
+	var pod corev1.Pod
+
+	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, &pod)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+
+	if err != nil {
+		return nil, fmt.Errorf("read pod %s/%s: %w", ref.Namespace, ref.Pod.Name, err)
+	}
+
+	return target.Pods(job, []corev1.Pod{pod}), nil
+}
+
+// supervise applies what the machine says about a job that a node has.
+func (c *Cluster) supervise(ctx context.Context, job client.Object, status *v1alpha1.JobStatus, subject state.Subject, owner state.Owner) (ctrl.Result, error) {
+	beats, err := c.Beats.All(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	node := job.GetLabels()[contract.LabelNode]
+	now := c.Clock.Now()
+	dec := state.Supervise(subject, state.Supervision{
+		Owner: owner, Node: node, Given: job.GetCreationTimestamp().Time, Heartbeat: beats[node],
+	}, now, c.Bounds)
+
+	switch {
+	case dec.Action == state.ActionRemove:
+		return settle(0, c.remove(ctx, job))
+	case dec.Action == state.ActionRequestCancel:
+		return settle(dec.RequeueAfter, c.requestCancel(ctx, job, dec))
+	case dec.Phase.Terminal() && !subject.Status.Phase.Terminal():
+		return settle(0, c.finish(ctx, job, status, dec))
+	default:
+		return settle(dec.RequeueAfter, nil)
+	}
+}
+
+func (c *Cluster) remove(ctx context.Context, job client.Object) error {
+	uid := job.GetUID()
+	if err := c.Client.Delete(ctx, job, client.Preconditions{UID: &uid}); err != nil {
+		return fmt.Errorf("remove finished job %T %s: %w", job, job.GetName(), err)
+	}
+
+	return nil
+}
+
+func (c *Cluster) requestCancel(ctx context.Context, job client.Object, dec state.Decision) error {
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"cancel":true}}`))
+	if err := c.Client.Patch(ctx, job, patch); err != nil {
+		return fmt.Errorf("cancel %T %s: %w", job, job.GetName(), err)
+	}
+
+	c.event(job, true, dec.Reason, dec.Message)
+
+	return nil
+}
+
+func (c *Cluster) finish(ctx context.Context, job client.Object, status *v1alpha1.JobStatus, dec state.Decision) error {
+	before := job.DeepCopyObject().(client.Object)
+	state.Apply(status, dec, c.Clock.Now())
+
+	if err := c.patchStatus(ctx, job, before); err != nil {
+		return err
+	}
+
+	c.event(job, true, dec.Reason, dec.Message)
+
+	switch j := job.(type) {
+	case *v1alpha1.VolumeBackup:
+		c.count("VolumeBackup", job, status, j.Spec.Volume.Namespace)
+	case *v1alpha1.VolumeRestore:
+		c.count("VolumeRestore", job, status, j.Spec.Target.Namespace)
+	}
+
+	return nil
+}
+
+func (c *Cluster) count(kind string, job client.Object, s *v1alpha1.JobStatus, namespace string) {
+	j := metrics.Job{
+		Kind: kind, Outcome: string(s.Phase), Reason: s.Reason, Namespace: namespace,
+		Success: s.Phase == v1alpha1.PhaseCompleted, Created: job.GetCreationTimestamp().Time, Ended: c.Clock.Now(),
+	}
+	if s.StartTimestamp != nil {
+		j.Started = s.StartTimestamp.Time
+	}
+
+	c.Metrics.JobEnded(j)
+}

@@ -1,0 +1,202 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+	"strings"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/jobs"
+)
+
+// CacheOptions confine the caches to Velero's namespace and, of pods, to those
+// that Velero has restored: they only wake the controller, which reads all
+// others when it needs them.
+func CacheOptions(namespace string) (cache.Options, error) {
+	restored, err := labels.Parse(contract.LabelRestoreName)
+	if err != nil {
+		return cache.Options{}, fmt.Errorf("selector of restored pods: %w", err)
+	}
+
+	return cache.Options{
+		DefaultNamespaces: map[string]cache.Config{namespace: {}},
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {Namespaces: map[string]cache.Config{cache.AllNamespaces: {}}, Label: restored},
+			&coordinationv1.Lease{}: {
+				Namespaces: map[string]cache.Config{namespace: {}},
+				Label:      labels.SelectorFromSet(labels.Set{contract.LabelHeartbeat: contract.HeartbeatNode}),
+			},
+		},
+	}, nil
+}
+
+func (c *Cluster) listHere(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if err := c.Client.List(ctx, list, append(opts, client.InNamespace(c.Namespace))...); err != nil {
+		return fmt.Errorf("list %T: %w", list, err)
+	}
+
+	return nil
+}
+
+// Changes takes word from the runner that a task stands differently, and wakes
+// the controller whose work it is.
+type Changes struct {
+	deletions    chan event.GenericEvent
+	repositories chan event.GenericEvent
+}
+
+// changesBuffer is how many words may wait; what doesn't fit is seen at the next look, a few seconds later.
+const changesBuffer = 256
+
+// NewChanges makes one.
+func NewChanges() *Changes {
+	return &Changes{deletions: make(chan event.GenericEvent, changesBuffer), repositories: make(chan event.GenericEvent, changesBuffer)}
+}
+
+// Notify wakes the controller of the work with that key. It never blocks.
+func (c *Changes) Notify(namespace, key string) {
+	name, repository := strings.CutPrefix(key, RepositoryKey(""))
+	to := c.deletions
+
+	if repository {
+		to = c.repositories
+	}
+
+	e := event.GenericEvent{Object: &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}}
+	select {
+	case to <- e:
+	default:
+	}
+}
+
+// parallel is how many objects of a kind are looked at at a time.
+const parallel = 4
+
+// Setup adds the controllers to the manager.
+func (c *Cluster) Setup(mgr ctrl.Manager, repos *Repositories, changes *Changes) error {
+	options := controller.Options{MaxConcurrentReconciles: parallel}
+	newController := func(name string) *ctrl.Builder {
+		return ctrl.NewControllerManagedBy(mgr).Named(name).WithOptions(options)
+	}
+
+	err := newController("volumebackup").
+		For(&v1alpha1.VolumeBackup{}).
+		Watches(&velerov1.Backup{}, handler.EnqueueRequestsFromMapFunc(c.jobsOfBackup)).
+		Complete(reconcile.Func(c.ReconcileBackup))
+	if err != nil {
+		return fmt.Errorf("set up the controller of VolumeBackups: %w", err)
+	}
+
+	err = newController("volumerestore").
+		For(&v1alpha1.VolumeRestore{}).
+		Watches(&velerov1.Restore{}, handler.EnqueueRequestsFromMapFunc(c.jobsOfRestore)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.unroutedOf)).
+		Complete(reconcile.Func(c.ReconcileRestore))
+	if err != nil {
+		return fmt.Errorf("set up the controller of VolumeRestores: %w", err)
+	}
+
+	err = newController("snapshotdeletion").
+		For(&v1alpha1.SnapshotDeletion{}).
+		WatchesRawSource(source.Channel(changes.deletions, &handler.EnqueueRequestForObject{})).
+		Complete(reconcile.Func(c.ReconcileDeletion))
+	if err != nil {
+		return fmt.Errorf("set up the controller of SnapshotDeletions: %w", err)
+	}
+
+	err = newController("repository").
+		For(&v1alpha1.Repository{}).
+		Watches(&velerov1.BackupStorageLocation{}, handler.EnqueueRequestsFromMapFunc(c.repositoriesIn)).
+		WatchesRawSource(source.Channel(changes.repositories, &handler.EnqueueRequestForObject{})).
+		Complete(repos)
+	if err != nil {
+		return fmt.Errorf("set up the controller of Repositories: %w", err)
+	}
+
+	return nil
+}
+
+func (c *Cluster) jobsOfBackup(ctx context.Context, o client.Object) []reconcile.Request {
+	var list v1alpha1.VolumeBackupList
+	if c.listHere(ctx, &list, client.MatchingLabels{contract.LabelBackupName: jobs.LabelValue(o.GetName())}) != nil {
+		return nil
+	}
+
+	out := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+
+	return out
+}
+
+func (c *Cluster) jobsOfRestore(ctx context.Context, o client.Object) []reconcile.Request {
+	var list v1alpha1.VolumeRestoreList
+	if c.listHere(ctx, &list, client.MatchingLabels{contract.LabelRestoreName: jobs.LabelValue(o.GetName())}) != nil {
+		return nil
+	}
+
+	out := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+
+	return out
+}
+
+// unroutedOf gives the restores that may wait for the pod.
+func (c *Cluster) unroutedOf(ctx context.Context, pod client.Object) []reconcile.Request {
+	if _, gated := pod.GetAnnotations()[contract.AnnotationRestore]; !gated {
+		return nil
+	}
+
+	var list v1alpha1.VolumeRestoreList
+	if c.listHere(ctx, &list) != nil {
+		return nil
+	}
+
+	var out []reconcile.Request
+
+	for i := range list.Items {
+		j := &list.Items[i]
+		if j.Labels[contract.LabelNode] == "" && !j.Status.Phase.Terminal() && j.Spec.Target.Namespace == pod.GetNamespace() {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(j)})
+		}
+	}
+
+	return out
+}
+
+func (c *Cluster) repositoriesIn(ctx context.Context, location client.Object) []reconcile.Request {
+	var list v1alpha1.RepositoryList
+	if c.listHere(ctx, &list) != nil {
+		return nil
+	}
+
+	var out []reconcile.Request
+
+	for i := range list.Items {
+		r := &list.Items[i]
+		// Velero writes the status of a location every minute: those that are well need no look for that.
+		if r.Spec.BackupStorageLocation == location.GetName() && r.Status.Phase == v1alpha1.RepositoryNotReady {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(r)})
+		}
+	}
+
+	return out
+}
