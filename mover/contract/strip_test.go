@@ -1,0 +1,66 @@
+package contract_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/estiba-dev/estiba/mover/contract"
+)
+
+func TestStrip(t *testing.T) {
+	type object = map[string]any
+
+	named := func(names ...string) []any {
+		var list []any
+		for _, n := range names {
+			list = append(list, object{"name": n})
+		}
+
+		return list
+	}
+
+	tests := map[string]struct {
+		in, want object
+		stripped bool
+	}{
+		"an object without anything of ours stays": {
+			in:   object{"metadata": object{"annotations": object{"a": "b"}}, "spec": object{"volumes": named("data")}},
+			want: object{"metadata": object{"annotations": object{"a": "b"}}, "spec": object{"volumes": named("data")}},
+		},
+		"records and the gate go, the rest stays in its order": {
+			in: object{
+				"metadata": object{"annotations": object{"a": "b", contract.AnnotationVolumes: "x", contract.AnnotationVolume: "y", contract.AnnotationRestore: "z"}},
+				"spec":     object{"volumes": named("data", contract.GateVolume, "logs"), "initContainers": named(contract.GateContainer, "setup")},
+			},
+			want: object{
+				"metadata": object{"annotations": object{"a": "b"}},
+				"spec":     object{"volumes": named("data", "logs"), "initContainers": named("setup")},
+			},
+			stripped: true,
+		},
+		"lists and maps that become empty go, too": {
+			in: object{
+				"metadata": object{"annotations": object{contract.AnnotationVolume: "y"}},
+				"spec":     object{"volumes": named(contract.GateVolume), "initContainers": named(contract.GateContainer)},
+			},
+			want:     object{"metadata": object{}, "spec": object{}},
+			stripped: true,
+		},
+		"what the user asked for is the user's": {
+			in:   object{"metadata": object{"annotations": object{contract.AnnotationBackupVolumes: "data"}}},
+			want: object{"metadata": object{"annotations": object{contract.AnnotationBackupVolumes: "data"}}},
+		},
+		"an object of another shape is let be": {
+			in:   object{"metadata": "odd", "spec": []any{"odd"}},
+			want: object{"metadata": "odd", "spec": []any{"odd"}},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, tt.stripped, contract.Strip(tt.in))
+			assert.Equal(t, tt.want, tt.in)
+			assert.False(t, contract.Strip(tt.in), "a second time there is nothing left")
+		})
+	}
+}

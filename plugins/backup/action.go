@@ -1,0 +1,97 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sirupsen/logrus"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/plugins/operation"
+)
+
+// action is what the three actions have in common: they report operations, and
+// apply to one resource.
+type action struct {
+	session  *Session
+	log      logrus.FieldLogger
+	resource string
+}
+
+// Name is only for the interface: Velero knows an action by the name it is registered under.
+func (a *action) Name() string { return "estiba.dev/backup-" + a.resource }
+
+// AppliesTo says which items the action is for.
+func (a *action) AppliesTo() (velero.ResourceSelector, error) {
+	return velero.ResourceSelector{IncludedResources: []string{a.resource}}, nil
+}
+
+// Progress tells how far the jobs of an operation are. An error would end the
+// operation for good, so there is one only for an ID that isn't ours.
+func (a *action) Progress(operationID string, b *velerov1.Backup) (velero.OperationProgress, error) {
+	id, err := operation.Parse(operationID)
+	if err != nil {
+		return velero.OperationProgress{}, err
+	}
+
+	return a.session.progress(a.log, id, b), nil
+}
+
+// Cancel asks for all jobs of an operation to be stopped. Velero doesn't wait for it.
+func (a *action) Cancel(operationID string, b *velerov1.Backup) error {
+	id, err := operation.Parse(operationID)
+	if err != nil {
+		return err
+	}
+
+	return a.session.cancel(id.Jobs, b.Namespace)
+}
+
+// stripped gives the item without anything that an earlier backup or restore has left on it.
+func stripped(item runtime.Unstructured) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: item.UnstructuredContent()}
+	contract.Strip(u.Object)
+
+	return u
+}
+
+func typed[T any](u *unstructured.Unstructured) (*T, error) {
+	object := new(T)
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, object); err != nil {
+		return nil, fmt.Errorf("read %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+	}
+
+	return object, nil
+}
+
+// operationFor gives the operation on the jobs, and the jobs as the items that
+// Velero writes into the backup when the operation is over. No operation may
+// begin while Velero finalizes.
+func operationFor(b *velerov1.Backup, list []*v1alpha1.VolumeBackup) (string, []velero.ResourceIdentifier) {
+	if len(list) == 0 || finalizing(b) {
+		return "", nil
+	}
+
+	id := operation.ID{Kind: operation.Backup}
+	items := make([]velero.ResourceIdentifier, 0, len(list))
+
+	for _, job := range list {
+		id.Jobs = append(id.Jobs, job.Name)
+		items = append(items, velero.ResourceIdentifier{
+			GroupResource: schema.GroupResource{Group: v1alpha1.GroupName, Resource: "volumebackups"},
+			Namespace:     job.Namespace, Name: job.Name,
+		})
+	}
+
+	return id.String(), items
+}
+
+func bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), executeBound)
+}

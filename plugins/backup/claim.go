@@ -1,0 +1,91 @@
+package backup
+
+import (
+	"context"
+
+	"github.com/sirupsen/logrus"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+)
+
+// ClaimAction asks for the job of a claim and reports it.
+type ClaimAction struct{ action }
+
+// NewClaimAction gives the action for PersistentVolumeClaims.
+func NewClaimAction(log logrus.FieldLogger, s *Session) *ClaimAction {
+	return &ClaimAction{action{session: s, log: log, resource: "persistentvolumeclaims"}}
+}
+
+// Execute decides on the claim, makes sure of its job, and returns the claim
+// with a record of it and the operation that reports it.
+func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
+	runtime.Unstructured, []velero.ResourceIdentifier, string, []velero.ResourceIdentifier, error,
+) {
+	ctx, cancel := bounded()
+	defer cancel()
+
+	updated := stripped(item)
+	log := a.log.WithField("claim", updated.GetNamespace()+"/"+updated.GetName())
+
+	job := a.ask(ctx, log, updated, b)
+	if job == nil {
+		return updated, nil, "", nil, nil
+	}
+
+	if err := annotateClaim(updated, b, job); err != nil {
+		unprotected(log, updated.GetName(), err)
+	}
+
+	var mine []*v1alpha1.VolumeBackup
+	if job.Spec.RequestedBy == v1alpha1.RequestedByClaim {
+		mine = append(mine, job)
+	}
+
+	id, items := operationFor(b, mine)
+
+	return updated, nil, id, items, nil
+}
+
+// ask gives the claim's job, or nil where there is none to be.
+func (a *ClaimAction) ask(ctx context.Context, log logrus.FieldLogger, item *unstructured.Unstructured, b *velerov1.Backup) *v1alpha1.VolumeBackup {
+	claim, err := typed[corev1.PersistentVolumeClaim](item)
+	if err != nil {
+		unprotected(log, item.GetName(), err)
+
+		return nil
+	}
+
+	p, err := a.session.planClaim(ctx, b, claim)
+	if err != nil {
+		unprotected(log, claim.Name, err)
+
+		return nil
+	}
+
+	if !finalizing(b) && a.session.first(string(b.UID)+"/"+string(claim.UID)) {
+		report(log, p.verdict)
+	}
+
+	if !p.verdict.Move {
+		return nil
+	}
+
+	job, outcome, err := a.session.request(ctx, b, p, v1alpha1.RequestedByClaim)
+	if err != nil {
+		if !finalizing(b) || !apierrors.IsNotFound(err) {
+			unprotected(log, claim.Name, err)
+		}
+
+		return nil
+	}
+
+	asked(log, job, string(outcome))
+
+	return job
+}

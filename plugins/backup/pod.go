@@ -1,0 +1,172 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sirupsen/logrus"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/plugins/volumeselect"
+)
+
+// PodAction asks for the jobs of a pod's own volumes, and for those of its
+// claims where no claim's action has, reports them, and waits for all of them
+// where hooks quiesce the application.
+type PodAction struct{ action }
+
+// NewPodAction gives the action for pods.
+func NewPodAction(log logrus.FieldLogger, s *Session) *PodAction {
+	return &PodAction{action{session: s, log: log, resource: "pods"}}
+}
+
+// visit is one call of Execute.
+type visit struct {
+	session *Session
+	log     logrus.FieldLogger
+	backup  *velerov1.Backup
+	pod     *corev1.Pod
+
+	// volumes are the records of the pod's moved volumes.
+	volumes map[string]contract.Volume
+	// all are the jobs of the pod's volumes; mine are those that its operation reports.
+	all, mine []*v1alpha1.VolumeBackup
+}
+
+// Execute decides on each volume of the pod, makes sure of the jobs, and
+// returns the pod with a record of them and the operation that reports them.
+func (a *PodAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
+	runtime.Unstructured, []velero.ResourceIdentifier, string, []velero.ResourceIdentifier, error,
+) {
+	ctx, cancel := bounded()
+	defer cancel()
+
+	updated := stripped(item)
+	log := a.log.WithField("pod", updated.GetNamespace()+"/"+updated.GetName())
+
+	pod, err := typed[corev1.Pod](updated)
+	if err != nil {
+		unprotected(log, "of pod "+updated.GetName(), err)
+
+		return updated, nil, "", nil, nil
+	}
+
+	v := &visit{session: a.session, log: log, backup: b, pod: pod, volumes: map[string]contract.Volume{}}
+	v.volumesOf(ctx)
+
+	if err := annotatePod(updated, b, v.volumes); err != nil {
+		unprotected(log, "of pod "+pod.Name, err)
+	}
+
+	if !finalizing(b) && len(v.all) > 0 && hooked(pod, b.Spec.Hooks) {
+		a.session.thawWait(log, b, v.all)
+	}
+
+	id, items := operationFor(b, v.mine)
+
+	return updated, nil, id, items, nil
+}
+
+func (v *visit) volumesOf(ctx context.Context) {
+	for _, verdict := range volumeselect.Strays(v.pod) {
+		v.say(verdict, "")
+	}
+
+	for i := range v.pod.Spec.Volumes {
+		volume := &v.pod.Spec.Volumes[i]
+
+		job, err := v.volume(ctx, volume)
+		if err != nil {
+			unprotected(v.log, volume.Name, err)
+
+			continue
+		}
+
+		if job == nil {
+			continue
+		}
+
+		if v.volumes[volume.Name], err = recordOf(job); err != nil {
+			delete(v.volumes, volume.Name)
+			unprotected(v.log, volume.Name, err)
+		}
+	}
+}
+
+// volume gives the volume's job, or nil where there is none to be.
+func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (*v1alpha1.VolumeBackup, error) {
+	p, err := v.plan(ctx, volume)
+	if err != nil || !p.verdict.Move {
+		return nil, err
+	}
+
+	job, outcome, err := v.session.request(ctx, v.backup, p, v1alpha1.RequestedByPod)
+	if finalizing(v.backup) && apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+
+	if err != nil {
+		return nil, err
+	}
+
+	asked(v.log, job, string(outcome))
+	v.all = append(v.all, job)
+
+	// A job that a claim asked for is in the claim's operation; one that a
+	// sibling pod asked for, through itself, is in the sibling's.
+	if job.Spec.RequestedBy == v1alpha1.RequestedByPod && (outcome == jobs.Created || job.Spec.Volume.Pod.UID == v.pod.UID) {
+		v.mine = append(v.mine, job)
+	}
+
+	return job, nil
+}
+
+func (v *visit) plan(ctx context.Context, volume *corev1.Volume) (plan, error) {
+	name := volumeselect.ClaimName(volume)
+	if name == "" {
+		p, err := v.session.planOwn(ctx, v.backup, v.pod, volume)
+		if err == nil {
+			v.say(p.verdict, "")
+		}
+
+		return p, err
+	}
+
+	var claim corev1.PersistentVolumeClaim
+
+	err := v.session.get(ctx, v.pod.Namespace, name, &claim)
+	if apierrors.IsNotFound(err) {
+		// The pod can't run without it, so there is nothing to be lost.
+		claim.Namespace, claim.Name = v.pod.Namespace, name
+	} else if err != nil {
+		return plan{}, fmt.Errorf("read claim %s/%s: %w", v.pod.Namespace, name, err)
+	}
+
+	p, err := v.session.planClaim(ctx, v.backup, &claim)
+	if err == nil {
+		p.verdict.Volume = volume.Name
+		v.say(p.verdict, string(claim.UID))
+	}
+
+	return p, err
+}
+
+// say reports the verdict; that on a claim only once as loud as it is.
+func (v *visit) say(verdict volumeselect.Verdict, claimUID string) {
+	if finalizing(v.backup) {
+		return
+	}
+
+	if claimUID != "" && !v.session.first(string(v.backup.UID)+"/"+claimUID) {
+		verdict = hushed(verdict)
+	}
+
+	report(v.log, verdict)
+}

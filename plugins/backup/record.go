@@ -1,0 +1,79 @@
+package backup
+
+import (
+	"fmt"
+
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+)
+
+// recordOf says in the tarball where the data of the job's volume will be.
+func recordOf(job *v1alpha1.VolumeBackup) (contract.Volume, error) {
+	repo := job.Spec.Repository
+
+	path, err := contract.RepositoryPath(repo.Namespace, repo.ID)
+	if err != nil {
+		return contract.Volume{}, fmt.Errorf("record of %s: %w", job.Name, err)
+	}
+
+	v := contract.Volume{
+		Job:        job.Name,
+		Kind:       string(job.Spec.Volume.Kind),
+		Source:     job.Spec.Source.Path,
+		Repository: contract.Repository{Namespace: repo.Namespace, ID: repo.ID, Path: path},
+	}
+
+	if c := job.Spec.Volume.Claim; c != nil {
+		v.Claim = c.Name
+	}
+
+	return v, nil
+}
+
+func recordOwner(b *velerov1.Backup) contract.Owner {
+	return contract.Owner{Name: b.Name, UID: string(b.UID)}
+}
+
+func annotateClaim(item *unstructured.Unstructured, b *velerov1.Backup, job *v1alpha1.VolumeBackup) error {
+	v, err := recordOf(job)
+	if err != nil {
+		return err
+	}
+
+	text, err := contract.ClaimRecord{Backup: recordOwner(b), Volume: v}.Encode()
+	if err != nil {
+		return err
+	}
+
+	annotate(item, contract.AnnotationVolume, text)
+
+	return nil
+}
+
+func annotatePod(item *unstructured.Unstructured, b *velerov1.Backup, volumes map[string]contract.Volume) error {
+	if len(volumes) == 0 {
+		return nil
+	}
+
+	text, err := contract.PodRecord{Backup: recordOwner(b), Volumes: volumes}.Encode()
+	if err != nil {
+		return err
+	}
+
+	annotate(item, contract.AnnotationVolumes, text)
+
+	return nil
+}
+
+func annotate(item *unstructured.Unstructured, key, value string) {
+	a := item.GetAnnotations()
+	if a == nil {
+		a = map[string]string{}
+	}
+
+	a[key] = value
+	item.SetAnnotations(a)
+}

@@ -1,0 +1,221 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/plugins/operation"
+	"github.com/estiba-dev/estiba/plugins/volumeselect"
+)
+
+// Bounds of the actions' calls.
+const (
+	// executeBound bounds one Execute without the wait of a frozen pod: Velero sets no deadline.
+	executeBound = 90 * time.Second
+	// progressBound bounds one question for progress without the hold.
+	progressBound = 15 * time.Second
+	// memory is how long what was read of the cluster serves further calls: the
+	// actions on a volume, its claim and its pod follow each other within milliseconds.
+	memory = 5 * time.Second
+	// globalPolicies is the annotation by which Velero's server tells the name of
+	// the policies of all backups (velero v1.18.3 pkg/apis/velero/v1/labels_annotations.go).
+	globalPolicies = "velero.io/global-backup-volume-policy-configmap"
+)
+
+// Connect gives the client of the cluster; it is called when one is needed, and often.
+type Connect func() (client.Client, error)
+
+// Session is what one plugin process knows of the cluster. All actions of a
+// process share one. Velero may call them at the same time.
+type Session struct {
+	connect Connect
+	clock   clock.Clock
+	poll    *operation.Poll
+
+	mu       sync.Mutex
+	settings map[types.UID]volumeselect.Settings
+	pods     map[string]remembered[[]corev1.Pod]
+	beats    remembered[map[string]time.Time]
+	reported map[string]bool
+
+	// A repository may be waited for; that must not keep others from what is known.
+	repositoryMu sync.Mutex
+	repositories map[repositoryKey]repositoryAnswer
+	unanswered   bool
+}
+
+type remembered[T any] struct {
+	at    time.Time
+	value T
+}
+
+// NewSession gives a Session that knows nothing yet and has called nobody.
+func NewSession(connect Connect, c clock.Clock) *Session {
+	s := &Session{
+		connect:      connect,
+		clock:        c,
+		settings:     map[types.UID]volumeselect.Settings{},
+		pods:         map[string]remembered[[]corev1.Pod]{},
+		repositories: map[repositoryKey]repositoryAnswer{},
+		reported:     map[string]bool{},
+	}
+	s.poll = operation.NewPoll(c, s.list)
+
+	return s
+}
+
+func (s *Session) jobs(namespace string) (*jobs.Jobs, error) {
+	c, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+
+	return jobs.New(c, namespace), nil
+}
+
+func owner(b *velerov1.Backup) string { return b.Namespace + "/" + string(b.UID) }
+
+// list is the Lister of the session's Poll.
+func (s *Session) list(ctx context.Context, owner string) (map[string]jobs.Progress, error) {
+	namespace, uid, _ := strings.Cut(owner, "/")
+
+	j, err := s.jobs(namespace)
+	if err != nil {
+		return nil, err
+	}
+
+	list, err := j.BackupsOf(ctx, types.UID(uid))
+	if err != nil {
+		return nil, err
+	}
+
+	found := make(map[string]jobs.Progress, len(list))
+	for i := range list {
+		found[list[i].Name] = jobs.BackupProgress(&list[i])
+	}
+
+	return found, nil
+}
+
+// settingsOf gives what the backup says about all of its volumes. Velero checks
+// the policies before the backup starts, and they don't change while it runs.
+func (s *Session) settingsOf(ctx context.Context, b *velerov1.Backup) (volumeselect.Settings, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if known, ok := s.settings[b.UID]; ok {
+		return known, nil
+	}
+
+	settings := volumeselect.Settings{CoreTakesAll: b.Spec.DefaultVolumesToFsBackup != nil && *b.Spec.DefaultVolumesToFsBackup}
+
+	for _, name := range policyNames(b) {
+		p, err := s.readPolicies(ctx, b.Namespace, name)
+		if err != nil {
+			return volumeselect.Settings{}, err
+		}
+
+		settings.Policies = settings.Policies.Followed(p)
+	}
+
+	s.settings[b.UID] = settings
+
+	return settings, nil
+}
+
+// policyNames gives the ConfigMaps in the order in which their rules are tried.
+func policyNames(b *velerov1.Backup) []string {
+	var names []string
+
+	if ref := b.Spec.ResourcePolicy; ref != nil && strings.EqualFold(ref.Kind, "configmap") {
+		names = append(names, ref.Name)
+	}
+
+	if name := b.Annotations[globalPolicies]; name != "" {
+		names = append(names, name)
+	}
+
+	return names
+}
+
+func (s *Session) readPolicies(ctx context.Context, namespace, name string) (*volumeselect.Policies, error) {
+	var cm corev1.ConfigMap
+	if err := s.get(ctx, namespace, name, &cm); err != nil {
+		return nil, fmt.Errorf("read the volume policies in ConfigMap %s/%s: %w", namespace, name, err)
+	}
+
+	p, err := volumeselect.ParsePolicies(cm.Data)
+	if err != nil {
+		return nil, fmt.Errorf("ConfigMap %s/%s: %w", namespace, name, err)
+	}
+
+	return p, nil
+}
+
+// podsIn lists the pods of a namespace.
+func (s *Session) podsIn(ctx context.Context, namespace string) ([]corev1.Pod, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if r, ok := s.pods[namespace]; ok && s.clock.Since(r.at) < memory {
+		return r.value, nil
+	}
+
+	c, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+
+	var list corev1.PodList
+	if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("list pods of namespace %s: %w", namespace, err)
+	}
+
+	s.pods[namespace] = remembered[[]corev1.Pod]{at: s.clock.Now(), value: list.Items}
+
+	return list.Items, nil
+}
+
+func (s *Session) get(ctx context.Context, namespace, name string, into client.Object) error {
+	c, err := s.connect()
+	if err != nil {
+		return err
+	}
+
+	return c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, into)
+}
+
+// first tells whether this is the first call with the key: a claim's verdict is
+// said aloud once, by whichever action comes first.
+func (s *Session) first(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	known := s.reported[key]
+	s.reported[key] = true
+
+	return !known
+}
+
+func finalizing(b *velerov1.Backup) bool {
+	return b.Status.Phase == velerov1.BackupPhaseFinalizing || b.Status.Phase == velerov1.BackupPhaseFinalizingPartiallyFailed
+}
+
+func volumeKey(v v1alpha1.VolumeReference) string {
+	if v.Claim != nil {
+		return "claim/" + v.Namespace + "/" + v.Claim.Name
+	}
+
+	return "pod/" + v.Namespace + "/" + v.Pod.Name + "/" + v.Name
+}

@@ -1,0 +1,87 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sirupsen/logrus"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+)
+
+// VolumeAction marks the PersistentVolumes whose claims are moved, so that a
+// restore doesn't bind the claim to the original volume. It asks for no job:
+// the claim's own action does, right after it.
+type VolumeAction struct{ action }
+
+// NewVolumeAction gives the action for PersistentVolumes.
+func NewVolumeAction(log logrus.FieldLogger, s *Session) *VolumeAction {
+	return &VolumeAction{action{session: s, log: log, resource: "persistentvolumes"}}
+}
+
+// Execute returns the PersistentVolume with a record of its claim's job, if there is one to be.
+func (a *VolumeAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
+	runtime.Unstructured, []velero.ResourceIdentifier, string, []velero.ResourceIdentifier, error,
+) {
+	ctx, cancel := bounded()
+	defer cancel()
+
+	updated := stripped(item)
+
+	job, err := a.foresee(ctx, updated, b)
+	if err == nil && job != nil {
+		err = annotateClaim(updated, b, job)
+	}
+
+	if err != nil {
+		// The claim's action meets the same and says it aloud.
+		a.log.WithField("persistentvolume", updated.GetName()).Infof("PersistentVolume %s gets no record: %v", updated.GetName(), err)
+	}
+
+	return updated, nil, "", nil, nil
+}
+
+// foresee gives the job that the claim's action is going to ask for, or nil where there is none to be.
+func (a *VolumeAction) foresee(ctx context.Context, item *unstructured.Unstructured, b *velerov1.Backup) (*v1alpha1.VolumeBackup, error) {
+	pv, err := typed[corev1.PersistentVolume](item)
+	if err != nil {
+		return nil, err
+	}
+
+	ref := pv.Spec.ClaimRef
+	if ref == nil || pv.Status.Phase != corev1.VolumeBound {
+		return nil, nil
+	}
+
+	var claim corev1.PersistentVolumeClaim
+	if err := a.session.get(ctx, ref.Namespace, ref.Name, &claim); err != nil {
+		return nil, fmt.Errorf("read its claim %s/%s: %w", ref.Namespace, ref.Name, err)
+	}
+
+	if ref.UID != claim.UID || claim.Spec.VolumeName != pv.Name {
+		return nil, nil
+	}
+
+	p, err := a.session.planClaim(ctx, b, &claim)
+	if err != nil || !p.verdict.Move {
+		return nil, err
+	}
+
+	if finalizing(b) {
+		job, _, err := a.session.request(ctx, b, p, v1alpha1.RequestedByClaim)
+
+		return job, err
+	}
+
+	repo, err := a.session.ready(ctx, b, p.volume.Namespace, p.node)
+	if err != nil {
+		return nil, err
+	}
+
+	return p.job(b, repo, v1alpha1.RequestedByClaim), nil
+}

@@ -1,0 +1,225 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/sirupsen/logrus"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/plugins/operation"
+)
+
+// PodAction puts the gate into pods whose volumes were moved, asks for the jobs
+// that fill them, and reports these.
+type PodAction struct{ action }
+
+// NewPodAction gives the action for pods.
+func NewPodAction(log logrus.FieldLogger, s *Session) *PodAction {
+	return &PodAction{action{session: s, log: log, name: "estiba.dev/restore-pods", resources: []string{"pods"}}}
+}
+
+// Execute gives the pod with its gate. It returns an error, and Velero doesn't
+// restore the pod, where the data is known to exist and can't be asked for.
+func (a *PodAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.RestoreItemActionExecuteOutput, error) {
+	item := stripped(in.Item)
+	log := a.log.WithField("pod", item.GetNamespace()+"/"+item.GetName())
+
+	id, err := a.gated(log, item, in)
+	if err != nil {
+		return nil, fmt.Errorf("pod %s/%s is not restored, for it would start without its data: %w", item.GetNamespace(), item.GetName(), err)
+	}
+
+	out := velero.NewRestoreItemActionExecuteOutput(item)
+	if len(id.Jobs) > 0 {
+		out = out.WithOperationID(id.String())
+	}
+
+	return out, nil
+}
+
+// gated puts the gate into the item, if it has volumes to be filled, and gives
+// the operation that fills them.
+func (a *PodAction) gated(log logrus.FieldLogger, item *unstructured.Unstructured, in *velero.RestoreItemActionExecuteInput) (operation.ID, error) {
+	record, ok, err := recordOf(log, in)
+	if err != nil || !ok {
+		return operation.ID{}, err
+	}
+
+	pod, err := podOf(item)
+	if err != nil {
+		return operation.ID{}, err
+	}
+
+	original, err := podOf(in.ItemFromBackup)
+	if err != nil {
+		return operation.ID{}, err
+	}
+
+	targets := targetsOf(log, pod, record, in.Restore)
+	if len(targets) == 0 {
+		return operation.ID{}, nil
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), executeBound)
+	defer cancel()
+
+	m, err := a.session.meansOf(ctx, in.Restore)
+	if err != nil {
+		return operation.ID{}, err
+	}
+
+	byVolume, err := a.session.ensure(ctx, log, in.Restore, targets, m.location)
+	if err != nil {
+		return operation.ID{}, err
+	}
+
+	// The owner is known from the backup only: Velero has taken it off the item.
+	if err := inject(item, gate(m.image, onFailure(original)), in.Restore, byVolume); err != nil {
+		return operation.ID{}, err
+	}
+
+	names := slices.Sorted(maps.Values(byVolume))
+
+	return operation.ID{Kind: operation.Restore, Jobs: slices.Compact(names)}, nil
+}
+
+// recordOf reads the pod's record, if it has one that counts for the restore.
+func recordOf(log logrus.FieldLogger, in *velero.RestoreItemActionExecuteInput) (contract.PodRecord, bool, error) {
+	text, ok := annotations(in.ItemFromBackup)[contract.AnnotationVolumes]
+	if !ok {
+		return contract.PodRecord{}, false, nil
+	}
+
+	record, err := contract.DecodePodRecord(text)
+	if err != nil {
+		return contract.PodRecord{}, false, err
+	}
+
+	if why := foreign(record.Backup, in.Restore); why != "" {
+		log.Warn(why)
+
+		return contract.PodRecord{}, false, nil
+	}
+
+	if !withData(in.Restore) {
+		log.Info("volumes stay empty: the restore doesn't bring volumes (spec.restorePVs is false)")
+
+		return contract.PodRecord{}, false, nil
+	}
+
+	return record, true, nil
+}
+
+func podOf(item runtime.Unstructured) (*corev1.Pod, error) {
+	pod := new(corev1.Pod)
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.UnstructuredContent(), pod); err != nil {
+		return nil, fmt.Errorf("read the pod: %w", err)
+	}
+
+	return pod, nil
+}
+
+// target is one volume to be filled.
+type target struct {
+	volume contract.Volume
+	backup contract.Owner
+	where  v1alpha1.VolumeReference
+}
+
+// targetsOf gives the pod's volumes that are to be filled, as they will be in
+// the namespace that the pod is restored to.
+func targetsOf(log logrus.FieldLogger, pod *corev1.Pod, record contract.PodRecord, r *velerov1.Restore) []target {
+	namespace := pod.Namespace
+	if mapped := r.Spec.NamespaceMapping[namespace]; mapped != "" {
+		namespace = mapped
+	}
+
+	var list []target
+
+	for _, name := range slices.Sorted(maps.Keys(record.Volumes)) {
+		i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name })
+		if i < 0 {
+			log.Warnf("volume %s was moved, but the pod to be restored has none of that name; it is left out", name)
+
+			continue
+		}
+
+		t := target{volume: record.Volumes[name], backup: record.Backup, where: v1alpha1.VolumeReference{
+			Kind: v1alpha1.VolumeEmptyDir, Namespace: namespace, Name: name, Pod: v1alpha1.PodReference{Name: pod.Name},
+		}}
+
+		if claim := pod.Spec.Volumes[i].PersistentVolumeClaim; claim != nil {
+			t.where.Kind = v1alpha1.VolumePersistentVolumeClaim
+			t.where.Claim = &v1alpha1.ClaimReference{Name: claim.ClaimName}
+		}
+
+		list = append(list, t)
+	}
+
+	return list
+}
+
+// ensure makes sure of the jobs of all targets and gives their names by volume.
+// If one can't be had, those that were made by this call are cancelled: no pod will come for them.
+func (s *Session) ensure(ctx context.Context, log logrus.FieldLogger, r *velerov1.Restore, targets []target, location string) (map[string]string, error) {
+	j, err := s.jobs(r.Namespace)
+	if err != nil {
+		return nil, err
+	}
+
+	var made []string
+
+	byVolume := make(map[string]string, len(targets))
+
+	for _, t := range targets {
+		job, outcome, err := j.EnsureRestore(ctx, jobs.NewRestore(r.Namespace, t.spec(r, location)))
+		if err != nil {
+			return nil, errors.Join(remedy(err), s.cancel(ctx, made, r.Namespace))
+		}
+
+		if outcome == jobs.Created {
+			made = append(made, job.Name)
+		}
+
+		byVolume[t.where.Name] = job.Name
+
+		log.WithFields(logrus.Fields{"job": job.Name, "volume": t.where.Name}).
+			Infof("VolumeRestore %s/%s for volume %s: %s", job.Namespace, job.Name, t.where.Name, outcome)
+	}
+
+	return byVolume, nil
+}
+
+func (t target) spec(r *velerov1.Restore, location string) v1alpha1.VolumeRestoreSpec {
+	return v1alpha1.VolumeRestoreSpec{
+		Restore: v1alpha1.OwnerReference{Name: r.Name, UID: r.UID},
+		Repository: v1alpha1.RepositoryReference{
+			BackupStorageLocation: location, Namespace: t.volume.Repository.Namespace, ID: t.volume.Repository.ID,
+		},
+		Snapshot: v1alpha1.SnapshotReference{
+			Job:    t.volume.Job,
+			Backup: v1alpha1.OwnerReference{Name: t.backup.Name, UID: types.UID(t.backup.UID)},
+		},
+		Target: t.where,
+	}
+}
+
+func remedy(err error) error {
+	if errors.Is(err, jobs.ErrNotInstalled) {
+		return fmt.Errorf("%w; apply the manifests that belong to this release of the plugin (kubectl apply -k examples/install), then restore again", err)
+	}
+
+	return err
+}

@@ -1,0 +1,103 @@
+package volumeselect
+
+import (
+	"reflect"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Kinds of volumes that the decision tells apart, by their names in a pod's spec.
+const (
+	kindClaim     = "persistentVolumeClaim"
+	kindEmptyDir  = "emptyDir"
+	kindHostPath  = "hostPath"
+	kindEphemeral = "ephemeral"
+)
+
+// typeOf gives the name of the one source that is set in a pod's volume or in a
+// PersistentVolume, as it is written in JSON; empty where none is. In both of
+// them each source is a pointer of its own.
+func typeOf(source any) string {
+	v := reflect.ValueOf(source).Elem()
+
+	for i := range v.NumField() {
+		if v.Field(i).Kind() == reflect.Pointer && !v.Field(i).IsNil() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+
+			return name
+		}
+	}
+
+	return ""
+}
+
+// policyType gives the name that volume policies have for a type of volume.
+// It is the one in the spec but for one, which they spell their own way, and a
+// claim: what counts there is the PersistentVolume behind it.
+func policyType(name string) string {
+	switch name {
+	case "storageos":
+		return "storageOS"
+	case kindClaim:
+		return ""
+	default:
+		return name
+	}
+}
+
+// noData tells whether Kubernetes fills volumes of the kind itself, from
+// objects that are in the backup anyway or from an image.
+func noData(kind string) bool {
+	switch kind {
+	case "secret", "configMap", "projected", "downwardAPI", "image", "gitRepo":
+		return true
+	default:
+		return false
+	}
+}
+
+// use says how the containers of a pod use a volume.
+type use struct{ mounted, block bool }
+
+// useOf looks at all containers, the init containers included: the kubelet sets
+// up a volume as soon as one of them names it.
+func useOf(spec *corev1.PodSpec, volume string) use {
+	var u use
+
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			u.add(&list[i], volume)
+		}
+	}
+
+	return u
+}
+
+func (u *use) add(c *corev1.Container, volume string) {
+	for _, m := range c.VolumeMounts {
+		u.mounted = u.mounted || m.Name == volume
+	}
+
+	for _, d := range c.VolumeDevices {
+		u.block = u.block || d.Name == volume
+	}
+}
+
+// windows tells whether the pod says that it runs on Windows.
+func windows(spec *corev1.PodSpec) bool {
+	if spec.OS != nil {
+		return spec.OS.Name == corev1.Windows
+	}
+
+	return spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows)
+}
+
+// ClaimName gives the name of the claim that the volume names; empty for any other kind of volume.
+func ClaimName(v *corev1.Volume) string {
+	if v.PersistentVolumeClaim == nil {
+		return ""
+	}
+
+	return v.PersistentVolumeClaim.ClaimName
+}
