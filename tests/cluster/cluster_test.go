@@ -262,6 +262,15 @@ func TestPodsFromBeforeANodesStartDoNotCount(t *testing.T) {
 	assert.Error(t, checkPods([]byte("no"), start))
 }
 
+func TestEndingsFindsTheLastWords(t *testing.T) {
+	t.Parallel()
+	times, last := endings("starting\nbad flag\n" + endMark + "x (exit status 1) and is started again\nstarting\nbad flag 2\n" + endMark + "x\n")
+	assert.Equal(t, 2, times)
+	assert.Equal(t, "bad flag 2", last)
+	times, _ = endings("all is well\n")
+	assert.Zero(t, times)
+}
+
 func TestRemoveTreeRemovesFromTheLeavesUp(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join(t.TempDir(), "group")

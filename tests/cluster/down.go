@@ -51,7 +51,7 @@ func (c Config) removeMountPoints() error {
 	if err != nil || busy {
 		return err
 	}
-	notes, err := filepath.Glob(filepath.Join(c.Dir, "mount-points", "*"))
+	notes, err := filepath.Glob(filepath.Join(c.mountPointNotes(), "*"))
 	if err != nil {
 		return fmt.Errorf("look for mount points: %w", err)
 	}
@@ -64,9 +64,15 @@ func (c Config) removeMountPoints() error {
 		for dir := string(target); dir != "/" && os.Remove(dir) == nil; dir = filepath.Dir(dir) {
 			continue
 		}
+		if err := os.Remove(note); err != nil {
+			return fmt.Errorf("forget a mount point: %w", err)
+		}
 	}
 	return nil
 }
+
+// mountPointNotes is a folder that outlives the cluster, because the mount points may have to.
+func (c Config) mountPointNotes() string { return filepath.Join(c.CacheDir, "mount-points") }
 
 // Status describes the cluster in some lines.
 func Status(ctx context.Context, c Config, out io.Writer) error {

@@ -149,9 +149,24 @@ func (c Config) keepRunning(ctx context.Context, n Node, p component) {
 		cmd.Env = append(os.Environ(), p.Env...)
 		cmd.Stdout, cmd.Stderr = log, log
 		err := cmd.Run()
-		fmt.Fprintf(log, "\n*** %s ended (%v) and is started again ***\n", p.Name, err)
+		fmt.Fprintf(log, "%s%s (%v) and is started again\n", endMark, p.Name, err)
 		pause(ctx, time.Second)
 	}
+}
+
+// endMark starts the line that a program's log gets when the program ends.
+const endMark = "*** ended: "
+
+// endings counts how often a program ended according to its log, and returns its last words.
+func endings(log string) (times int, last string) {
+	for line := range strings.Lines(log) {
+		if strings.HasPrefix(line, endMark) {
+			times++
+			continue
+		}
+		last = strings.TrimSpace(line)
+	}
+	return times, last
 }
 
 func openLog(path string) (*os.File, error) {

@@ -55,7 +55,7 @@ func Up(ctx context.Context, c Config, o Options) error {
 		return err
 	}
 	if err := c.fill(ctx, p, images); err != nil {
-		return fmt.Errorf("%w\nlogs: %s", err, c.logFile(c.Nodes[0].Name, "*"))
+		return fmt.Errorf("%w\n%slogs: %s", err, c.troubles(), c.logFile(c.Nodes[0].Name, "*"))
 	}
 	p.line("the cluster is up")
 	return nil
@@ -154,6 +154,24 @@ func (c Config) linkPrograms(self string) error {
 	return writeFile(c.program("cluster"), text, 0o755)
 }
 
+// troubles names the programs that ended, and what they said last: one that can't start shows up as
+// something else that waits.
+func (c Config) troubles() string {
+	var b strings.Builder
+	for _, n := range c.Nodes {
+		for _, p := range c.components(n) {
+			text, err := os.ReadFile(c.logFile(n.Name, p.Name))
+			if err != nil {
+				continue
+			}
+			if times, last := endings(string(text)); times > 0 {
+				fmt.Fprintf(&b, "%s on %s ended %d times, at last after: %s\n", p.Name, n.Name, times, last)
+			}
+		}
+	}
+	return b.String()
+}
+
 func link(source, target string) error {
 	if now, err := os.Readlink(target); err == nil && now == source {
 		return nil
@@ -239,7 +257,7 @@ func (c Config) makeMountPoints(n Node) error {
 		if _, err := os.Stat(target); err == nil {
 			continue
 		}
-		note := filepath.Join(c.Dir, "mount-points", fileName(target))
+		note := filepath.Join(c.mountPointNotes(), fileName(target))
 		if err := writeFile(note, []byte(target), 0o644); err != nil {
 			return err
 		}
