@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// frameSize and window let a blob cross in few, large steps: one window holds a whole pack.
-	frameSize        = 1 << 20
+	// One window holds a whole pack, so that a blob crosses without waiting for
+	// permission. Frames of 256 KiB were the fastest of 16 KiB to 1 MiB in both
+	// directions (two busy cores, blobs of 20 MiB): they still fit a core's cache.
+	frameSize        = 256 << 10
 	streamWindow     = 32 << 20
 	connectionWindow = 64 << 20
 	maxStreams       = 256
