@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"sync/atomic"
 
@@ -149,13 +148,20 @@ func (v *volume) openVerified(e Entry, open func() (int, error)) (int, Entry, er
 	return fd, got, nil
 }
 
-// fdinfoMountID is the way to a mount's ID on kernels whose statx has none (before 5.8).
+// fdinfoMountID is the way to a mount's ID on kernels whose statx has none (before
+// 5.8). It is on the path of every open there, so it goes without os.File.
 func fdinfoMountID(fd int) (uint64, error) {
-	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	info, err := unix.Open("/proc/self/fdinfo/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("read mount ID: %w", err)
 	}
-	for line := range bytes.Lines(info) {
+	defer func() { _ = closeFD(info) }() // Read only: nothing to lose.
+	var buf [512]byte                    // pos, flags and mnt_id are the first lines.
+	n, err := unix.Read(info, buf[:])
+	if err != nil {
+		return 0, fmt.Errorf("read mount ID: %w", err)
+	}
+	for line := range bytes.Lines(buf[:n]) {
 		if rest, ok := bytes.CutPrefix(line, []byte("mnt_id:")); ok {
 			return strconv.ParseUint(string(bytes.TrimSpace(rest)), 10, 64)
 		}
