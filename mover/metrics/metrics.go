@@ -23,9 +23,9 @@ type Metrics struct {
 	omissions   *prometheus.CounterVec
 	fences      *prometheus.CounterVec
 	repos       *prometheus.GaugeVec
-	requests    *prometheus.CounterVec
-	retries     *prometheus.CounterVec
-	storeBytes  *prometheus.CounterVec
+	workers     *prometheus.CounterVec
+	running     prometheus.Gauge
+	queued      prometheus.Gauge
 	registry    prometheus.Registerer
 }
 
@@ -54,13 +54,13 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 		omissions:   counters("omitted_entries_total", "Entries, or attributes of entries, that could not be kept, by the kind of job and the reason.", "kind", "reason"),
 		fences:      counters("workers_without_fence_total", "Workers that ran without a fence because the kernel lacks it.", "fence"),
 		repos:       gauges("repositories", "Repositories, by their phase and reason.", "phase", "reason"),
-		requests:    counters("store_requests_total", "Requests to object stores, by the operation and its result.", "operation", "result"),
-		retries:     counters("store_retries_total", "Requests to object stores that were tried again, by the operation.", "operation"),
-		storeBytes:  counters("store_bytes_total", "Bytes read from, and written to, object stores.", "direction"),
+		workers:     counters("workers_total", "Workers that ended, by what they did and the code of their failure.", "verb", "code"),
+		running:     prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "workers_running", Help: "Workers that run."}),
+		queued:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "queue_length", Help: "Pieces of work that wait for a slot."}),
 	}
 
 	for _, c := range []prometheus.Collector{
-		m.jobs, m.duration, m.waiting, m.read, m.stored, m.lastSuccess, m.omissions, m.fences, m.repos, m.requests, m.retries, m.storeBytes,
+		m.jobs, m.duration, m.waiting, m.read, m.stored, m.lastSuccess, m.omissions, m.fences, m.repos, m.workers, m.running, m.queued,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -125,29 +125,36 @@ func (m *Metrics) Repositories(counts map[[2]string]int) {
 	}
 }
 
-// StoreRequest counts one request to an object store and the bytes it moved.
-func (m *Metrics) StoreRequest(operation, result string, read, written int64) {
-	m.requests.WithLabelValues(operation, result).Inc()
-	m.storeBytes.WithLabelValues("read").Add(float64(read))
-	m.storeBytes.WithLabelValues("written").Add(float64(written))
+// Workers shows how many workers run, and how much work waits for a slot.
+func (m *Metrics) Workers(running, queued int) {
+	m.running.Set(float64(running))
+	m.queued.Set(float64(queued))
 }
 
-// StoreRetry counts a request to an object store that is tried again.
-func (m *Metrics) StoreRetry(operation string) { m.retries.WithLabelValues(operation).Inc() }
+// WorkerEnded counts a worker that ended; the code is empty for a success.
+func (m *Metrics) WorkerEnded(verb, code string) { m.workers.WithLabelValues(verb, code).Inc() }
 
-// Workers shows the numbers that the function gives whenever somebody looks:
-// workers that run, and work that waits for a slot. It may be called once.
-func (m *Metrics) Workers(look func() (running, queued int)) error {
-	gauge := func(name, help string, value func() float64) error {
-		return m.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
-	}
+// Traffic is what went to and came from object stores since the start.
+type Traffic struct {
+	Requests, Failures, BytesUp, BytesDown int64
+}
 
-	if err := gauge("workers_running", "Workers that run.", func() float64 { n, _ := look(); return float64(n) }); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
-
-	if err := gauge("queue_length", "Pieces of work that wait for a slot.", func() float64 { _, n := look(); return float64(n) }); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
+// Store shows the traffic that the function gives whenever somebody looks. It may be called once.
+func (m *Metrics) Store(look func() Traffic) error {
+	for name, c := range map[string]struct {
+		help  string
+		value func(Traffic) int64
+	}{
+		"store_requests_total":         {"Requests to object stores, attempts included.", func(t Traffic) int64 { return t.Requests }},
+		"store_failures_total":         {"Requests to object stores that ended with an error; most are tried again.", func(t Traffic) int64 { return t.Failures }},
+		"store_uploaded_bytes_total":   {"Bytes written to object stores.", func(t Traffic) int64 { return t.BytesUp }},
+		"store_downloaded_bytes_total": {"Bytes read from object stores.", func(t Traffic) int64 { return t.BytesDown }},
+	} {
+		err := m.registry.Register(prometheus.NewCounterFunc(
+			prometheus.CounterOpts{Namespace: namespace, Name: name, Help: c.help}, func() float64 { return float64(c.value(look())) }))
+		if err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
 	}
 
 	return nil

@@ -28,6 +28,12 @@ func in(phase v1alpha1.Phase, reason string) func(*v1alpha1.VolumeBackup) {
 	}
 }
 
+func waitsFor(reason string) func(*v1alpha1.VolumeBackup) {
+	return func(j *v1alpha1.VolumeBackup) {
+		state.Apply(&j.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseAccepted, Reason: reason, Message: "m"}, created)
+	}
+}
+
 func attempts(n int32) func(*v1alpha1.VolumeBackup) {
 	return func(j *v1alpha1.VolumeBackup) { j.Status.Attempts = n }
 }
@@ -83,7 +89,7 @@ func TestNextBackup(t *testing.T) {
 		"a mismatch found before the start fails the job": {job: backup(), seen: state.Observed{Permanent: finding}, phase: v1alpha1.PhaseFailed, reason: state.ReasonPodReplaced},
 		"something that may come is waited for": {job: backup(), seen: state.Observed{Waiting: finding},
 			phase: v1alpha1.PhaseAccepted, reason: state.ReasonPodReplaced, after: 500 * time.Millisecond},
-		"something that may come is not waited for beyond the bound": {job: backup(), seen: state.Observed{Waiting: finding}, at: created.Add(5 * time.Minute),
+		"something that may come is not waited for beyond the bound": {job: backup(waitsFor(state.ReasonPodReplaced)), seen: state.Observed{Waiting: finding}, at: created.Add(5 * time.Minute),
 			phase: v1alpha1.PhaseFailed, reason: state.ReasonPodReplaced},
 		"a queued job waits": {job: backup(), seen: queued, phase: v1alpha1.PhaseAccepted, reason: state.ReasonQueued, after: 5 * time.Second},
 		"a job that is queued once more does not go back": {job: backup(in(v1alpha1.PhaseInProgress, "StoreStalled"), attempts(1)), seen: queued,
@@ -105,7 +111,11 @@ func TestNextBackup(t *testing.T) {
 		"a volume that is not mounted yet is looked for soon": {job: backup(), seen: ended(1, notYet), phase: v1alpha1.PhaseAccepted, reason: state.ReasonVolumeNotMounted, after: 500 * time.Millisecond},
 		"a volume that is not mounted yet is tried again": {job: backup(), seen: ended(1, notYet), at: at.Add(time.Second),
 			phase: v1alpha1.PhaseAccepted, reason: state.ReasonVolumeNotMounted, action: state.ActionStart, after: 500 * time.Millisecond},
-		"a volume that never gets mounted fails the job": {job: backup(), seen: ended(1, notYet), at: created.Add(5 * time.Minute), phase: v1alpha1.PhaseFailed, reason: state.ReasonVolumeNotMounted},
+		"looking again keeps the reason, and so the bound": {job: backup(waitsFor(state.ReasonVolumeNotMounted)), seen: queued,
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonVolumeNotMounted, after: 5 * time.Second},
+		"the time in the queue does not count as waiting for the volume": {job: backup(waitsFor(state.ReasonQueued)), seen: ended(1, notYet), at: created.Add(time.Hour),
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonVolumeNotMounted, action: state.ActionStart, after: 500 * time.Millisecond},
+		"a volume that never gets mounted fails the job": {job: backup(waitsFor(state.ReasonVolumeNotMounted)), seen: ended(1, notYet), at: created.Add(5 * time.Minute), phase: v1alpha1.PhaseFailed, reason: state.ReasonVolumeNotMounted},
 		"a drained run is left for the next daemon": {job: backup(in(v1alpha1.PhaseInProgress, state.ReasonRunning)), seen: ended(1, &state.Failure{Drained: true}),
 			phase: v1alpha1.PhaseInProgress, reason: state.ReasonDraining},
 

@@ -90,6 +90,8 @@ const (
 
 // Reasons about nodes.
 const (
+	// ReasonAPIUnavailable: the API server did not answer.
+	ReasonAPIUnavailable = "APIUnavailable"
 	// ReasonNodeLost: the node's daemon has not been heard of for longer than the bound.
 	ReasonNodeLost = "NodeLost"
 	// ReasonNoDaemonOnNode: no daemon of Estiba has ever been heard of on the node.

@@ -143,7 +143,25 @@ func completed() Decision {
 
 // waitingForSlot never takes a job back from InProgress: the phase only goes forward.
 func waitingForSlot(w work, b Bounds) Decision {
+	if comes(w.status.Reason) {
+		// It looks again for what was missing, and has been waiting since then.
+		d := stay(w.status)
+		d.RequeueAfter = b.Recheck
+
+		return d
+	}
+
 	return Decision{Phase: forward(w.status), Reason: ReasonQueued, Message: "waits for a free slot on its node", Action: ActionNone, RequeueAfter: b.Recheck}
+}
+
+// comes tells whether the reason is one of something that comes by itself.
+func comes(reason string) bool {
+	switch reason {
+	case ReasonVolumeNotMounted, ReasonGateNotReached, ReasonWaitingForPodEnd, ReasonNotRouted, ReasonAPIUnavailable:
+		return true
+	default:
+		return false
+	}
 }
 
 func forward(s v1alpha1.JobStatus) v1alpha1.Phase {
@@ -195,19 +213,11 @@ func nextNotYet(w work, o Observed, now time.Time, b Bounds) Decision {
 }
 
 func nextWaiting(w work, f Finding, now time.Time, b Bounds) Decision {
-	if since := waitingSince(w); now.Sub(since) >= b.Gate {
+	if since, known := WaitingSince(w.status, f.Reason); known && now.Sub(since) >= b.Gate {
 		return failed(Finding{f.Reason, fmt.Sprintf("%s; gave up after %s", f.Message, b.Gate)})
 	}
 
 	return Decision{Phase: forward(w.status), Reason: f.Reason, Message: f.Message, Action: ActionNone, RequeueAfter: b.Soon}
-}
-
-func waitingSince(w work) time.Time {
-	if t := w.status.AcceptedTimestamp; t != nil {
-		return t.Time
-	}
-
-	return w.created
 }
 
 func nextStart(w work, o Observed, now time.Time, b Bounds) Decision {

@@ -106,7 +106,7 @@ func (r *Repositories) fill(repo *v1alpha1.Repository, out outcome) {
 	now := metav1.NewTime(r.Clock.Now())
 
 	// A look that finds the same is not worth a write each time.
-	same := s.Phase == out.phase && s.Reason == out.reason && s.Message == out.text && s.LastCheckedTimestamp != nil &&
+	same := (out.id == "" || s.ID == out.id) && s.Phase == out.phase && s.Reason == out.reason && s.Message == out.text && s.LastCheckedTimestamp != nil &&
 		now.Sub(s.LastCheckedTimestamp.Time) < lookAgain/2
 	if same {
 		return
@@ -333,6 +333,11 @@ func (r *Repositories) open(v view, id string) outcome {
 		run, _ = r.Tasks.Look(key)
 		busy   = outcome{phase: phaseOfRepository(v.repo), reason: state.ReasonRepositoryCreating, text: "makes or opens the repository " + id, after: r.Bounds.Poll}
 	)
+
+	if busy.phase == v1alpha1.RepositoryNotReady {
+		// Another attempt is no news before it has ended.
+		busy.reason, busy.text = v.repo.Status.Reason, v.repo.Status.Message
+	}
 
 	if run.State != state.TaskNone && run.UID != v.repo.UID {
 		r.Tasks.End(key, task.Forget)

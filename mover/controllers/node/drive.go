@@ -180,7 +180,7 @@ func (d *drive) begin(key string) {
 func (d *drive) open(ctx context.Context) (*os.File, error) {
 	v, err := d.check(ctx)
 	if err != nil {
-		return nil, err
+		return nil, &task.Blocked{Finding: state.Finding{Reason: state.ReasonAPIUnavailable, Message: err.Error()}, NotYet: true}
 	}
 
 	if v.permanent != nil {
