@@ -179,7 +179,8 @@ func TestVeleroIsInstalledAsAUserWould(t *testing.T) {
 func TestOnlyTheFirstNodeCarriesTheControlPlane(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t)
-	c.Nodes = append(c.Nodes, Node{Name: "node-2", Address: netip.MustParseAddr("10.43.0.2"), PodCIDR: netip.MustParsePrefix("10.44.2.0/24")})
+	c.Nodes = Nodes(2)
+	require.NoError(t, c.Validate())
 	names := func(n Node) (all []string) {
 		for _, p := range c.components(n) {
 			all = append(all, p.Name)
@@ -196,6 +197,7 @@ func TestInsideEnvironmentPutsTheClustersProgramsFirst(t *testing.T) {
 	got := c.insideEnvironment([]string{"PATH=/opt/bin", "KUBECONFIG=/home/me/production", "LANG=C"})
 	assert.ElementsMatch(t, []string{
 		"LANG=C", "PATH=" + c.binDir() + ":/opt/bin", "KUBECONFIG=" + c.Kubeconfig(), "VELERO_NAMESPACE=velero",
+		insideVariable + "=" + c.Dir,
 	}, got)
 }
 

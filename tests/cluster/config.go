@@ -90,17 +90,26 @@ func DefaultConfig(getenv func(string) string) Config {
 			DNS:          netip.MustParseAddr("10.45.0.10"),
 			APIPort:      6443,
 		},
-		Nodes: []Node{{
-			Name:    "node-1",
-			Address: netip.MustParseAddr("10.43.0.1"),
-			PodCIDR: netip.MustParsePrefix("10.44.1.0/24"),
-		}},
+		Nodes: Nodes(1),
 		S3: S3{
 			Port: 9000, Region: "us-east-1", Bucket: "velero",
 			AccessKey: "estiba-test", SecretKey: "not-a-secret-of-anything",
 		},
 		Velero: Velero{Namespace: "velero"},
 	}
+}
+
+// Nodes makes up to 200 nodes for a Config with the default network.
+func Nodes(count int) []Node {
+	var nodes []Node
+	for i := 1; i <= min(count, 200); i++ {
+		nodes = append(nodes, Node{
+			Name:    fmt.Sprintf("node-%d", i),
+			Address: netip.AddrFrom4([4]byte{10, 43, 0, byte(i)}),
+			PodCIDR: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 44, byte(i), 0}), 24),
+		})
+	}
+	return nodes
 }
 
 // Validate returns an error that wraps ErrConfig and names the setting.

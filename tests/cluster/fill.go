@@ -12,14 +12,10 @@ import (
 // fill waits for the nodes and puts images, DNS, storage classes and Velero into the cluster.
 func (c Config) fill(ctx context.Context, p *progress, images []string) error {
 	p.step("importing images", 0, 0)
-	if err := c.retry(ctx, "containerd", func() error {
-		cmd, err := c.Command(ctx, "ctr", "version")
-		if err != nil {
+	for _, n := range c.Nodes {
+		if err := c.retry(ctx, "node "+n.Name, func() error { return c.nodeReady(ctx, n) }); err != nil {
 			return err
 		}
-		return cmd.Run()
-	}); err != nil {
-		return err
 	}
 	for _, path := range images {
 		if err := c.loadOnce(ctx, path); err != nil {
@@ -48,6 +44,18 @@ func (c Config) fill(ctx context.Context, p *progress, images []string) error {
 	}
 	p.step("waiting for pods", 0, 0)
 	return c.waitReady(ctx)
+}
+
+// nodeReady connects a node with the first one, and tells whether it takes images.
+func (c Config) nodeReady(ctx context.Context, n Node) error {
+	if err := c.linkNode(ctx, n); err != nil {
+		return err
+	}
+	cmd, err := c.commandOn(ctx, n, "ctr", "version")
+	if err != nil {
+		return err
+	}
+	return cmd.Run()
 }
 
 // waitReady waits until everything that up installs is usable.

@@ -119,28 +119,46 @@ func (c Config) LoadImage(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("find image %s: %w", path, err)
 	}
-	cmd, err := c.Command(ctx, "ctr", "--namespace=k8s.io", "images", "import", path)
-	if err != nil {
-		return err
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("import image %s: %w: %s", path, err, strings.TrimSpace(string(out)))
+	for _, n := range c.Nodes {
+		if err := c.loadOn(ctx, n, path); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// loadOnce imports a tarball of the cache unless this cluster has it; the name of the tarball says what is in it.
-func (c Config) loadOnce(ctx context.Context, path string) error {
-	marker := filepath.Join(c.nodeDir(c.Nodes[0].Name), "images", filepath.Base(path))
-	_, err := os.Stat(marker)
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("look for image %s: %w", path, err)
-	}
-	if err := c.LoadImage(ctx, path); err != nil {
+func (c Config) loadOn(ctx context.Context, n Node, path string) error {
+	cmd, err := c.commandOn(ctx, n, "ctr", "--namespace=k8s.io", "images", "import", path)
+	if err != nil {
 		return err
 	}
-	return writeFile(marker, nil, 0o644)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("import image %s into node %s: %w: %s", path, n.Name, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// loadOnce imports a tarball into the nodes that lack it; the name of the tarball says what is in it.
+func (c Config) loadOnce(ctx context.Context, path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("find image %s: %w", path, err)
+	}
+	for _, n := range c.Nodes {
+		marker := filepath.Join(c.nodeDir(n.Name), "images", filepath.Base(path))
+		_, err := os.Stat(marker)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("look for image %s: %w", path, err)
+		}
+		if err := c.loadOn(ctx, n, path); err != nil {
+			return err
+		}
+		if err := writeFile(marker, nil, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -161,7 +161,12 @@ func isZombie(pid int) bool {
 // Command prepares a command that runs inside the first node's namespaces, in this process's working
 // directory, with kubectl, velero and KUBECONFIG at hand. It is killed together with this process.
 func (c Config) Command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
-	words, err := c.enter(name, args...)
+	return c.commandOn(ctx, c.Nodes[0], append([]string{name}, args...)...)
+}
+
+// commandOn is Command for any of the nodes.
+func (c Config) commandOn(ctx context.Context, n Node, command ...string) (*exec.Cmd, error) {
+	words, err := c.enter(n, command)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +178,7 @@ func (c Config) Command(ctx context.Context, name string, args ...string) (*exec
 
 // Exec replaces this process by a command inside; it only returns an error.
 func (c Config) Exec(name string, args ...string) error {
-	words, err := c.enter(name, args...)
+	words, err := c.enter(c.Nodes[0], append([]string{name}, args...))
 	if err != nil {
 		return err
 	}
@@ -187,18 +192,19 @@ func (c Config) Exec(name string, args ...string) error {
 	return nil
 }
 
-// enter builds the command line that enters the first node. The working directory is looked up again
-// inside, because the one from outside belongs to the machine's mounts. The command ends with nsenter.
-func (c Config) enter(name string, args ...string) ([]string, error) {
-	if os.Getenv(insideVariable) == c.Dir {
-		return append([]string{name}, args...), nil
+// enter builds the command line that enters a node. The working directory is looked up again inside,
+// because the one from outside belongs to the machine's mounts. The command ends with nsenter. Who is
+// inside already stays there, and can't reach another node.
+func (c Config) enter(n Node, command []string) ([]string, error) {
+	if os.Getenv(insideVariable) == c.Dir && n.Name == c.Nodes[0].Name {
+		return command, nil
 	}
-	pid, err := c.findInit(c.Nodes[0].Name)
+	pid, err := c.findInit(n.Name)
 	if err != nil {
 		return nil, err
 	}
 	if pid == 0 {
-		return nil, fmt.Errorf("%w: %s", ErrDown, c.Dir)
+		return nil, fmt.Errorf("%w: node %s of %s", ErrDown, n.Name, c.Dir)
 	}
 	cwd, err := os.Getwd()
 	if err != nil {
@@ -206,9 +212,9 @@ func (c Config) enter(name string, args ...string) ([]string, error) {
 	}
 	words := []string{
 		"nsenter", "--target=" + strconv.Itoa(pid), "--mount", "--net", "--pid", "--uts", "--",
-		"sh", "-c", `cd "$1" && shift && exec setpriv --pdeathsig KILL -- "$@"`, "sh", cwd, name,
+		"sh", "-c", `cd "$1" && shift && exec setpriv --pdeathsig KILL -- "$@"`, "sh", cwd,
 	}
-	return append(words, args...), nil
+	return append(words, command...), nil
 }
 
 // insideEnvironment adds the cluster's programs and kubeconfig to an environment.

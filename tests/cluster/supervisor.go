@@ -103,34 +103,6 @@ func (c Config) mountNode(n Node) error {
 	return nil
 }
 
-// connectNode gives the node its address on a bridge, where other nodes can be plugged in. There is no
-// default route: what leaves the cluster fails at once.
-func (c Config) connectNode(ctx context.Context, n Node) error {
-	commands := []string{
-		"ip link set lo up",
-		"ip link add nodes type bridge",
-		// A bridge without a port has no carrier, and then its routes don't work.
-		"ip link add nodes-port type veth peer name nodes-peer",
-		"ip link set nodes-port master nodes",
-		"ip link set nodes-port up",
-		"ip link set nodes-peer up",
-		fmt.Sprintf("ip addr add %s/%d dev nodes", n.Address, c.Network.PrefixLength),
-		"ip link set nodes up",
-		// Packets to a ClusterIP need a route before kube-proxy's rules rewrite them.
-		fmt.Sprintf("ip route add %s dev nodes", c.Network.ServiceCIDR),
-	}
-	for _, line := range commands {
-		words := strings.Fields(line)
-		if out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", line, err, strings.TrimSpace(string(out)))
-		}
-	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
-		return fmt.Errorf("switch on forwarding: %w", err)
-	}
-	return nil
-}
-
 // keepRunning starts a program again whenever it ends, as a machine's init would.
 func (c Config) keepRunning(ctx context.Context, n Node, p component) {
 	log, err := openLog(c.logFile(n.Name, p.Name))

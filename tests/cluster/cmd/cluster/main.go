@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 
 const usage = `usage: cluster VERB
 
-  up [--velero-namespace NAME] [--fsb]   start the cluster, building its programs first (some ten minutes the first time)
+  up [--velero-namespace NAME] [--fsb] [--nodes N]
+                                         start the cluster, building its programs first (some ten minutes the first time)
   down                                   stop it and remove everything but the cache
   status                                 say what runs
   exec -- CMD...                         run a command inside, with kubectl and velero at hand
@@ -71,9 +73,11 @@ func start(ctx context.Context, verb string, c cluster.Config, args []string) er
 	flags := flag.NewFlagSet(verb, flag.ContinueOnError)
 	flags.StringVar(&c.Velero.Namespace, "velero-namespace", c.Velero.Namespace, "namespace that Velero is installed into")
 	flags.BoolVar(&c.Velero.FSB, "fsb", c.Velero.FSB, "also run Velero's own node-agent")
+	nodes := flags.Int("nodes", len(c.Nodes), "number of nodes; the first one carries the control plane")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	c.Nodes = cluster.Nodes(*nodes)
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
@@ -87,6 +91,9 @@ func start(ctx context.Context, verb string, c cluster.Config, args []string) er
 
 // inside runs the verbs that need a running cluster.
 func inside(ctx context.Context, verb, dir string, args []string) error {
+	if !slices.Contains([]string{"exec", "load", "install-estiba", "reinstall"}, verb) {
+		return errUsage
+	}
 	c, err := cluster.Load(dir)
 	if err != nil {
 		return err
