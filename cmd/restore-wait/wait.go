@@ -156,7 +156,7 @@ func (w *waiter) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the gate: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 
 	content, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil {

@@ -145,7 +145,7 @@ func (g *Gate) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the gate's %s: %w", name, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 
 	content, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil {
@@ -170,7 +170,7 @@ func (g *Gate) write(name string, content []byte) error {
 	if err != nil {
 		return fmt.Errorf("write the gate's %s: %w", name, err)
 	}
-	defer f.Abort()
+	defer func() { _ = f.Abort() }()
 
 	if _, err := f.Write(content); err != nil {
 		return fmt.Errorf("write the gate's %s: %w", name, err)

@@ -89,7 +89,7 @@ func (f *Finder) open(ctx context.Context, v Volume) (*os.File, Found, error) {
 	if err != nil {
 		return nil, Found{}, fmt.Errorf("open the kubelet's pods folder: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 
 	if err := ctx.Err(); err != nil {
 		return nil, Found{}, fmt.Errorf("look for it: %w", context.Cause(ctx))
@@ -99,7 +99,7 @@ func (f *Finder) open(ctx context.Context, v Volume) (*os.File, Found, error) {
 	if err != nil {
 		return nil, Found{}, err
 	}
-	defer volumes.Close()
+	defer func() { _ = volumes.Close() }()
 
 	names, err := f.path(volumes, v)
 	if err != nil {
@@ -205,7 +205,7 @@ func (f *Finder) last(volumes *os.File, v Volume, names []string) (*os.File, Fou
 	if err != nil {
 		return nil, Found{}, err
 	}
-	defer parent.Close()
+	defer func() { _ = parent.Close() }()
 
 	file, err := f.step(parent, names[len(names)-1])
 	if err != nil {

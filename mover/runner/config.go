@@ -52,19 +52,19 @@ type Config struct {
 	Clock clock.WithTicker
 }
 
-// Metrics counts what the runner does.
+// Metrics counts what the runner does. Its methods must not call the runner.
 type Metrics interface {
-	// Slots is called whenever one of the numbers may have changed. It must not call the runner.
-	Slots(running, queued int)
+	// Workers is called whenever one of the numbers may have changed.
+	Workers(running, queued int)
 	// WorkerEnded is called once for each task that had a slot; the code is empty for a success.
-	WorkerEnded(verb protocol.Verb, code engine.Code, took time.Duration)
+	WorkerEnded(verb, code string)
 }
 
 type noMetrics struct{}
 
-func (noMetrics) Slots(int, int) {}
+func (noMetrics) Workers(int, int) {}
 
-func (noMetrics) WorkerEnded(protocol.Verb, engine.Code, time.Duration) {}
+func (noMetrics) WorkerEnded(string, string) {}
 
 func (c Config) withDefaults() Config {
 	c.Slots = max(c.Slots, 1)

@@ -51,7 +51,7 @@ func start(c Config, r protocol.Request, volume *os.File) (*process, error) {
 	}
 
 	go func() {
-		defer e.requestOurs.Close()
+		defer func() { _ = e.requestOurs.Close() }()
 
 		// A worker that ends before it has read all says so by a report, or by its death.
 		_ = protocol.WriteRequest(e.requestOurs, r)
@@ -63,9 +63,12 @@ func start(c Config, r protocol.Request, volume *os.File) (*process, error) {
 func command(c Config, r protocol.Request, e *ends, volume *os.File) *exec.Cmd {
 	surroundings := protocol.Surroundings{Verb: r.Verb, CacheDir: r.Cache.Dir, Strict: c.Strict, Parent: os.Getpid()}
 
-	cmd := exec.Command(c.Executable)
-	cmd.Args = append([]string{"mover", protocol.CommandLockIn}, surroundings.Args()...)
-	cmd.Dir = "/"
+	// Without a context: the watch over the worker ends it, gently first.
+	cmd := &exec.Cmd{
+		Path: c.Executable,
+		Args: append([]string{"mover", protocol.CommandLockIn}, surroundings.Args()...),
+		Dir:  "/",
+	}
 	// Nothing of the daemon's environment. The processors are told, because the
 	// worker can't read its control group's files.
 	cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(c.Processors), "TMPDIR=" + r.Cache.Dir}

@@ -21,7 +21,7 @@ type Runner struct {
 func New(c Config) *Runner {
 	c = c.withDefaults()
 
-	return &Runner{config: c, slots: newSlots(c.Slots, c.Reserved, c.Metrics.Slots)}
+	return &Runner{config: c, slots: newSlots(c.Slots, c.Reserved, c.Metrics.Workers)}
 }
 
 // Run waits for a slot, runs the task in a worker process and gives its result.
@@ -50,9 +50,8 @@ func (r *Runner) Run(ctx context.Context, t Task, w Watch) (protocol.Result, err
 
 	w.Started()
 
-	began := r.config.Clock.Now()
 	result, err := r.work(ctx, t, w)
-	r.config.Metrics.WorkerEnded(t.Request.Verb, engine.CodeOf(err), r.config.Clock.Since(began))
+	r.config.Metrics.WorkerEnded(string(t.Request.Verb), string(engine.CodeOf(err)))
 
 	return result, err
 }
@@ -97,7 +96,7 @@ func (r *Runner) startWorker(ctx context.Context, t Task) (*process, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open the volume: %w", err)
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 
 		volume = f
 	}

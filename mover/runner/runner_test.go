@@ -31,7 +31,7 @@ const bound = 20 * time.Second
 func child(t *testing.T) string {
 	t.Helper()
 
-	path, err := workertest.Build(t.TempDir())
+	path, err := workertest.Build(t.Context(), t.TempDir())
 	require.NoError(t, err)
 
 	return path
@@ -412,7 +412,7 @@ func TestStorageIsClosed(t *testing.T) {
 }
 
 func BenchmarkWorker(b *testing.B) {
-	path, err := workertest.Build(b.TempDir())
+	path, err := workertest.Build(b.Context(), b.TempDir())
 	require.NoError(b, err)
 
 	r := runner.New(runner.Config{Executable: path})

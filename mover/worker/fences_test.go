@@ -25,7 +25,7 @@ import (
 func child(t *testing.T) string {
 	t.Helper()
 
-	path, err := workertest.Build(t.TempDir())
+	path, err := workertest.Build(t.Context(), t.TempDir())
 	require.NoError(t, err)
 
 	return path

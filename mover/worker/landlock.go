@@ -69,7 +69,7 @@ func restrictFiles(verb protocol.Verb, cacheDir string) (int, error) {
 		return 0, fmt.Errorf("%w: make a ruleset: %w", errNoLandlock, errno)
 	}
 
-	defer unix.Close(int(ruleset))
+	defer func() { _ = unix.Close(int(ruleset)) }()
 
 	rules := &rules{ruleset: int(ruleset), handled: attr.Access_fs}
 	if err := rules.addAll(verb, cacheDir); err != nil {
@@ -112,7 +112,7 @@ func (r *rules) addPath(path string, access uint64) error {
 	if err != nil {
 		return fmt.Errorf("open %s to allow it: %w", path, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 
 	return r.add(fd, access)
 }

@@ -169,7 +169,7 @@ func preferForKilling() {
 	if err != nil {
 		return
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 
 	if _, err := f.WriteString("1000"); err != nil {
 		fmt.Fprintln(os.Stderr, `{"level":"DEBUG","msg":"oom_score_adj could not be raised"}`)

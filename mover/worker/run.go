@@ -150,7 +150,7 @@ func joinDetails(a, b string) string {
 
 func readRequest(s protocol.Surroundings) (protocol.Request, error) {
 	pipe := os.NewFile(protocol.RequestFD, "request")
-	defer pipe.Close()
+	defer func() { _ = pipe.Close() }()
 
 	request, err := protocol.ReadRequest(pipe)
 	if err != nil {

@@ -8,6 +8,7 @@
 package workertest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -85,10 +86,10 @@ func Request(v protocol.Verb, s Script, cacheDir string) protocol.Request {
 }
 
 // Build builds the program into dir and gives its path.
-func Build(dir string) (string, error) {
+func Build(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "worker-child")
 
-	cmd := exec.Command("go", "build", "-o", path, "github.com/estiba-dev/estiba/mover/worker/workertest/child")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/estiba-dev/estiba/mover/worker/workertest/child")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -131,7 +131,7 @@ func (e *scripted) fetch() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("use the storage socket: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 
 	if _, err := io.WriteString(conn, "daemon\n"); err != nil {
 		return "", fmt.Errorf("ask the storage: %w", err)

@@ -130,7 +130,7 @@ func chmodByLink(dir int, name string) error {
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 
 	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o600)
 }
@@ -140,7 +140,7 @@ func xattr(dir int, name string) error {
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 
 	return unix.Fsetxattr(fd, "user.estiba", []byte("x"), 0)
 }
