@@ -32,7 +32,8 @@ type Config struct {
 	Reserved int
 	// MemoryCeiling of one worker, in bytes; 0 is no bound. See Ceiling.
 	MemoryCeiling int64
-	// MemoryPoll is how often a worker's memory is looked at; default 1 s.
+	// MemoryPoll is how often a worker's memory is looked at; default 250 ms. What a
+	// worker can take within that time goes beyond its ceiling.
 	MemoryPoll time.Duration
 	// CancelGrace is how long a cancelled worker has to end by itself; default 30 s.
 	CancelGrace time.Duration
@@ -69,7 +70,7 @@ func (noMetrics) WorkerEnded(string, string) {}
 func (c Config) withDefaults() Config {
 	c.Slots = max(c.Slots, 1)
 	c.Reserved = max(c.Reserved, 0)
-	c.MemoryPoll = orDefault(c.MemoryPoll, time.Second)
+	c.MemoryPoll = orDefault(c.MemoryPoll, 250*time.Millisecond)
 	c.CancelGrace = orDefault(c.CancelGrace, 30*time.Second)
 	c.ExitGrace = orDefault(c.ExitGrace, 10*time.Second)
 	c.Executable = orDefault(c.Executable, "/proc/self/exe")
