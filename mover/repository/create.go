@@ -72,6 +72,8 @@ func Create(ctx context.Context, s Settings, f engine.Format) error {
 		return Explain(ctx, s.Storage, engine.CodeStoreUnavailable, fmt.Errorf("create repository: %w", err))
 	}
 
+	s.ReadOnly = true
+
 	r, err := Open(ctx, s)
 	if err != nil {
 		return err

@@ -44,6 +44,9 @@ type Settings struct {
 	// MetadataCacheBytes and ContentCacheBytes bound the caches below CacheDir; each
 	// may take up to the double for a while. 0 chooses 256 MiB.
 	MetadataCacheBytes, ContentCacheBytes int64
+	// ReadOnly opens the repository without ever writing to the storage, which kopia
+	// otherwise does even for those who only read, to tidy its indexes up.
+	ReadOnly bool
 	// User is who maintains the repository, in the eyes of kopia: USER@HOST where
 	// this is given, and of no use to anything else.
 	User, Host string
@@ -137,6 +140,7 @@ func writeConfig(s Settings) (_ string, err error) {
 		ClientOptions: repo.ClientOptions{
 			Hostname: orName(s.Host, clientHost),
 			Username: orName(s.User, clientUser),
+			ReadOnly: s.ReadOnly,
 			// Negative: ask the store on opening, so that a wrong password or a
 			// repository that is gone shows at once.
 			FormatBlobCacheDuration: -1,

@@ -62,16 +62,20 @@ func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
 
 	var res engine.BackupResult
 
-	err = b.engine.opened(ctx, func(ctx context.Context, rep repo.Repository) error {
-		res, err = b.upload(ctx, rep)
+	err = b.engine.opened(ctx, writing, func(ctx context.Context, rep repo.Repository) error {
+		if res, err = b.upload(ctx, rep); err != nil {
+			return err
+		}
 
-		return err
+		return readBack(ctx, rep, manifest.ID(res.SnapshotID))
 	})
 	if err != nil {
 		return engine.BackupResult{}, err
 	}
 
-	return res, b.readBack(ctx, manifest.ID(res.SnapshotID))
+	done(res.Summary, b.tell)
+
+	return res, nil
 }
 
 // upload uploads the volume and saves the snapshot in a session of its own.
@@ -207,18 +211,21 @@ func (b *backup) dropCheckpoints(ctx context.Context, w repo.RepositoryWriter, d
 	return nil
 }
 
-// readBack asks the repository anew for the snapshot and its root folder.
-func (b *backup) readBack(ctx context.Context, id manifest.ID) error {
-	return b.engine.opened(ctx, func(ctx context.Context, rep repo.Repository) error {
-		m, err := snapshot.LoadSnapshot(ctx, rep, id)
-		if err != nil {
-			return engine.Errorf(engine.CodeStoreLostWrite, "read snapshot %s back: %w", id, err)
-		}
+// readBack looks into the store anew, with a repository that has written nothing,
+// for the snapshot and its root folder.
+func readBack(ctx context.Context, rep repo.Repository, id manifest.ID) error {
+	if err := rep.Refresh(ctx); err != nil {
+		return fmt.Errorf("read snapshot %s back: %w", id, err)
+	}
 
-		if err := readRoot(ctx, rep, m); err != nil {
-			return engine.Errorf(engine.CodeStoreLostWrite, "read snapshot %s back: %w", id, err)
-		}
+	m, err := snapshot.LoadSnapshot(ctx, rep, id)
+	if err != nil {
+		return engine.Errorf(engine.CodeStoreLostWrite, "read snapshot %s back: %w", id, err)
+	}
 
-		return nil
-	})
+	if err := readRoot(ctx, rep, m); err != nil {
+		return engine.Errorf(engine.CodeStoreLostWrite, "read snapshot %s back: %w", id, err)
+	}
+
+	return nil
 }

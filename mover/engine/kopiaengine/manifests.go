@@ -176,7 +176,7 @@ func readRoot(ctx context.Context, rep repo.Repository, m *snapshot.Manifest) er
 func (e *Engine) Snapshots(ctx context.Context) ([]engine.Snapshot, error) {
 	var list []engine.Snapshot
 
-	err := e.withRepository(ctx, func(ctx context.Context, rep repo.Repository) error {
+	err := e.withRepository(ctx, reading, func(ctx context.Context, rep repo.Repository) error {
 		ms, err := find(ctx, rep, map[string]string{snapshot.UsernameLabel: contract.SnapshotUser})
 		if err != nil {
 			return err
@@ -224,30 +224,16 @@ func (e *Engine) Forget(ctx context.Context, r engine.ForgetRequest) (engine.For
 
 	var res engine.ForgetResult
 
-	err := e.withRepository(ctx, func(ctx context.Context, rep repo.Repository) error {
-		return repo.WriteSession(ctx, rep, repo.WriteSessionOptions{Purpose: "forget"},
-			func(ctx context.Context, w repo.RepositoryWriter) error {
-				ids, err := findIDs(ctx, w, jobLabels(r.Job))
-				if err != nil {
-					return err
-				}
+	err := e.withRepository(ctx, writing, func(ctx context.Context, rep repo.Repository) (err error) {
+		res.Deleted, err = forget(ctx, rep, r.Job)
+		if err != nil || res.Deleted == 0 {
+			return err
+		}
 
-				for _, id := range ids {
-					if err := w.DeleteManifest(ctx, id); err != nil {
-						return fmt.Errorf("delete snapshot %s: %w", id, err)
-					}
-				}
+		if err := rep.Refresh(ctx); err != nil {
+			return fmt.Errorf("look whether job %s is forgotten: %w", r.Job, err)
+		}
 
-				res.Deleted = len(ids)
-
-				return nil
-			})
-	})
-	if err != nil || res.Deleted == 0 {
-		return res, err
-	}
-
-	return res, e.withRepository(ctx, func(ctx context.Context, rep repo.Repository) error {
 		ids, err := findIDs(ctx, rep, jobLabels(r.Job))
 		if err == nil && len(ids) > 0 {
 			err = engine.Errorf(engine.CodeStoreLostWrite, "forget snapshots of job %s: %d are still listed", r.Job, len(ids))
@@ -255,4 +241,31 @@ func (e *Engine) Forget(ctx context.Context, r engine.ForgetRequest) (engine.For
 
 		return err
 	})
+
+	return res, err
+}
+
+// forget deletes the manifests of a job, finished or not, and tells how many there were.
+func forget(ctx context.Context, rep repo.Repository, job string) (int, error) {
+	deleted := 0
+
+	err := repo.WriteSession(ctx, rep, repo.WriteSessionOptions{Purpose: "forget"},
+		func(ctx context.Context, w repo.RepositoryWriter) error {
+			ids, err := findIDs(ctx, w, jobLabels(job))
+			if err != nil {
+				return err
+			}
+
+			for _, id := range ids {
+				if err := w.DeleteManifest(ctx, id); err != nil {
+					return fmt.Errorf("delete snapshot %s: %w", id, err)
+				}
+			}
+
+			deleted = len(ids)
+
+			return nil
+		})
+
+	return deleted, err
 }

@@ -35,7 +35,7 @@ func (c *counter) progress() engine.Progress {
 }
 
 // report calls tell every interval, and also when there is no progress function,
-// looks at watch. The function it returns ends it, with a last word to tell.
+// looks at watch. The function it returns ends it, and waits until it has ended.
 func (c *counter) report(interval time.Duration, tell engine.ProgressFunc, watch func()) (end func()) {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 
@@ -62,11 +62,17 @@ func (c *counter) report(interval time.Duration, tell engine.ProgressFunc, watch
 	return func() {
 		close(stop)
 		<-stopped
-
-		if tell != nil {
-			tell(c.progress())
-		}
 	}
+}
+
+// done tells for the last time, by what is known in the end.
+func done(s engine.Summary, tell engine.ProgressFunc) {
+	if tell == nil {
+		return
+	}
+
+	p := engine.Progress{BytesDone: s.Bytes, TotalBytes: s.Bytes, FilesDone: s.Files + s.Symlinks, TotalFiles: s.Files + s.Symlinks}
+	tell(p)
 }
 
 // uploadProgress hears from kopia what it does. It implements upload.Progress.

@@ -61,18 +61,28 @@ func within[T any](ctx context.Context, grace time.Duration, work func(context.C
 	}
 }
 
+type access bool
+
+const (
+	reading access = true
+	writing access = false
+)
+
 // withRepository opens the repository for one piece of work that can be broken off
 // anywhere.
-func (e *Engine) withRepository(ctx context.Context, work func(context.Context, repo.Repository) error) error {
+func (e *Engine) withRepository(ctx context.Context, a access, work func(context.Context, repo.Repository) error) error {
 	_, err := within(ctx, 0, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, e.opened(ctx, work)
+		return struct{}{}, e.opened(ctx, a, work)
 	})
 
 	return e.explain(ctx, engine.CodeInternal, err)
 }
 
-func (e *Engine) opened(ctx context.Context, work func(context.Context, repo.Repository) error) error {
-	rep, err := repository.Open(ctx, e.cfg.Repository)
+func (e *Engine) opened(ctx context.Context, a access, work func(context.Context, repo.Repository) error) error {
+	s := e.cfg.Repository
+	s.ReadOnly = s.ReadOnly || a == reading
+
+	rep, err := repository.Open(ctx, s)
 	if err != nil {
 		return err
 	}
