@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -92,7 +91,7 @@ func TestCertificatesAreTrusted(t *testing.T) {
 	server, err := tls.LoadX509KeyPair(c.pki("apiserver.crt"), c.pki("apiserver.key"))
 	require.NoError(t, err)
 	for _, host := range []string{"10.43.0.1", "10.45.0.1", "kubernetes.default.svc"} {
-		assert.NoError(t, server.Leaf.VerifyHostname(host), host)
+		require.NoError(t, server.Leaf.VerifyHostname(host), host)
 	}
 
 	require.NoError(t, c.writePKI(now.Add(time.Hour)))
@@ -260,7 +259,7 @@ func TestPodsFromBeforeANodesStartDoNotCount(t *testing.T) {
 	}
 	assert.NoError(t, checkPods(pod(`{"running":{"startedAt":"2030-01-01T10:00:00Z"}}`), start), "the API has no fractions of seconds")
 	assert.NoError(t, checkPods(pod(`{"waiting":{"reason":"CrashLoopBackOff"}}`), start))
-	assert.ErrorContains(t, checkPods(pod(`{"running":{"startedAt":"2030-01-01T09:59:59Z"}}`), start), "n/p")
+	require.ErrorContains(t, checkPods(pod(`{"running":{"startedAt":"2030-01-01T09:59:59Z"}}`), start), "n/p")
 	assert.Error(t, checkPods([]byte("no"), start))
 }
 
@@ -289,5 +288,5 @@ func TestDownOfNothingIsFine(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, Down(t.Context(), c, &out))
 	assert.Contains(t, out.String(), c.CacheDir)
-	assert.True(t, errors.Is(Status(t.Context(), c, &out), ErrDown))
+	assert.ErrorIs(t, Status(t.Context(), c, &out), ErrDown)
 }

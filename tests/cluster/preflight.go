@@ -94,12 +94,17 @@ type requirement struct {
 
 func requirements() []requirement {
 	return []requirement{
-		{pkg: "containerd", program: "containerd"}, {pkg: "runc", program: "runc"},
+		{pkg: "containerd", program: "containerd"},
+		{pkg: "runc", program: "runc"},
 		{pkg: "containernetworking-plugins", program: "/usr/lib/cni/ptp"},
 		{pkg: "busybox-static", program: "/bin/busybox", static: true},
-		{pkg: "iproute2", program: "ip"}, {pkg: "nftables", program: "nft"}, {pkg: "iptables", program: "iptables"},
-		{pkg: "kmod", program: "modprobe"}, {pkg: "tini", program: "/usr/bin/tini-static"},
-		{pkg: "util-linux", program: "nsenter"}, {pkg: "util-linux", program: "setpriv"},
+		{pkg: "iproute2", program: "ip"},
+		{pkg: "nftables", program: "nft"},
+		{pkg: "iptables", program: "iptables"},
+		{pkg: "kmod", program: "modprobe"},
+		{pkg: "tini", program: "/usr/bin/tini-static"},
+		{pkg: "util-linux", program: "nsenter"},
+		{pkg: "util-linux", program: "setpriv"},
 	}
 }
 

@@ -41,7 +41,7 @@ func Up(ctx context.Context, c Config, o Options) error {
 		return err
 	}
 	p := newProgress(o.Out, o.Now)
-	images, unlock, err := c.prepare(ctx, o, p)
+	images, unlock, err := c.prepare(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func Up(ctx context.Context, c Config, o Options) error {
 
 // Build builds all programs and images and starts nothing.
 func Build(ctx context.Context, c Config, o Options) error {
-	_, unlock, err := c.prepare(ctx, o, newProgress(o.Out, o.Now))
+	_, unlock, err := c.prepare(ctx, newProgress(o.Out, o.Now))
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func Build(ctx context.Context, c Config, o Options) error {
 }
 
 // prepare does what needs no running node. It returns the images' tarballs and keeps other calls for the same cluster out.
-func (c Config) prepare(ctx context.Context, o Options, p *progress) (images []string, unlock func(), err error) {
+func (c Config) prepare(ctx context.Context, p *progress) (images []string, unlock func(), err error) {
 	cache := parts.Cache{Dir: c.CacheDir}
 	missing := cache.Missing(parts.All())
 	machine := c.Look(ctx, len(missing) > 0)
