@@ -1,6 +1,7 @@
 package beneath
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -71,7 +72,7 @@ func setTimes(fd int, a Attrs) error {
 		ts[0] = timespec(a.AccessTime)
 	}
 	err := uninterrupted(func() error { return unix.UtimesNanoAt(fd, "", ts, unix.AT_EMPTY_PATH) })
-	if err == unix.EINVAL || err == unix.ENOENT {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		// Before Linux 5.8 the call has no AT_EMPTY_PATH.
 		err = uninterrupted(func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(fd), ts, 0) })
 	}

@@ -115,7 +115,7 @@ func readBenchFile(b *testing.B, d *beneath.Dir, e beneath.Entry, buf []byte) (s
 	for {
 		n, err := f.Read(buf)
 		sum += int64(n)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return sum
 		}
 		if err != nil {

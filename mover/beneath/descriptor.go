@@ -1,6 +1,7 @@
 package beneath
 
 import (
+	"errors"
 	"os"
 	"sync"
 
@@ -40,7 +41,7 @@ func (d *descriptor) close() error {
 
 // closeFD closes fd. Linux has released it also when EINTR is returned.
 func closeFD(fd int) error {
-	if err := unix.Close(fd); err != nil && err != unix.EINTR {
+	if err := unix.Close(fd); err != nil && !errors.Is(err, unix.EINTR) {
 		return err
 	}
 	return nil
@@ -50,7 +51,7 @@ func closeFD(fd int) error {
 // file systems let happen.
 func uninterrupted(f func() error) error {
 	for {
-		if err := f(); err != unix.EINTR {
+		if err := f(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

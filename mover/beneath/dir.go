@@ -1,6 +1,7 @@
 package beneath
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -96,7 +97,7 @@ func (d *Dir) OpenFile(e Entry) (*File, error) {
 	defer d.desc.release()
 	fd, got, err := d.vol.openVerified(e, func() (int, error) {
 		fd, err := d.vol.openQuietly(dirfd, e.Name, safeFlags|unix.O_RDONLY, e.UID)
-		if err == unix.EAGAIN {
+		if errors.Is(err, unix.EAGAIN) {
 			return d.vol.openLeased(dirfd, e)
 		}
 		return fd, err

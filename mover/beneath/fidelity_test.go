@@ -122,28 +122,33 @@ func TestACopyIsExact(t *testing.T) {
 	needRoot(t)
 	source := t.TempDir()
 	special := nastyTree(t, source)
-	inEachMode(t, func(t *testing.T, o beneath.Options) {
-		for name, prepare := range map[string]func(t *testing.T, top string){
-			"into an empty folder":                    func(*testing.T, string) {},
-			"over things of other kinds":              plantConflicts,
-			"over an earlier copy with another owner": func(t *testing.T, top string) { copyWithOwner(t, source, top, o) },
-		} {
-			t.Run(name, func(t *testing.T) {
-				target := t.TempDir()
-				prepare(t, target)
-				from, to := openRoot(t, source, o), openRoot(t, target, o)
-				require.Equal(t, !o.NoOpenat2, from.Openat2())
-				require.Equal(t, special, copyTree(t, from.Dir(), to.Dir(), ""))
-				require.NoError(t, to.Sync())
+	for mode, o := range modes() {
+		t.Run(mode, func(t *testing.T) {
+			for name, prepare := range map[string]func(t *testing.T, top string){
+				"into an empty folder":       func(*testing.T, string) {},
+				"over things of other kinds": plantConflicts,
+				"over an earlier copy with another owner": func(t *testing.T, top string) {
+					t.Helper()
+					copyWithOwner(t, source, top, o)
+				},
+			} {
+				t.Run(name, func(t *testing.T) {
+					target := t.TempDir()
+					prepare(t, target)
+					from, to := openRoot(t, source, o), openRoot(t, target, o)
+					require.Equal(t, !o.NoOpenat2, from.Openat2())
+					require.Equal(t, special, copyTree(t, from.Dir(), to.Dir(), ""))
+					require.NoError(t, to.Sync())
 
-				want := inventory(t, source)
-				for _, path := range special {
-					delete(want, path)
-				}
-				require.Equal(t, want, inventory(t, target))
-			})
-		}
-	})
+					want := inventory(t, source)
+					for _, path := range special {
+						delete(want, path)
+					}
+					require.Equal(t, want, inventory(t, target))
+				})
+			}
+		})
+	}
 }
 
 // plantConflicts puts something else under many of the names.
@@ -180,52 +185,56 @@ func TestAnEntryTellsWhatIsThere(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, sparse.Truncate(8<<20))
 	require.NoError(t, sparse.Close())
-	inEachMode(t, func(t *testing.T, o beneath.Options) {
-		root := openRoot(t, top, o)
-		found := list(t, root.Dir())
-		require.EqualValues(t, 0o4755, found["mode-setuid"].Mode)
-		require.EqualValues(t, 4294967294, found["mode-setuid"].UID)
-		require.EqualValues(t, 4294967293, found["mode-setuid"].GID)
-		require.EqualValues(t, 0o7777, found["modedir-all"].Mode)
-		require.EqualValues(t, 2, found["plain"].Nlink)
-		require.True(t, found["plain"].Same(found["hard"]))
-		require.False(t, found["plain"].Same(found["empty"]))
-		require.True(t, found["sparse"].Sparse())
-		require.False(t, found["big"].Sparse())
-		require.Equal(t, int64(3<<20+17), found["big"].Size)
-		require.True(t, time.Unix(-86400*365, 123456789).Equal(found["time-negative"].ModTime))
+	for mode, o := range modes() {
+		t.Run(mode, func(t *testing.T) {
+			root := openRoot(t, top, o)
+			found := list(t, root.Dir())
+			require.EqualValues(t, 0o4755, found["mode-setuid"].Mode)
+			require.EqualValues(t, 4294967294, found["mode-setuid"].UID)
+			require.EqualValues(t, 4294967293, found["mode-setuid"].GID)
+			require.EqualValues(t, 0o7777, found["modedir-all"].Mode)
+			require.EqualValues(t, 2, found["plain"].Nlink)
+			require.True(t, found["plain"].Same(found["hard"]))
+			require.False(t, found["plain"].Same(found["empty"]))
+			require.True(t, found["sparse"].Sparse())
+			require.False(t, found["big"].Sparse())
+			require.Equal(t, int64(3<<20+17), found["big"].Size)
+			require.True(t, time.Unix(-86400*365, 123456789).Equal(found["time-negative"].ModTime))
 
-		special, err := root.Dir().OpenDir(found["special"])
-		require.NoError(t, err)
-		defer special.Close()
-		kinds := list(t, special)
-		require.Equal(t, beneath.KindFIFO, kinds["fifo"].Kind)
-		require.Equal(t, beneath.KindSocket, kinds["socket"].Kind)
-		require.Equal(t, beneath.KindCharDevice, kinds["null"].Kind)
-		require.Equal(t, unix.Mkdev(1, 3), kinds["null"].Rdev)
-		require.Equal(t, beneath.KindBlockDevice, kinds["disk"].Kind)
-		require.Equal(t, unix.Mkdev(259, 70000), kinds["disk"].Rdev)
-		for _, e := range kinds {
-			require.False(t, e.MountPoint)
-			_, err := special.OpenFile(e)
-			require.ErrorIs(t, err, beneath.ErrKind)
-		}
-	})
+			special, err := root.Dir().OpenDir(found["special"])
+			require.NoError(t, err)
+			defer special.Close()
+			kinds := list(t, special)
+			require.Equal(t, beneath.KindFIFO, kinds["fifo"].Kind)
+			require.Equal(t, beneath.KindSocket, kinds["socket"].Kind)
+			require.Equal(t, beneath.KindCharDevice, kinds["null"].Kind)
+			require.Equal(t, unix.Mkdev(1, 3), kinds["null"].Rdev)
+			require.Equal(t, beneath.KindBlockDevice, kinds["disk"].Kind)
+			require.Equal(t, unix.Mkdev(259, 70000), kinds["disk"].Rdev)
+			for _, e := range kinds {
+				require.False(t, e.MountPoint)
+				_, err := special.OpenFile(e)
+				require.ErrorIs(t, err, beneath.ErrKind)
+			}
+		})
+	}
 }
 
 func TestTheRootKeepsItsAttributes(t *testing.T) {
 	needRoot(t)
-	inEachMode(t, func(t *testing.T, o beneath.Options) {
-		top := t.TempDir()
-		root := openRoot(t, top, o)
-		want := beneath.Attrs{UID: 4294967294, GID: 7, Mode: 0o3751, ModTime: time.Unix(-5, 17), AccessTime: time.Unix(99, 3)}
-		write(t, root.Dir(), "child", "x", beneath.Attrs{})
-		require.NoError(t, root.Dir().SetAttrs(want))
-		got, err := root.Dir().Stat()
-		require.NoError(t, err)
-		require.Equal(t, beneath.KindDirectory, got.Kind)
-		require.Equal(t, beneath.Attrs{UID: want.UID, GID: want.GID, Mode: want.Mode, ModTime: want.ModTime}, attrsOf(got))
-		require.NoError(t, root.Dir().Close())
-		require.Equal(t, "x", read(t, root.Dir(), "child"), "closing the root's directory must do nothing")
-	})
+	for mode, o := range modes() {
+		t.Run(mode, func(t *testing.T) {
+			top := t.TempDir()
+			root := openRoot(t, top, o)
+			want := beneath.Attrs{UID: 4294967294, GID: 7, Mode: 0o3751, ModTime: time.Unix(-5, 17), AccessTime: time.Unix(99, 3)}
+			write(t, root.Dir(), "child", "x", beneath.Attrs{})
+			require.NoError(t, root.Dir().SetAttrs(want))
+			got, err := root.Dir().Stat()
+			require.NoError(t, err)
+			require.Equal(t, beneath.KindDirectory, got.Kind)
+			require.Equal(t, beneath.Attrs{UID: want.UID, GID: want.GID, Mode: want.Mode, ModTime: want.ModTime}, attrsOf(got))
+			require.NoError(t, root.Dir().Close())
+			require.Equal(t, "x", read(t, root.Dir(), "child"), "closing the root's directory must do nothing")
+		})
+	}
 }

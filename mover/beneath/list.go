@@ -43,7 +43,7 @@ func (l *Lister) Next(limit int) ([]Entry, error) {
 	entries := make([]Entry, 0, max(limit, 1))
 	for len(entries) < cap(entries) {
 		name, err := l.names.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

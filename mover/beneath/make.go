@@ -48,21 +48,21 @@ func (d *Dir) adopt(fd int, name string) (*Dir, error) {
 // makes it, or removes what is in the way. Losing a race against others is no error.
 func clearForDir(dirfd int, name string, openErr error) error {
 	var err error
-	switch openErr {
-	case unix.ENOENT:
+	switch {
+	case errors.Is(openErr, unix.ENOENT):
 		err = uninterrupted(func() error { return unix.Mkdirat(dirfd, name, 0o700) })
-	case unix.ENOTDIR, unix.ELOOP:
+	case errors.Is(openErr, unix.ENOTDIR), errors.Is(openErr, unix.ELOOP):
 		err = uninterrupted(func() error { return unix.Unlinkat(dirfd, name, 0) })
 	default:
 		return explainOpen(openErr)
 	}
-	switch err {
-	case nil, unix.EEXIST, unix.EISDIR:
+	switch {
+	case err == nil, errors.Is(err, unix.EEXIST), errors.Is(err, unix.EISDIR):
 		return nil
-	case unix.EBUSY:
+	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("%w: %w", ErrMountPoint, err)
-	case unix.ENOENT:
-		if openErr == unix.ENOENT {
+	case errors.Is(err, unix.ENOENT):
+		if errors.Is(openErr, unix.ENOENT) {
 			return fmt.Errorf("parent directory: %w: %w", ErrVanished, err)
 		}
 		return nil
@@ -101,7 +101,7 @@ func (v *volume) makeSymlink(dirfd int, name, target string, a Attrs) error {
 		}
 		return nil
 	}
-	if err != unix.EEXIST {
+	if !errors.Is(err, unix.EEXIST) {
 		return explainOpen(err)
 	}
 	temp, err := v.withTempName(func(temp string) error { return symlinkAt(target, dirfd, temp) })
@@ -142,12 +142,12 @@ func (v *volume) setLinkAttrs(dirfd int, name string, a Attrs) error {
 func (v *volume) replace(dirfd int, temp, name string) error {
 	for range replaceTries {
 		err := uninterrupted(func() error { return unix.Renameat(dirfd, temp, dirfd, name) })
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			return nil
-		case unix.EISDIR:
+		case errors.Is(err, unix.EISDIR):
 			err = v.removeAll(dirfd, name)
-		case unix.EBUSY:
+		case errors.Is(err, unix.EBUSY):
 			err = fmt.Errorf("%w: %w", ErrMountPoint, err)
 		default:
 			err = explainOpen(err)
@@ -162,7 +162,7 @@ func (v *volume) replace(dirfd int, temp, name string) error {
 // unlink removes a name; that it isn't there is no error.
 func unlink(dirfd int, name string) error {
 	err := uninterrupted(func() error { return unix.Unlinkat(dirfd, name, 0) })
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	return err

@@ -33,22 +33,22 @@ func (v *volume) removeAll(dirfd int, name string) error {
 		if err == nil {
 			return nil
 		}
-		if err == unix.EBUSY {
+		if errors.Is(err, unix.EBUSY) {
 			err = fmt.Errorf("%w: %w", ErrMountPoint, err)
 		}
-		if err != unix.EISDIR {
+		if !errors.Is(err, unix.EISDIR) {
 			return fmt.Errorf("remove %q: %w", name, err)
 		}
 		if err := v.empty(dirfd, name); err != nil {
 			return fmt.Errorf("remove %q: %w", name, err)
 		}
 		err = uninterrupted(func() error { return unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR) })
-		switch err {
-		case nil, unix.ENOENT:
+		switch {
+		case err == nil, errors.Is(err, unix.ENOENT):
 			return nil
-		case unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR:
+		case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR):
 			continue // Someone else was here.
-		case unix.EBUSY:
+		case errors.Is(err, unix.EBUSY):
 			err = fmt.Errorf("%w: %w", ErrMountPoint, err)
 		}
 		return fmt.Errorf("remove %q: %w", name, err)
@@ -60,9 +60,9 @@ func (v *volume) removeAll(dirfd int, name string) error {
 // any more, is found by the caller.
 func (v *volume) empty(dirfd int, name string) (err error) {
 	fd, err := v.openAt(dirfd, name, safeFlags|unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	switch err {
-	case nil:
-	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP:
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil
 	default:
 		return explainOpen(err)
@@ -74,7 +74,7 @@ func (v *volume) empty(dirfd int, name string) (err error) {
 	}
 	for {
 		child, err := in.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -99,7 +99,7 @@ func (d *Dir) SweepTemps() (int, error) {
 	count := 0
 	for {
 		name, err := list.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return count, nil
 		}
 		if err != nil {
@@ -108,10 +108,10 @@ func (d *Dir) SweepTemps() (int, error) {
 		if !IsTempName(name) || strings.HasPrefix(name, tempPrefix+d.vol.tempRun) {
 			continue
 		}
-		switch err := unlink(list.fd, name); err {
-		case nil:
+		switch err := unlink(list.fd, name); {
+		case err == nil:
 			count++
-		case unix.EISDIR: // Not made by a restore.
+		case errors.Is(err, unix.EISDIR): // Not made by a restore.
 		default:
 			return count, fmt.Errorf("sweep temporary file %q: %w", name, err)
 		}

@@ -40,7 +40,7 @@ func IsTempName(name string) bool {
 func (v *volume) withTempName(f func(temp string) error) (string, error) {
 	for range replaceTries {
 		temp := tempPrefix + v.tempRun + "-" + strconv.FormatUint(v.tempSeq.Add(1), tempSeqBase)
-		if err := f(temp); err != unix.EEXIST {
+		if err := f(temp); !errors.Is(err, unix.EEXIST) {
 			return temp, err
 		}
 	}
@@ -91,10 +91,10 @@ func (d *Dir) CreateFile(name string, size int64) (*TempFile, error) {
 func (v *volume) createTemp(dirfd int) (fd int, temp string, err error) {
 	if !v.noTmpfile.Load() {
 		fd, err = v.openAt(dirfd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-		switch err {
-		case unix.EOPNOTSUPP, unix.EISDIR, unix.EINVAL, unix.ENOSYS:
+		switch {
+		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
 			v.noTmpfile.Store(true)
-		case unix.EPERM:
+		case errors.Is(err, unix.EPERM):
 			// ext4 says this, not ENOENT, of a directory that has been removed.
 			if isRemoved(dirfd) {
 				err = unix.ENOENT
@@ -121,7 +121,7 @@ func isRemoved(dirfd int) bool {
 // cannot, writing will tell.
 func (t *TempFile) preallocate(size int64) error {
 	err := uninterrupted(func() error { return unix.Fallocate(t.fd, unix.FALLOC_FL_KEEP_SIZE, 0, size) })
-	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		return nil
 	}
 	if err != nil {
@@ -149,7 +149,7 @@ func (t *TempFile) WriteAt(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		n, err := unix.Pwrite(t.fd, p[done:], off+int64(done))
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
@@ -235,7 +235,7 @@ func (t *TempFile) publish(dirfd int) error {
 		if err == nil {
 			return t.closeFD()
 		}
-		if err != unix.EEXIST {
+		if !errors.Is(err, unix.EEXIST) {
 			return explainOpen(err)
 		}
 		temp, err := v.withTempName(func(temp string) error { return linkFD(t.fd, dirfd, temp) })

@@ -43,7 +43,7 @@ type volume struct {
 func (v *volume) openAt(dirfd int, name string, flags int, mode uint32) (int, error) {
 	for try := 0; ; try++ {
 		fd, err := v.openOnce(dirfd, name, flags, mode)
-		if err == nil || (err != unix.EAGAIN && err != unix.EINTR) || try == openTries {
+		if err == nil || (!errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)) || try == openTries {
 			return fd, err
 		}
 	}
@@ -61,7 +61,7 @@ func (v *volume) openOnce(dirfd int, name string, flags int, mode uint32) (int, 
 func (v *volume) openQuietly(dirfd int, name string, flags int, owner uint32) (int, error) {
 	if owner == v.euid || !v.atimeRefused.Load() {
 		fd, err := v.openAt(dirfd, name, flags|unix.O_NOATIME, 0)
-		if err != unix.EPERM {
+		if !errors.Is(err, unix.EPERM) {
 			return fd, err
 		}
 		if owner != v.euid {

@@ -1,7 +1,6 @@
 package beneath_test
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -40,60 +39,71 @@ func TestASwappedEntryIsNotOpened(t *testing.T) {
 	}{
 		"nothing is there any more": {func(*testing.T, string, string) {}, beneath.ErrVanished},
 		"a link to a file outside": {func(t *testing.T, path, outside string) {
+			t.Helper()
 			require.NoError(t, os.Symlink(filepath.Join(outside, "secret"), path))
 		}, beneath.ErrChanged},
 		"a link to a folder outside": {func(t *testing.T, path, outside string) {
+			t.Helper()
 			require.NoError(t, os.Symlink(outside, path))
 		}, beneath.ErrChanged},
 		"a magic link": {func(t *testing.T, path, _ string) {
+			t.Helper()
 			require.NoError(t, os.Symlink("/proc/self/root/etc/hostname", path))
 		}, beneath.ErrChanged},
 		"another file": {func(t *testing.T, path, _ string) {
+			t.Helper()
 			require.NoError(t, os.WriteFile(path, []byte("other"), 0o600))
 		}, beneath.ErrChanged},
 		"another folder": {func(t *testing.T, path, _ string) {
+			t.Helper()
 			require.NoError(t, os.Mkdir(path, 0o755))
 		}, beneath.ErrChanged},
 		"a fifo that nobody writes to": {func(t *testing.T, path, _ string) {
+			t.Helper()
 			require.NoError(t, unix.Mkfifo(path, 0o644))
 		}, beneath.ErrChanged},
 		"a device": {func(t *testing.T, path, _ string) {
+			t.Helper()
 			require.NoError(t, unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))))
 		}, beneath.ErrChanged},
 		"a device without a driver": {func(t *testing.T, path, _ string) {
+			t.Helper()
 			require.NoError(t, unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(259, 70001))))
 		}, beneath.ErrChanged},
 		"a socket": {func(t *testing.T, path, _ string) {
+			t.Helper()
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = l.Close() })
 		}, beneath.ErrChanged},
 	}
-	inEachMode(t, func(t *testing.T, o beneath.Options) {
-		for name, tc := range swaps {
-			t.Run(name, func(t *testing.T) {
-				top, outside := t.TempDir(), t.TempDir()
-				require.NoError(t, os.WriteFile(filepath.Join(outside, "secret"), []byte("secret"), 0o644))
-				require.NoError(t, os.WriteFile(filepath.Join(top, "file"), []byte("mine"), 0o644))
-				require.NoError(t, os.Mkdir(filepath.Join(top, "dir"), 0o755))
-				require.NoError(t, os.Symlink("target", filepath.Join(top, "link")))
-				dir := openRoot(t, top, o).Dir()
-				listed := list(t, dir)
-				for entry := range listed {
-					// Kept under another name, so that its inode isn't given out anew.
-					require.NoError(t, os.Rename(filepath.Join(top, entry), filepath.Join(outside, entry)))
-					tc.swap(t, filepath.Join(top, entry), outside)
-				}
-				for entry, open := range map[string]func() error{
-					"file": func() error { _, err := dir.OpenFile(listed["file"]); return err },
-					"dir":  func() error { _, err := dir.OpenDir(listed["dir"]); return err },
-					"link": func() error { _, err := dir.ReadLink(listed["link"]); return err },
-				} {
-					require.ErrorIs(t, within(t, 10*time.Second, open), tc.want, entry)
-				}
-			})
-		}
-	})
+	for mode, o := range modes() {
+		t.Run(mode, func(t *testing.T) {
+			for name, tc := range swaps {
+				t.Run(name, func(t *testing.T) {
+					top, outside := t.TempDir(), t.TempDir()
+					require.NoError(t, os.WriteFile(filepath.Join(outside, "secret"), []byte("secret"), 0o644))
+					require.NoError(t, os.WriteFile(filepath.Join(top, "file"), []byte("mine"), 0o644))
+					require.NoError(t, os.Mkdir(filepath.Join(top, "dir"), 0o755))
+					require.NoError(t, os.Symlink("target", filepath.Join(top, "link")))
+					dir := openRoot(t, top, o).Dir()
+					listed := list(t, dir)
+					for entry := range listed {
+						// Kept under another name, so that its inode isn't given out anew.
+						require.NoError(t, os.Rename(filepath.Join(top, entry), filepath.Join(outside, entry)))
+						tc.swap(t, filepath.Join(top, entry), outside)
+					}
+					for entry, open := range map[string]func() error{
+						"file": func() error { _, err := dir.OpenFile(listed["file"]); return err },
+						"dir":  func() error { _, err := dir.OpenDir(listed["dir"]); return err },
+						"link": func() error { _, err := dir.ReadLink(listed["link"]); return err },
+					} {
+						require.ErrorIs(t, within(t, 10*time.Second, open), tc.want, entry)
+					}
+				})
+			}
+		})
+	}
 }
 
 func TestNamesThatAreNoComponentsAreRefused(t *testing.T) {
@@ -131,39 +141,42 @@ func TestAFlatFolderIsListedInPiecesByManyAtOnce(t *testing.T) {
 	for i := range files {
 		require.NoError(t, os.WriteFile(filepath.Join(top, fmt.Sprintf("%0100d", i)), nil, 0o600))
 	}
-	inEachMode(t, func(t *testing.T, o beneath.Options) {
-		dir := openRoot(t, top, o).Dir()
-		var all sync.WaitGroup
-		counts := make([]map[string]bool, 4)
-		for i := range counts {
-			counts[i] = map[string]bool{}
-			all.Go(func() {
-				l, err := dir.List()
-				if err != nil {
-					return
-				}
-				defer l.Close()
-				for {
-					entries, err := l.Next(500)
+	for mode, o := range modes() {
+		t.Run(mode, func(t *testing.T) {
+			dir := openRoot(t, top, o).Dir()
+			var all sync.WaitGroup
+			counts := make([]map[string]bool, 4)
+			for i := range counts {
+				counts[i] = map[string]bool{}
+				all.Go(func() {
+					l, err := dir.List()
 					if err != nil {
 						return
 					}
-					for _, e := range entries {
-						counts[i][e.Name] = true
+					defer l.Close()
+					for {
+						entries, err := l.Next(500)
+						if err != nil {
+							return
+						}
+						for _, e := range entries {
+							counts[i][e.Name] = true
+						}
 					}
-				}
-			})
-		}
-		all.Wait()
-		for _, names := range counts {
-			require.Len(t, names, files)
-		}
-	})
+				})
+			}
+			all.Wait()
+			for _, names := range counts {
+				require.Len(t, names, files)
+			}
+		})
+	}
 }
 
 func TestAFileTellsThatItChangedWhileRead(t *testing.T) {
 	changes := map[string]func(t *testing.T, path string){
 		"it grows": func(t *testing.T, path string) {
+			t.Helper()
 			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 			require.NoError(t, err)
 			_, err = f.WriteString("more")
@@ -171,35 +184,41 @@ func TestAFileTellsThatItChangedWhileRead(t *testing.T) {
 			require.NoError(t, f.Close())
 		},
 		"it is written over with its old time set back": func(t *testing.T, path string) {
+			t.Helper()
 			st, err := os.Stat(path)
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(path, []byte("CONTENT"), 0o600))
 			require.NoError(t, os.Chtimes(path, st.ModTime(), st.ModTime()))
 		},
-		"it is truncated": func(t *testing.T, path string) { require.NoError(t, os.Truncate(path, 1)) },
+		"it is truncated": func(t *testing.T, path string) {
+			t.Helper()
+			require.NoError(t, os.Truncate(path, 1))
+		},
 	}
-	inEachMode(t, func(t *testing.T, o beneath.Options) {
-		for name, change := range changes {
-			t.Run(name, func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "f")
-				require.NoError(t, os.WriteFile(path, []byte("content"), 0o600))
-				old := time.Now().Add(-time.Hour)
-				require.NoError(t, os.Chtimes(path, old, old))
-				dir := openRoot(t, filepath.Dir(path), o).Dir()
-				f, err := dir.OpenFile(lookup(t, dir, "f"))
-				require.NoError(t, err)
-				defer f.Close()
-				changed, err := f.Changed()
-				require.NoError(t, err)
-				require.False(t, changed)
-				waitForClockTick(t, path)
-				change(t, path)
-				changed, err = f.Changed()
-				require.NoError(t, err)
-				require.True(t, changed)
-			})
-		}
-	})
+	for mode, o := range modes() {
+		t.Run(mode, func(t *testing.T) {
+			for name, change := range changes {
+				t.Run(name, func(t *testing.T) {
+					path := filepath.Join(t.TempDir(), "f")
+					require.NoError(t, os.WriteFile(path, []byte("content"), 0o600))
+					old := time.Now().Add(-time.Hour)
+					require.NoError(t, os.Chtimes(path, old, old))
+					dir := openRoot(t, filepath.Dir(path), o).Dir()
+					f, err := dir.OpenFile(lookup(t, dir, "f"))
+					require.NoError(t, err)
+					defer f.Close()
+					changed, err := f.Changed()
+					require.NoError(t, err)
+					require.False(t, changed)
+					waitForClockTick(t, path)
+					change(t, path)
+					changed, err = f.Changed()
+					require.NoError(t, err)
+					require.True(t, changed)
+				})
+			}
+		})
+	}
 }
 
 // waitForClockTick waits until a change gets another ctime than the file has: file
@@ -265,16 +284,18 @@ func TestReadingLeavesTheAccessTime(t *testing.T) {
 		require.NoError(t, os.Chtimes(filepath.Join(sub, name), old, time.Now()))
 	}
 	require.NoError(t, os.Chtimes(sub, old, time.Now()))
-	inEachMode(t, func(t *testing.T, o beneath.Options) {
-		root := openRoot(t, top, o).Dir()
-		dir, err := root.OpenDir(lookup(t, root, "sub"))
-		require.NoError(t, err)
-		defer dir.Close()
-		require.Len(t, list(t, dir), 2)
-		require.Equal(t, "x", read(t, dir, "quiet"))
-		require.True(t, accessTime(filepath.Join(sub, "quiet")).Equal(old))
-		require.True(t, accessTime(sub).Equal(old))
-	})
+	for mode, o := range modes() {
+		t.Run(mode, func(t *testing.T) {
+			root := openRoot(t, top, o).Dir()
+			dir, err := root.OpenDir(lookup(t, root, "sub"))
+			require.NoError(t, err)
+			defer dir.Close()
+			require.Len(t, list(t, dir), 2)
+			require.Equal(t, "x", read(t, dir, "quiet"))
+			require.True(t, accessTime(filepath.Join(sub, "quiet")).Equal(old))
+			require.True(t, accessTime(sub).Equal(old))
+		})
+	}
 	_, err := os.ReadFile(filepath.Join(sub, "loud"))
 	require.NoError(t, err)
 	if accessTime(filepath.Join(sub, "loud")).Equal(old) {
@@ -314,34 +335,36 @@ func TestCloseMayComeWhileOthersWork(t *testing.T) {
 }
 
 func TestALeaseIsWaitedFor(t *testing.T) {
-	inEachMode(t, func(t *testing.T, o beneath.Options) {
-		path := filepath.Join(t.TempDir(), "leased")
-		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
-		dir := openRoot(t, filepath.Dir(path), o).Dir()
-		holder, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
-		require.NoError(t, err)
-		defer unix.Close(holder)
-		if _, err := unix.FcntlInt(uintptr(holder), unix.F_SETLEASE, syscall.F_WRLCK); err != nil {
-			t.Skipf("leases are not possible here: %v", err)
-		}
-		e := lookup(t, dir, "leased")
-		done := make(chan error, 1)
-		go func() {
-			f, err := dir.OpenFile(e)
-			if err == nil {
-				err = f.Close()
+	for mode, o := range modes() {
+		t.Run(mode, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "leased")
+			require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+			dir := openRoot(t, filepath.Dir(path), o).Dir()
+			holder, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+			require.NoError(t, err)
+			defer unix.Close(holder)
+			if _, err := unix.FcntlInt(uintptr(holder), unix.F_SETLEASE, syscall.F_WRLCK); err != nil {
+				t.Skipf("leases are not possible here: %v", err)
 			}
-			done <- err
-		}()
-		// The lease tells that it is being broken; then the holder lets go.
-		require.Eventually(t, func() bool {
-			kind, err := unix.FcntlInt(uintptr(holder), unix.F_GETLEASE, 0)
-			return err == nil && kind != syscall.F_WRLCK
-		}, 10*time.Second, time.Millisecond)
-		_, err = unix.FcntlInt(uintptr(holder), unix.F_SETLEASE, syscall.F_UNLCK)
-		require.NoError(t, err)
-		require.NoError(t, within(t, 10*time.Second, func() error { return <-done }))
-	})
+			e := lookup(t, dir, "leased")
+			done := make(chan error, 1)
+			go func() {
+				f, err := dir.OpenFile(e)
+				if err == nil {
+					err = f.Close()
+				}
+				done <- err
+			}()
+			// The lease tells that it is being broken; then the holder lets go.
+			require.Eventually(t, func() bool {
+				kind, err := unix.FcntlInt(uintptr(holder), unix.F_GETLEASE, 0)
+				return err == nil && kind != syscall.F_WRLCK
+			}, 10*time.Second, time.Millisecond)
+			_, err = unix.FcntlInt(uintptr(holder), unix.F_SETLEASE, syscall.F_UNLCK)
+			require.NoError(t, err)
+			require.NoError(t, within(t, 10*time.Second, func() error { return <-done }))
+		})
+	}
 }
 
 func TestOpenRefusesWhatIsNoDirectory(t *testing.T) {
@@ -353,5 +376,5 @@ func TestOpenRefusesWhatIsNoDirectory(t *testing.T) {
 	_, err = beneath.Open(f, beneath.Options{})
 	require.ErrorIs(t, err, unix.ENOTDIR)
 	_, err = beneath.Open(nil, beneath.Options{})
-	require.True(t, errors.Is(err, os.ErrInvalid))
+	require.ErrorIs(t, err, os.ErrInvalid)
 }
