@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/estiba-dev/estiba/tests/cluster/parts"
 )
 
 // fill waits for the nodes and puts images, DNS, storage classes and Velero into the cluster.
@@ -38,7 +39,7 @@ func (c Config) fill(ctx context.Context, p *progress, images []string) error {
 			return err
 		}
 	}
-	p.step("installing Velero "+filepath.Base(VeleroImage)+" into namespace "+c.Velero.Namespace, 0, 0)
+	p.step("installing Velero "+parts.VeleroVersion+" into namespace "+c.Velero.Namespace, 0, 0)
 	if err := c.installVelero(ctx); err != nil {
 		return err
 	}

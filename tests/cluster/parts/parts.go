@@ -61,7 +61,7 @@ func All() []Part {
 		},
 		{
 			Name: "coredns", Version: CoreDNSVersion, Module: "github.com/coredns/coredns",
-			Binaries: []Binary{{"coredns", "github.com/coredns/coredns", 90 * time.Second}},
+			Binaries: []Binary{{"coredns", "github.com/coredns/coredns", 100 * time.Second}},
 		},
 		{
 			Name: "versitygw", Version: S3Version, Module: "github.com/versity/versitygw",
@@ -69,7 +69,7 @@ func All() []Part {
 		},
 		{
 			Name: "local-path-provisioner", Version: LocalPathVersion, Module: "github.com/rancher/local-path-provisioner",
-			Binaries: []Binary{{"local-path-provisioner", "github.com/rancher/local-path-provisioner", 20 * time.Second}},
+			Binaries: []Binary{{"local-path-provisioner", "github.com/rancher/local-path-provisioner", 45 * time.Second}},
 		},
 		{
 			Name: "etcd", Version: EtcdVersion, Module: "go.etcd.io/etcd/server/v3",

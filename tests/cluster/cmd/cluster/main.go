@@ -36,6 +36,9 @@ var errUsage = errors.New("no such verb")
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("interrupted: run it again to go on, or down to remove what there is (%w)", err)
+	}
 	stop()
 	if errors.Is(err, errUsage) || errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(os.Stderr, usage)
