@@ -72,25 +72,18 @@ func copyFile(from, to string) (err error) {
 
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, out.Close(), os.Remove(out.Name()))
+			err = errors.Join(err, os.Remove(out.Name()))
 		}
 	}()
 
-	if _, err = io.Copy(out, in); err != nil {
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return fmt.Errorf("copy %s to %s: %w", from, out.Name(), err)
 	}
 
-	if err = out.Sync(); err != nil {
+	if err = os.Chmod(out.Name(), executable); err != nil {
 		return err
 	}
 
-	if err = out.Chmod(executable); err != nil {
-		return err
-	}
-
-	if err = os.Rename(out.Name(), to); err != nil {
-		return err
-	}
-
-	return out.Close()
+	return os.Rename(out.Name(), to)
 }

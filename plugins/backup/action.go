@@ -19,13 +19,14 @@ import (
 // action is what the three actions have in common: they report operations, and
 // apply to one resource.
 type action struct {
+	name     string
 	session  *Session
 	log      logrus.FieldLogger
 	resource string
 }
 
-// Name is only for the interface: Velero knows an action by the name it is registered under.
-func (a *action) Name() string { return "estiba.dev/backup-" + a.resource }
+// Name is the name that the action is registered under.
+func (a *action) Name() string { return a.name }
 
 // AppliesTo says which items the action is for.
 func (a *action) AppliesTo() (velero.ResourceSelector, error) {

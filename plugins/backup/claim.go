@@ -19,7 +19,7 @@ type ClaimAction struct{ action }
 
 // NewClaimAction gives the action for PersistentVolumeClaims.
 func NewClaimAction(log logrus.FieldLogger, s *Session) *ClaimAction {
-	return &ClaimAction{action{session: s, log: log, resource: "persistentvolumeclaims"}}
+	return &ClaimAction{action{name: "estiba.dev/backup-claim", session: s, log: log, resource: "persistentvolumeclaims"}}
 }
 
 // Execute decides on the claim, makes sure of its job, and returns the claim

@@ -24,7 +24,7 @@ type PodAction struct{ action }
 
 // NewPodAction gives the action for pods.
 func NewPodAction(log logrus.FieldLogger, s *Session) *PodAction {
-	return &PodAction{action{session: s, log: log, resource: "pods"}}
+	return &PodAction{action{name: "estiba.dev/backup-pod", session: s, log: log, resource: "pods"}}
 }
 
 // visit is one call of Execute.

@@ -21,7 +21,7 @@ type VolumeAction struct{ action }
 
 // NewVolumeAction gives the action for PersistentVolumes.
 func NewVolumeAction(log logrus.FieldLogger, s *Session) *VolumeAction {
-	return &VolumeAction{action{session: s, log: log, resource: "persistentvolumes"}}
+	return &VolumeAction{action{name: "estiba.dev/backup-volume", session: s, log: log, resource: "persistentvolumes"}}
 }
 
 // Execute returns the PersistentVolume with a record of its claim's job, if there is one to be.

@@ -25,7 +25,7 @@ type action struct {
 	resources []string
 }
 
-// Name is only for the interface: Velero knows an action by the name it is registered under.
+// Name is the name that the action is registered under.
 func (a *action) Name() string { return a.name }
 
 // AppliesTo says which items the action is for.

@@ -34,7 +34,7 @@ type ClaimAction struct{ action }
 
 // NewClaimAction gives the action for PersistentVolumeClaims.
 func NewClaimAction(log logrus.FieldLogger, s *Session) *ClaimAction {
-	return &ClaimAction{action{session: s, log: log, name: "estiba.dev/restore-persistentvolumeclaims", resources: []string{"persistentvolumeclaims"}}}
+	return &ClaimAction{action{session: s, log: log, name: "estiba.dev/restore-claim", resources: []string{"persistentvolumeclaims"}}}
 }
 
 // Execute frees the claim from its original volume if its data was moved.

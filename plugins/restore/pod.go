@@ -27,7 +27,7 @@ type PodAction struct{ action }
 
 // NewPodAction gives the action for pods.
 func NewPodAction(log logrus.FieldLogger, s *Session) *PodAction {
-	return &PodAction{action{session: s, log: log, name: "estiba.dev/restore-pods", resources: []string{"pods"}}}
+	return &PodAction{action{session: s, log: log, name: "estiba.dev/restore-pod", resources: []string{"pods"}}}
 }
 
 // Execute gives the pod with its gate. It returns an error, and Velero doesn't

@@ -17,7 +17,7 @@ type VolumeAction struct{ action }
 
 // NewVolumeAction gives the action for PersistentVolumes.
 func NewVolumeAction(log logrus.FieldLogger, s *Session) *VolumeAction {
-	return &VolumeAction{action{session: s, log: log, name: "estiba.dev/restore-persistentvolumes", resources: []string{"persistentvolumes"}}}
+	return &VolumeAction{action{session: s, log: log, name: "estiba.dev/restore-volume", resources: []string{"persistentvolumes"}}}
 }
 
 // Execute leaves the PersistentVolume out if its data was moved.
@@ -56,7 +56,7 @@ func NewJobAction(log logrus.FieldLogger, s *Session) *JobAction {
 		resources = append(resources, r+"."+v1alpha1.GroupName)
 	}
 
-	return &JobAction{action{session: s, log: log, name: "estiba.dev/restore-jobs", resources: resources}}
+	return &JobAction{action{session: s, log: log, name: "estiba.dev/restore-job", resources: resources}}
 }
 
 // Execute leaves the object out.
