@@ -204,7 +204,7 @@ func TestCheckSaysEverythingThatIsMissing(t *testing.T) {
 	t.Parallel()
 	fit := func() Machine {
 		return Machine{
-			OS: "linux", Arch: "amd64", Distribution: []string{"debian"}, HasApt: true, Go: "/usr/bin/go",
+			OS: "linux", Arch: "amd64", Namespaces: true, Distribution: []string{"debian"}, HasApt: true, Go: "/usr/bin/go",
 			MissingPackages: []string{"runc"}, Disks: []Disk{{Folder: "/var", For: "the first build", Free: 20 << 30, Needed: 11 << 30}},
 		}
 	}
@@ -214,6 +214,7 @@ func TestCheckSaysEverythingThatIsMissing(t *testing.T) {
 		what, mend string
 	}{
 		"not root":             {func(m *Machine) { m.UID = 1000 }, "not root", "sudo"},
+		"root in a container":  {func(m *Machine) { m.Namespaces = false }, "may not make", "privileged"},
 		"no Go":                {func(m *Machine) { m.Go = "" }, "no go command", "https://go.dev/doc/install"},
 		"another processor":    {func(m *Machine) { m.Arch = "s390x" }, "s390x", "another machine"},
 		"another system":       {func(m *Machine) { m.OS = "darwin" }, "darwin", "Debian"},

@@ -40,6 +40,8 @@ func (p Problem) String() string { return p.What + "\n      mend it: " + p.Mend 
 type Machine struct {
 	UID      int
 	OS, Arch string
+	// Namespaces tells whether this user may make namespaces; root in a plain container may not.
+	Namespaces bool
 	// Distribution holds ID and ID_LIKE of /etc/os-release.
 	Distribution []string
 	// Go is the path of the go command, empty if there is none.
@@ -69,6 +71,7 @@ func Check(m Machine) []Problem {
 	add(m.OS != "linux", "the cluster needs Linux, this is "+m.OS, "use a Debian or Ubuntu machine, a virtual one will do")
 	add(m.Arch != "amd64" && m.Arch != "arm64", "the processor is "+m.Arch+", not amd64 or arm64", "use another machine")
 	add(m.UID != 0, "this is not root", "sudo --preserve-env=PATH make cluster-up")
+	add(m.UID == 0 && !m.Namespaces, "this root may not make mount and network namespaces", "use a virtual machine, or a privileged container")
 	add(m.Go == "", "there is no go command in PATH", goHint)
 	if len(m.MissingPackages) > 0 {
 		debian := slices.Contains(m.Distribution, "debian") || slices.Contains(m.Distribution, "ubuntu")
@@ -132,6 +135,7 @@ func isDynamic(path string) bool {
 // Look describes this machine. Building says whether programs have to be built first.
 func (c Config) Look(ctx context.Context, building bool) Machine {
 	m := Machine{UID: os.Geteuid(), OS: runtime.GOOS, Arch: runtime.GOARCH, MissingPackages: missingPackages()}
+	m.Namespaces = namespaces(ctx)
 	if text, err := os.Open("/etc/os-release"); err == nil {
 		m.Distribution = distribution(text)
 		_ = text.Close()
@@ -155,6 +159,13 @@ func (c Config) Look(ctx context.Context, building bool) Machine {
 		m.Disks[i].Free = freeSpace(d.Folder)
 	}
 	return m
+}
+
+// namespaces tries to start a program the way a node is started.
+func namespaces(ctx context.Context) bool {
+	cmd := exec.CommandContext(ctx, "true")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: nodeNamespaces}
+	return cmd.Run() == nil
 }
 
 // distribution reads ID and ID_LIKE from an os-release file.

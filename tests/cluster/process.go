@@ -20,6 +20,9 @@ var ErrDown = errors.New("no cluster is running")
 // initName is the first word of the command line of every node's PID 1.
 const initName = "tini"
 
+// nodeNamespaces are what a node has of its own.
+const nodeNamespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS
+
 // initArgs is the command line of a node's PID 1. A running node is found again by it: unlike a file
 // with a process ID it can't be out of date, and it is there as soon as the process is.
 func (c Config) initArgs(node string) []string {
@@ -85,7 +88,7 @@ func (c Config) startInit(n Node) error {
 		Stdout: log, Stderr: log,
 		SysProcAttr: &syscall.SysProcAttr{
 			Setsid:     true,
-			Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS,
+			Cloneflags: nodeNamespaces,
 		},
 	}
 	if err := cmd.Start(); err != nil {
