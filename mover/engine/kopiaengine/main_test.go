@@ -46,7 +46,13 @@ func settings(t testing.TB, st blob.Storage) repository.Settings {
 func newEngine(t testing.TB, st blob.Storage) *kopiaengine.Engine {
 	t.Helper()
 
-	e := kopiaengine.New(kopiaengine.Config{Repository: settings(t, st), ProgressInterval: 10 * time.Millisecond})
+	return newEngineWith(t, settings(t, st))
+}
+
+func newEngineWith(t testing.TB, s repository.Settings) *kopiaengine.Engine {
+	t.Helper()
+
+	e := kopiaengine.New(kopiaengine.Config{Repository: s, ProgressInterval: 10 * time.Millisecond})
 	require.NoError(t, e.CreateRepository(t.Context(), engine.FormatFast))
 
 	return e

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/snapshot"
@@ -103,7 +102,7 @@ func (b *backup) startEstimate(ctx context.Context, ps []*snapshot.Manifest) (st
 func (b *backup) pass(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest, again map[string]struct{}) (*snapshot.Manifest, *source, error) {
 	guard := &uploadWriter{RepositoryWriter: w}
 	u := upload.NewUploader(guard)
-	src := newSource(again, newestStart(ps), u.Cancel)
+	src := newSource(again, newestWindow(ps), u.Cancel)
 
 	root, err := newRoot(src, b.root)
 	if err != nil {
@@ -178,15 +177,16 @@ func (b *backup) judge(m *snapshot.Manifest, src *source, err error) error {
 	return nil
 }
 
-// newestStart gives when the newest of the snapshots was begun.
-func newestStart(ps []*snapshot.Manifest) time.Time {
-	var start time.Time
+// newestWindow gives when the newest of the snapshots was taken; nothing falls into
+// that of none.
+func newestWindow(ps []*snapshot.Manifest) window {
+	var w window
 
 	for _, p := range ps {
-		if t := p.StartTime.ToTime(); t.After(start) {
-			start = t
+		if start := p.StartTime.ToTime(); start.After(w.start) {
+			w = window{start, p.EndTime.ToTime()}
 		}
 	}
 
-	return start
+	return w
 }

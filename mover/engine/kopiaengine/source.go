@@ -19,9 +19,9 @@ type source struct {
 	readBytes atomic.Int64
 
 	// reread are the raw paths that the pass before found changed while it read
-	// them; parentStart is when the newest snapshot to compare with was begun.
-	reread      map[string]struct{}
-	parentStart time.Time
+	// them; parent is when the newest snapshot to compare with was taken.
+	reread map[string]struct{}
+	parent window
 	// tooMany is called when so much is unreadable that going on is pointless.
 	tooMany func()
 
@@ -36,9 +36,12 @@ type unreadable struct {
 	err  error
 }
 
+// window is the time from the beginning to the end of something.
+type window struct{ start, end time.Time }
+
 // newSource makes the record of one pass.
-func newSource(reread map[string]struct{}, parentStart time.Time, tooMany func()) *source {
-	return &source{reread: reread, parentStart: parentStart, tooMany: tooMany, changed: map[string]struct{}{}}
+func newSource(reread map[string]struct{}, parent window, tooMany func()) *source {
+	return &source{reread: reread, parent: parent, tooMany: tooMany, changed: map[string]struct{}{}}
 }
 
 // sourceError is what kopia is told of an entry that the source has already
@@ -126,6 +129,8 @@ const (
 	// 100 Hz); wholeSeconds is for file systems that keep no fractions.
 	tick         = 50 * time.Millisecond
 	wholeSeconds = 2 * time.Second
+	// skew is how far a file server's clock may be ahead of ours.
+	skew = time.Minute
 )
 
 // mustRead tells whether a file has to be read although an earlier snapshot has
@@ -137,16 +142,12 @@ func (s *source) mustRead(path string, e beneath.Entry) bool {
 		return true
 	}
 
-	if s.parentStart.IsZero() {
-		return false
-	}
-
 	granularity := tick
 	if e.ModTime.Nanosecond() == 0 {
 		granularity = wholeSeconds
 	}
 
-	return e.ModTime.After(s.parentStart.Add(-granularity))
+	return e.ModTime.After(s.parent.start.Add(-granularity)) && e.ModTime.Before(s.parent.end.Add(skew))
 }
 
 // note counts what a listing shows of an entry that can't be kept with it.

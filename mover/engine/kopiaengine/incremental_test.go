@@ -1,0 +1,142 @@
+package kopiaengine_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/estiba-dev/estiba/tests/testkit/tree"
+)
+
+func TestWhatDidNotChangeIsNotReadAgain(t *testing.T) {
+	needRoot(t)
+
+	volume := t.TempDir()
+	require.NoError(t, tree.Nasty(volume))
+
+	e := newEngine(t, store(t, t.TempDir()))
+	first := backup(t, e, volume, "vb-1")
+	second := backup(t, e, volume, "vb-2")
+
+	assert.False(t, first.Incremental)
+	assert.Equal(t, first.Summary.Bytes, first.Summary.ReadBytes)
+	assert.True(t, second.Incremental)
+	assert.Zero(t, second.Summary.ReadBytes)
+	assert.Equal(t, first.Summary.Bytes, second.Summary.Bytes)
+
+	target := t.TempDir()
+	restore(t, e, "vb-2", target)
+	requireSame(t, volume, target)
+}
+
+func TestAnotherInstanceIsReadInFullAndStoredOnce(t *testing.T) {
+	needRoot(t)
+
+	volume := t.TempDir()
+	require.NoError(t, tree.Nasty(volume))
+
+	e := newEngine(t, store(t, t.TempDir()))
+	first := backup(t, e, volume, "vb-1")
+
+	other := request(t, volume, "vb-2")
+	other.Instance = "pvc/2/2"
+
+	res, err := e.Backup(t.Context(), other, nil)
+	require.NoError(t, err)
+
+	assert.False(t, res.Incremental)
+	assert.Equal(t, first.Summary.Bytes, res.Summary.ReadBytes)
+	assert.Less(t, res.Summary.StoredBytes, first.Summary.StoredBytes/10)
+}
+
+func TestAChangeOfTheSameSizeIsFound(t *testing.T) {
+	needRoot(t)
+
+	old := time.Now().Add(-time.Hour).Truncate(time.Second).Add(time.Millisecond)
+
+	for name, test := range map[string]struct {
+		at     time.Time
+		unlike bool
+	}{
+		"with a later time":                            {old.Add(time.Nanosecond), true},
+		"with an earlier time":                         {old.Add(-time.Hour), true},
+		"with the same time, which nothing gives away": {old, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			volume, target := t.TempDir(), t.TempDir()
+			path := filepath.Join(volume, "file")
+			require.NoError(t, os.WriteFile(path, []byte("before"), 0o600))
+			require.NoError(t, os.Chtimes(path, old, old))
+
+			e := newEngine(t, store(t, t.TempDir()))
+			backup(t, e, volume, "vb-1")
+
+			require.NoError(t, os.WriteFile(path, []byte("behind"), 0o600))
+			require.NoError(t, os.Chtimes(path, test.at, test.at))
+
+			res := backup(t, e, volume, "vb-2")
+			assert.Equal(t, test.unlike, res.Summary.ReadBytes == 6)
+
+			restore(t, e, "vb-2", target)
+
+			if test.unlike {
+				requireSame(t, volume, target)
+			}
+		})
+	}
+}
+
+func TestAFileWrittenJustBeforeItsBackupIsReadAgain(t *testing.T) {
+	needRoot(t)
+
+	volume, target := t.TempDir(), t.TempDir()
+	path := filepath.Join(volume, "file")
+	require.NoError(t, os.WriteFile(path, []byte("before"), 0o600))
+
+	now := time.Now().Add(30 * time.Second) // As if it had been written while the backup ran.
+	require.NoError(t, os.Chtimes(path, now, now))
+
+	e := newEngine(t, store(t, t.TempDir()))
+	backup(t, e, volume, "vb-1")
+
+	require.NoError(t, os.WriteFile(path, []byte("behind"), 0o600))
+	require.NoError(t, os.Chtimes(path, now, now))
+
+	backup(t, e, volume, "vb-2")
+	restore(t, e, "vb-2", target)
+	requireSame(t, volume, target)
+}
+
+func TestSiblingReplicasNeverMix(t *testing.T) {
+	needRoot(t)
+
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	e := newEngine(t, store(t, t.TempDir()))
+
+	// Everything that an incremental backup compares is the same in both.
+	var volumes [2]string
+
+	for i, content := range []string{"replica 0", "replica 1"} {
+		volumes[i] = t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(volumes[i], "file"), []byte(content), 0o600))
+		require.NoError(t, os.Chtimes(filepath.Join(volumes[i], "file"), old, old))
+	}
+
+	for round := range 2 {
+		for i, volume := range volumes {
+			r := request(t, volume, "vb-"+string(rune('a'+round))+string(rune('0'+i)))
+			r.Instance = "pod/" + string(rune('0'+i)) + "/cache"
+
+			_, err := e.Backup(t.Context(), r, nil)
+			require.NoError(t, err)
+
+			target := t.TempDir()
+			restore(t, e, r.Job, target)
+			requireSame(t, volume, target)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package kopiaengine_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kopia/kopia/repo/blob"
+)
+
+// testStorage is a storage that can be made to fail, and that counts.
+type testStorage struct {
+	blob.Storage
+
+	mu       sync.Mutex
+	sticky   error
+	verify   error
+	onPut    func(ctx context.Context, id blob.ID) error
+	verified atomic.Int32
+	puts     atomic.Int32
+}
+
+// Err gives the failure that the storage remembers.
+func (s *testStorage) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.sticky
+}
+
+func (s *testStorage) stick(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.sticky = err
+
+	return err
+}
+
+// VerifyWritten gives what the test wants.
+func (s *testStorage) VerifyWritten(context.Context) error {
+	s.verified.Add(1)
+
+	return s.verify
+}
+
+// PutBlob asks onPut first.
+func (s *testStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+	s.puts.Add(1)
+
+	if s.onPut != nil {
+		if err := s.onPut(ctx, id); err != nil {
+			return err
+		}
+	}
+
+	return s.Storage.PutBlob(ctx, id, data, opts)
+}
+
+// isData tells whether a blob holds the content of files.
+func isData(id blob.ID) bool { return strings.HasPrefix(string(id), "p") }
