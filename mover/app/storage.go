@@ -1,0 +1,170 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/kopia/kopia/repo/blob"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/config"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/cluster"
+	"github.com/estiba-dev/estiba/mover/controllers/task"
+	"github.com/estiba-dev/estiba/mover/credentials"
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/runner"
+	"github.com/estiba-dev/estiba/mover/state"
+	"github.com/estiba-dev/estiba/mover/store"
+)
+
+// locations opens the stores of BackupStorageLocations. Locations and Secrets
+// are read anew each time, so that a change is taken up.
+type locations struct {
+	reader    client.Reader
+	namespace string
+	fallback  corev1.SecretKeySelector
+	options   store.Options
+}
+
+func newLocations(reader client.Reader, c config.Config, counters *store.Counters) *locations {
+	return &locations{
+		reader: reader, namespace: c.Namespace,
+		fallback: corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: c.CredentialsSecret}, Key: c.CredentialsKey},
+		options: store.Options{
+			RetryFor: c.StoreRetry, StallAfter: c.StoreStall, Counters: counters,
+			Upload: limiter(c.UploadLimit), Download: limiter(c.DownloadLimit),
+		},
+	}
+}
+
+func limiter(bytesPerSecond int64) *store.Limiter {
+	if bytesPerSecond <= 0 {
+		return nil
+	}
+
+	return store.NewLimiter(bytesPerSecond, nil)
+}
+
+// secret reads a key of a Secret, in the way that package credentials wants it.
+func (l *locations) secret(ctx context.Context, name, key string) ([]byte, error) {
+	var s corev1.Secret
+
+	err := l.reader.Get(ctx, types.NamespacedName{Namespace: l.namespace, Name: name}, &s)
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("Secret %s/%s does not exist", l.namespace, name) //nolint:staticcheck // a kind's name
+	}
+
+	if err != nil {
+		return nil, engine.Errorf(engine.CodeStoreUnavailable, "read Secret %s/%s: %w", l.namespace, name, err)
+	}
+
+	value, ok := s.Data[key]
+	if !ok {
+		return nil, fmt.Errorf("Secret %s/%s has no key %q", l.namespace, name, key) //nolint:staticcheck // a kind's name
+	}
+
+	return value, nil
+}
+
+// open opens the storage of one repository, for one worker.
+func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, readOnly bool) (runner.Storage, error) {
+	var location velerov1.BackupStorageLocation
+
+	err := l.reader.Get(ctx, types.NamespacedName{Namespace: l.namespace, Name: ref.BackupStorageLocation}, &location)
+	if apierrors.IsNotFound(err) {
+		return nil, &task.Blocked{Finding: state.Finding{
+			Reason: state.ReasonLocationNotFound, Message: fmt.Sprintf("BackupStorageLocation %s does not exist", ref.BackupStorageLocation),
+		}}
+	}
+
+	if err != nil {
+		return nil, engine.Errorf(engine.CodeStoreUnavailable, "read BackupStorageLocation %s: %w", ref.BackupStorageLocation, err)
+	}
+
+	folder, err := contract.RepositoryPath(ref.Namespace, ref.ID)
+	if err != nil {
+		return nil, engine.Errorf(engine.CodeInvalidRequest, "folder of the repository: %w", err)
+	}
+
+	at, err := credentials.FromLocation(ctx, &location, l.secret, l.fallback)
+	if err != nil {
+		return nil, fmt.Errorf("read the location: %w", err)
+	}
+
+	options := l.options
+	options.ReadOnly = readOnly
+
+	st, err := store.Open(ctx, at.Settings, at.Source(l.secret), folder, options)
+	if err != nil {
+		return nil, fmt.Errorf("open the store of location %s: %w", location.Name, err)
+	}
+
+	return &served{storage: st, broker: store.NewBroker(st, store.BrokerOptions{ReadOnly: readOnly})}, nil
+}
+
+// served is a storage that is closed when its worker needs it no more.
+type served struct {
+	storage blob.Storage
+	broker  *store.Broker
+}
+
+// Serve serves the worker at the other end of the socket.
+func (s *served) Serve(ctx context.Context, socket *os.File) error {
+	err := s.broker.Serve(ctx, socket)
+
+	// The context may be done; closing needs no store.
+	if closeErr := s.storage.Close(context.WithoutCancel(ctx)); err == nil && closeErr != nil {
+		err = fmt.Errorf("close the store: %w", closeErr)
+	}
+
+	return err
+}
+
+// Open opens the small files of a location for the controller.
+func (l *locations) Open(ctx context.Context, location *velerov1.BackupStorageLocation) (cluster.Bucket, error) {
+	at, err := credentials.FromLocation(ctx, location, l.secret, l.fallback)
+	if err != nil {
+		return nil, fmt.Errorf("read the location: %w", err)
+	}
+
+	options := l.options
+	// A person waits for this; the controller itself tries again.
+	options.RetryFor = -1
+
+	objects, err := store.OpenObjects(at.Settings, at.Source(l.secret), options)
+	if err != nil {
+		return nil, fmt.Errorf("open the location's objects: %w", err)
+	}
+
+	return bucket{objects}, nil
+}
+
+type bucket struct{ *store.Objects }
+
+// List gives the names right in a folder.
+func (b bucket) List(ctx context.Context, folder string) (folders, files []string, err error) {
+	l, err := b.Objects.List(ctx, folder)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list %s: %w", folder, err)
+	}
+
+	return l.Folders, l.Files, nil
+}
+
+// Get reads a small object.
+func (b bucket) Get(ctx context.Context, path string) ([]byte, error) {
+	content, err := b.Objects.Get(ctx, path)
+	if errors.Is(err, store.ErrObjectNotFound) {
+		return nil, fmt.Errorf("%w: %w", cluster.ErrObjectNotFound, err)
+	}
+
+	return content, err
+}

@@ -1,0 +1,249 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/estiba-dev/estiba/mover/config"
+	"github.com/estiba-dev/estiba/mover/controllers/task"
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/runner"
+	"github.com/estiba-dev/estiba/mover/state"
+	"github.com/estiba-dev/estiba/mover/worker/protocol"
+)
+
+// registry is the controllers' task.Tasks, on the runner's.
+type registry struct {
+	tasks     *runner.Tasks
+	locations *locations
+	keys      *keys
+	config    config.Config
+	clock     clock.PassiveClock
+
+	mu    sync.Mutex
+	known map[string]*known
+}
+
+// known is what the runner does not remember of a task.
+type known struct {
+	uid       types.UID
+	attempt   int32
+	verb      protocol.Verb
+	cancelled time.Time
+	forget    bool
+	// refused is why the task never got to the runner.
+	refused *state.Failure
+	at      time.Time
+}
+
+var _ task.Tasks = (*registry)(nil)
+
+// keyTimeout bounds the look at the master key before a task is begun.
+const keyTimeout = 10 * time.Second
+
+// Begin begins the work, unless one of the same key is queued or runs.
+func (r *registry) Begin(key string, w task.Work) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	// A task that has not ended can't be forgotten.
+	if !r.tasks.Forget(key) {
+		return
+	}
+
+	k := &known{uid: w.UID, attempt: w.Attempt, verb: verbOf(w), at: r.clock.Now()}
+	r.known[key] = k
+
+	ctx, stop := context.WithTimeout(context.Background(), keyTimeout)
+	defer stop()
+
+	password, err := r.keys.password(ctx, w.Repository.ID)
+	if err != nil {
+		k.refused = keyFailure(err)
+		return
+	}
+
+	r.tasks.Start(key, runner.Task{
+		Request: protocol.Request{
+			Version: protocol.Version, Verb: k.verb, Password: password,
+			Cache: protocol.Cache{
+				Dir:           filepath.Join(r.config.CacheDir, w.Repository.ID),
+				MetadataBytes: r.config.MetadataCache, ContentBytes: r.config.ContentCache,
+			},
+			Format: r.config.Format, Backup: w.Backup, Restore: w.Restore, Forget: w.Forget,
+		},
+		Frozen:     w.Frozen,
+		OpenVolume: w.OpenVolume,
+		OpenStorage: func(ctx context.Context) (runner.Storage, error) {
+			return r.locations.open(ctx, w.Repository, readOnly(k.verb))
+		},
+	})
+}
+
+func verbOf(w task.Work) protocol.Verb {
+	switch {
+	case w.Create:
+		return protocol.VerbCreateRepository
+	case w.Backup != nil:
+		return protocol.VerbBackup
+	case w.Restore != nil:
+		return protocol.VerbRestore
+	case w.Forget != nil:
+		return protocol.VerbForget
+	default:
+		return protocol.VerbList
+	}
+}
+
+func keyFailure(err error) *state.Failure {
+	f := &state.Failure{Finding: state.Finding{Reason: state.ReasonAPIUnavailable, Message: err.Error()}, NotYet: true}
+	if permanentKeyError(err) {
+		f.Reason, f.NotYet = state.ReasonMasterKeyMissing, false
+		f.Message += "; put the exported key back (estiba key import)"
+	}
+
+	return f
+}
+
+// Look tells how the work of the key stands.
+func (r *registry) Look(key string) (task.Run, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	k, ok := r.known[key]
+	if !ok || k.forget {
+		return task.Run{}, false
+	}
+
+	run := task.Run{UID: k.uid, Task: state.Task{Attempt: k.attempt, CancelRequested: k.cancelled}}
+
+	if k.refused != nil {
+		run.State, run.Ended, run.Failure = state.TaskEnded, k.at, k.refused
+		return run, true
+	}
+
+	s, ok := r.tasks.Status(key)
+	if !ok {
+		// It was not taken on any more.
+		run.State, run.Ended, run.Failure = state.TaskEnded, k.at, drained()
+		return run, true
+	}
+
+	r.fill(&run, k, s)
+
+	return run, true
+}
+
+func (r *registry) fill(run *task.Run, k *known, s runner.Status) {
+	run.Progress, run.Position = s.Progress, s.Position
+
+	if s.Fences != nil {
+		run.Fences = &task.Fences{Detail: s.Fences.Detail}
+		for _, m := range s.Fences.Missing {
+			run.Fences.Missing = append(run.Fences.Missing, string(m))
+		}
+	}
+
+	// A worker that has told of its fences runs; one that has only got its slot may find nothing to open yet.
+	run.Ran = s.Fences != nil
+
+	switch {
+	case s.State == runner.Done:
+		run.State, run.Ended = state.TaskEnded, s.Ended
+		run.Failure = failureOf(s.Err)
+		run.Result = task.Result{Backup: s.Result.Backup, Restore: s.Result.Restore, Forget: s.Result.Forget}
+
+		if run.Failure == nil {
+			run.Failure = incomplete(k.verb, s.Result)
+		}
+
+		run.Ran = run.Ran || run.Failure == nil || !run.Failure.NotYet
+	case run.Ran:
+		run.State = state.TaskRunning
+	default:
+		run.State = state.TaskQueued
+	}
+}
+
+// incomplete keeps a result without what was asked for from being taken for a success.
+func incomplete(v protocol.Verb, r protocol.Result) *state.Failure {
+	lacks := v == protocol.VerbBackup && (r.Backup == nil || r.Backup.SnapshotID == "") ||
+		v == protocol.VerbRestore && (r.Restore == nil || r.Restore.SnapshotID == "") ||
+		v == protocol.VerbForget && r.Forget == nil
+	if !lacks {
+		return nil
+	}
+
+	return &state.Failure{Finding: state.Finding{
+		Reason: string(engine.CodeInternal), Message: fmt.Sprintf("the worker reported success at %s without saying of what", v),
+	}}
+}
+
+func drained() *state.Failure {
+	return &state.Failure{Finding: state.Finding{Reason: state.ReasonDraining, Message: "the daemon is being stopped; the next one goes on"}, Drained: true}
+}
+
+func failureOf(err error) *state.Failure {
+	var blocked *task.Blocked
+
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, runner.ErrDraining):
+		return drained()
+	case errors.As(err, &blocked):
+		return &state.Failure{Finding: blocked.Finding, NotYet: blocked.NotYet}
+	default:
+		code := engine.CodeOf(err)
+		return &state.Failure{Finding: state.Finding{Reason: string(code), Message: err.Error()}, Retryable: code.Retryable()}
+	}
+}
+
+// End ends the work of the key.
+func (r *registry) End(key string, how task.Ending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	k, ok := r.known[key]
+	if !ok {
+		return
+	}
+
+	if k.cancelled.IsZero() {
+		k.cancelled = r.clock.Now()
+	}
+
+	switch how {
+	case task.Cancel:
+		r.tasks.Cancel(key)
+	case task.Abort:
+		r.tasks.Abort(key)
+	case task.Forget:
+		// One that runs is aborted, and nobody asks for it any more.
+		if r.tasks.Forget(key) {
+			delete(r.known, key)
+			return
+		}
+
+		k.forget = true
+
+		r.tasks.Abort(key)
+	}
+}
+
+// changed is called whenever a task stands differently: it clears away those that nobody asks for.
+func (r *registry) changed(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	if k, ok := r.known[key]; ok && k.forget && r.tasks.Forget(key) {
+		delete(r.known, key)
+	}
+}
