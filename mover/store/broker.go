@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"strconv"
 	"time"
 
@@ -69,8 +70,8 @@ func NewBroker(st blob.Storage, o BrokerOptions) *Broker {
 
 // ServeHTTP serves one request of the worker.
 func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The mux would answer a path with ".." by a redirect; no honest client sends one.
-	if _, pattern := b.mux.Handler(r); pattern == "" {
+	// The mux would answer an unclean path by a redirect; no honest client sends one.
+	if _, pattern := b.mux.Handler(r); pattern == "" || path.Clean(r.URL.Path) != r.URL.Path {
 		fail(w, engine.Errorf(engine.CodeInvalidRequest, "%s %q is not served", r.Method, r.URL.Path))
 
 		return

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/kopia/kopia/repo/blob"
 
@@ -26,11 +27,9 @@ import (
 type Client struct {
 	blob.DefaultProviderImplementation
 
-	http      *http.Client
-	transport *http.Transport
-	conn      net.Conn
-	readOnly  bool
-	ledger    ledger
+	conn     *http.ClientConn
+	readOnly bool
+	ledger   ledger
 
 	mu     sync.Mutex
 	sticky error
@@ -55,36 +54,37 @@ func NewClient(f *os.File, o ClientOptions) (*Client, error) {
 		return nil, engine.Errorf(engine.CodeInternal, "take over the store's socket: %w", err)
 	}
 
-	return NewClientConn(conn, o), nil
+	return NewClientOn(conn, o)
 }
 
-// NewClientConn is NewClient for a connection, which it takes over.
-func NewClientConn(conn net.Conn, o ClientOptions) *Client {
-	var (
-		protocols http.Protocols
-		once      = make(chan net.Conn, 1)
-	)
+// NewClientOn is NewClient for a connection, which it takes over.
+func NewClientOn(conn net.Conn, o ClientOptions) (*Client, error) {
+	var protocols http.Protocols
 
 	protocols.SetUnencryptedHTTP2(true)
 
-	once <- conn
-
 	t := &http.Transport{
 		Protocols: &protocols, HTTP2: http2Config(), DisableCompression: true,
-		DialContext: func(context.Context, string, string) (net.Conn, error) {
-			select {
-			case c := <-once:
-				return c, nil
-			default:
-				return nil, errBrokerGone
-			}
-		},
+		DialContext:           func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+		ExpectContinueTimeout: admissionTimeout,
 	}
 
-	return &Client{http: &http.Client{Transport: t}, transport: t, conn: conn, readOnly: o.ReadOnly, ledger: newLedger()}
+	// One connection and never another: a pool would dial again for each request
+	// that comes before the first one is answered.
+	single, err := t.NewClientConn(context.Background(), "http", "broker:80")
+	if err != nil {
+		_ = conn.Close()
+
+		return nil, engine.Errorf(engine.CodeInternal, "begin to speak on the store's socket: %w", err)
+	}
+
+	return &Client{conn: single, readOnly: o.ReadOnly, ledger: newLedger()}, nil
 }
 
-var errBrokerGone = errors.New("the connection to the broker has ended")
+// admissionTimeout is longer than any job: a blob is sent only when the broker
+// has room for it. The connection's window is shared: if blobs were sent before
+// they are read, those that wait for room would keep those that have it from arriving.
+const admissionTimeout = 1000 * time.Hour
 
 // Err gives the first failure of the store itself: one after which a job can't
 // succeed, whatever kopia made of it. Blobs that are not there, refused writes
@@ -134,9 +134,10 @@ func (c *Client) call(ctx context.Context, method, path string, q url.Values, bo
 	if body != nil && body.Length() > 0 {
 		r.Body = body.Reader()
 		r.ContentLength = int64(body.Length())
+		r.Header.Set("Expect", "100-continue")
 	}
 
-	answer, err := c.http.Do(r)
+	answer, err := c.conn.RoundTrip(r) //nolint:bodyclose // closed below or by the caller
 	if err != nil {
 		return nil, c.broken(ctx, method+" "+path, err)
 	}
@@ -293,37 +294,51 @@ func (c *Client) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return nil
 }
 
-// ListBlobs gives the blobs whose IDs begin with prefix, in no certain order. A
-// listing that broke off is an error, also when blobs were given already.
+// ListBlobs gives the blobs whose IDs begin with prefix, in no certain order,
+// when all of them have arrived: callback may use the Client itself, which an
+// answer that is read while it works would block. A listing that broke off is an error.
 func (c *Client) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
-	answer, err := c.call(ctx, http.MethodGet, pathBlobs, url.Values{queryPrefix: {string(prefix)}}, nil)
+	found, err := c.list(ctx, prefix)
 	if err != nil {
 		return err
 	}
 
+	for _, m := range found {
+		if err := callback(m); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (c *Client) list(ctx context.Context, prefix blob.ID) ([]blob.Metadata, error) {
+	what := "list blobs " + string(prefix) + "*"
+
+	answer, err := c.call(ctx, http.MethodGet, pathBlobs, url.Values{queryPrefix: {string(prefix)}}, nil)
+	if err != nil {
+		return nil, err
+	}
+
 	defer answer.Body.Close() //nolint:errcheck // what counts was read
 
-	lines := json.NewDecoder(answer.Body)
+	var found []blob.Metadata
 
-	for count := 0; ; {
+	for lines := json.NewDecoder(answer.Body); ; {
 		var l listLine
 		if err := lines.Decode(&l); err != nil {
-			return c.broken(ctx, "list blobs "+string(prefix)+"*", err)
+			return nil, c.broken(ctx, what, err)
 		}
 
 		switch {
 		case l.Failure != nil:
-			return c.note(l.Failure.err())
+			return nil, c.note(l.Failure.err())
 		case l.Blob != nil:
-			count++
-
-			if err := callback(*l.Blob); err != nil {
-				return err
-			}
-		case l.Count == nil || *l.Count != count:
-			return c.broken(ctx, "list blobs "+string(prefix)+"*", io.ErrUnexpectedEOF)
+			found = append(found, *l.Blob)
+		case l.Count == nil || *l.Count != len(found):
+			return nil, c.broken(ctx, what, io.ErrUnexpectedEOF)
 		default:
-			return nil
+			return found, nil
 		}
 	}
 }
@@ -349,8 +364,6 @@ func (c *Client) Close(context.Context) error {
 	if closed {
 		return nil
 	}
-
-	c.transport.CloseIdleConnections()
 
 	if err := c.conn.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("close the connection to the broker: %w", err)

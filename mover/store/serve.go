@@ -14,12 +14,11 @@ import (
 )
 
 const (
-	// One window holds a whole pack, so that a blob crosses without waiting for
-	// permission. Frames of 256 KiB were the fastest of 16 KiB to 1 MiB in both
+	// The windows are the largest that net/http lets us have. Frames of 256 KiB were the fastest of 16 KiB to 1 MiB in both
 	// directions (two busy cores, blobs of 20 MiB): they still fit a core's cache.
 	frameSize        = 256 << 10
-	streamWindow     = 32 << 20
-	connectionWindow = 64 << 20
+	streamWindow     = 4<<20 - 1
+	connectionWindow = 4<<20 - 1
 	maxStreams       = 256
 	socketBuffer     = 4 << 20
 )
