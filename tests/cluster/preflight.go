@@ -108,6 +108,7 @@ func requirements() []requirement {
 		{pkg: "tini", program: "/usr/bin/tini-static"},
 		{pkg: "util-linux", program: "nsenter"},
 		{pkg: "util-linux", program: "setpriv"},
+		{pkg: "rsync", program: "rsync"},
 	}
 }
 
