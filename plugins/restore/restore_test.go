@@ -1,0 +1,408 @@
+package restore
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
+	clocktesting "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+)
+
+const repositoryID = "abcdefghijklmnopqrstuvwxyz"
+
+type bench struct {
+	*testing.T
+	client  client.Client
+	session *Session
+	clock   *clocktesting.FakeClock
+	log     *logrus.Logger
+	lines   *logtest.Hook
+	restore *velerov1.Restore
+}
+
+// parts are the objects by which a cluster can restore.
+func parts(now time.Time) map[string]client.Object {
+	return map[string]client.Object{
+		"backup": &velerov1.Backup{ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "nightly", UID: "other-uid"}, Spec: velerov1.BackupSpec{StorageLocation: "second"}},
+		"daemonset": &appsv1.DaemonSet{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "estiba-mover", Labels: map[string]string{contract.LabelComponent: contract.ComponentNode}},
+			Spec:       appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: "image"}}}}},
+		},
+		"lease": &coordinationv1.Lease{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "estiba-node-n", Labels: map[string]string{contract.LabelHeartbeat: contract.HeartbeatNode}},
+			Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("n"), RenewTime: ptr.To(metav1.NewMicroTime(now))},
+		},
+	}
+}
+
+func newBench(t *testing.T, without ...string) *bench {
+	t.Helper()
+
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	b := &bench{T: t, clock: clocktesting.NewFakeClock(now)}
+	b.log, b.lines = logtest.NewNullLogger()
+	b.restore = &velerov1.Restore{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "again", UID: "r-1"},
+		Spec:       velerov1.RestoreSpec{BackupName: "nightly"},
+	}
+
+	scheme := kruntime.NewScheme()
+	for _, add := range []func(*kruntime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, coordinationv1.AddToScheme, velerov1.AddToScheme, v1alpha1.AddToScheme} {
+		require.NoError(t, add(scheme))
+	}
+
+	objects := parts(now)
+	for _, name := range without {
+		delete(objects, name)
+	}
+
+	builder := fake.NewClientBuilder().WithScheme(scheme)
+	for _, o := range objects {
+		builder = builder.WithObjects(o)
+	}
+
+	b.client = builder.Build()
+	b.session = NewSession(func() (client.Client, error) { return b.client, nil }, b.clock)
+
+	return b
+}
+
+func volumeRecord(job, claim string) contract.Volume {
+	v := contract.Volume{Job: job, Kind: "EmptyDir", Source: "/x", Repository: contract.Repository{
+		Namespace: "shop", ID: repositoryID, Path: "plugins/estiba/repositories/shop/" + repositoryID + "/",
+	}}
+	if claim != "" {
+		v.Kind, v.Claim = "PersistentVolumeClaim", claim
+	}
+
+	return v
+}
+
+func podRecord(t *testing.T, backup string) string {
+	t.Helper()
+
+	text, err := contract.PodRecord{Backup: contract.Owner{Name: backup, UID: "b-1"}, Volumes: map[string]contract.Volume{
+		"data": volumeRecord("vb-data", "data"), "cache": volumeRecord("vb-cache", ""),
+	}}.Encode()
+	require.NoError(t, err)
+
+	return text
+}
+
+func claimRecord(t *testing.T, backup string) string {
+	t.Helper()
+
+	text, err := contract.ClaimRecord{Backup: contract.Owner{Name: backup, UID: "b-1"}, Volume: volumeRecord("vb-data", "data")}.Encode()
+	require.NoError(t, err)
+
+	return text
+}
+
+func recorded(name, record string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Annotations: map[string]string{contract.AnnotationVolumes: record}},
+		Spec: corev1.PodSpec{
+			InitContainers: []corev1.Container{{Name: "setup"}},
+			Containers:     []corev1.Container{{Name: "c"}},
+			Volumes: []corev1.Volume{
+				{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}},
+				{Name: "cache", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			},
+		},
+	}
+}
+
+func (b *bench) item(object any) *unstructured.Unstructured {
+	b.Helper()
+
+	content, err := kruntime.DefaultUnstructuredConverter.ToUnstructured(object)
+	require.NoError(b, err)
+
+	return &unstructured.Unstructured{Object: content}
+}
+
+func (b *bench) pod(original *corev1.Pod) (*corev1.Pod, *velero.RestoreItemActionExecuteOutput, error) {
+	b.Helper()
+
+	// Velero takes the owners off before it asks.
+	item := original.DeepCopy()
+	item.OwnerReferences = nil
+
+	out, err := NewPodAction(b.log, b.session).Execute(&velero.RestoreItemActionExecuteInput{
+		Item: b.item(item), ItemFromBackup: b.item(original), Restore: b.restore,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+
+	pod := new(corev1.Pod)
+	require.NoError(b, kruntime.DefaultUnstructuredConverter.FromUnstructured(out.UpdatedItem.UnstructuredContent(), pod))
+
+	return pod, out, nil
+}
+
+func (b *bench) jobs() []v1alpha1.VolumeRestore {
+	b.Helper()
+
+	var list v1alpha1.VolumeRestoreList
+	require.NoError(b, b.client.List(context.Background(), &list))
+
+	return list.Items
+}
+
+func TestTheGateIsAdmittedWhereTheRestrictedStandardIsEnforced(t *testing.T) {
+	b := newBench(t)
+	pod, out, err := b.pod(recorded("web", podRecord(t, "nightly")))
+	require.NoError(t, err)
+	require.Len(t, pod.Spec.InitContainers, 2)
+
+	c := pod.Spec.InitContainers[0]
+	assert.Equal(t, contract.GateContainer, c.Name)
+	assert.Equal(t, []string{contract.GateCommand}, c.Command)
+	assert.Equal(t, []corev1.VolumeMount{{Name: contract.GateVolume, MountPath: contract.GateMountPath, ReadOnly: true}}, c.VolumeMounts)
+	assert.Equal(t, corev1.TerminationMessageReadFile, c.TerminationMessagePolicy)
+	assert.Equal(t, &corev1.SecurityContext{
+		RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(int64(65532)), RunAsGroup: ptr.To(int64(65532)),
+		AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
+		Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}, c.SecurityContext)
+	assert.NotEmpty(t, c.Resources.Limits)
+	assert.Equal(t, corev1.Volume{Name: contract.GateVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}, pod.Spec.Volumes[2])
+	assert.Equal(t, "setup", pod.Spec.InitContainers[1].Name)
+
+	made := b.jobs()
+	require.Len(t, made, 2)
+
+	for _, job := range made {
+		assert.Contains(t, out.OperationID, job.Name)
+		assert.Equal(t, "second", job.Spec.Repository.BackupStorageLocation, "the one that the Backup names in this cluster")
+		assert.Equal(t, v1alpha1.OwnerReference{Name: "nightly", UID: "b-1"}, job.Spec.Snapshot.Backup, "the UID that the snapshot is tagged with")
+	}
+}
+
+func TestOnFailure(t *testing.T) {
+	controller := func(kind string) []metav1.OwnerReference {
+		return []metav1.OwnerReference{{Kind: kind, Name: "o", Controller: ptr.To(true)}}
+	}
+
+	tests := map[string]struct {
+		policy corev1.RestartPolicy
+		owners []metav1.OwnerReference
+		want   string
+	}{
+		"a pod that always restarts":      {policy: corev1.RestartPolicyAlways, want: "exit"},
+		"a pod that doesn't say":          {want: "exit"},
+		"a pod that restarts on failure":  {policy: corev1.RestartPolicyOnFailure, want: "exit"},
+		"a pod that never restarts":       {policy: corev1.RestartPolicyNever, want: "hold"},
+		"a pod of a ReplicaSet":           {policy: corev1.RestartPolicyAlways, owners: controller("ReplicaSet"), want: "exit"},
+		"a pod of a Job that restarts it": {policy: corev1.RestartPolicyOnFailure, owners: controller("Job"), want: "hold"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			original := recorded("web", podRecord(t, "nightly"))
+			original.Spec.RestartPolicy, original.OwnerReferences = tt.policy, tt.owners
+
+			pod, _, err := b.pod(original)
+			require.NoError(t, err)
+			assert.Contains(t, pod.Spec.InitContainers[0].Args, "--on-failure="+tt.want)
+		})
+	}
+}
+
+func TestPodsThatShareAClaimShareItsJob(t *testing.T) {
+	b := newBench(t)
+	_, first, err := b.pod(recorded("web-0", podRecord(t, "nightly")))
+	require.NoError(t, err)
+	_, second, err := b.pod(recorded("web-1", podRecord(t, "nightly")))
+	require.NoError(t, err)
+
+	assert.Len(t, b.jobs(), 3, "one for the claim, and one for each emptyDir")
+	assert.NotEqual(t, first.OperationID, second.OperationID)
+}
+
+func TestPodsThatAreNotGated(t *testing.T) {
+	tests := map[string]struct {
+		record func(t *testing.T) string
+		change func(r *velerov1.Restore, p *corev1.Pod)
+		warns  string
+	}{
+		"one without a record":          {record: func(*testing.T) string { return "" }, change: func(_ *velerov1.Restore, p *corev1.Pod) { p.Annotations = nil }},
+		"one with another backup's":     {record: func(t *testing.T) string { t.Helper(); return podRecord(t, "older") }, warns: `belongs to the backup "older"`},
+		"where volumes aren't restored": {record: func(t *testing.T) string { t.Helper(); return podRecord(t, "nightly") }, change: func(r *velerov1.Restore, _ *corev1.Pod) { r.Spec.RestorePVs = ptr.To(false) }},
+		"one that lost its volumes":     {record: func(t *testing.T) string { t.Helper(); return podRecord(t, "nightly") }, change: func(_ *velerov1.Restore, p *corev1.Pod) { p.Spec.Volumes = nil }, warns: "left out"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			original := recorded("web", tt.record(t))
+
+			if tt.change != nil {
+				tt.change(b.restore, original)
+			}
+
+			pod, out, err := b.pod(original)
+			require.NoError(t, err)
+			assert.Len(t, pod.Spec.InitContainers, 1)
+			assert.Empty(t, out.OperationID)
+			assert.NotContains(t, pod.Annotations, contract.AnnotationVolumes)
+			assert.Empty(t, b.jobs())
+
+			if tt.warns != "" {
+				require.NotEmpty(t, b.lines.AllEntries())
+				assert.Contains(t, b.lines.LastEntry().Message, tt.warns)
+				assert.Equal(t, logrus.WarnLevel, b.lines.LastEntry().Level)
+			}
+		})
+	}
+}
+
+func TestAPodThatNobodyWouldLetInIsNotRestored(t *testing.T) {
+	tests := map[string]struct {
+		without string
+		step    time.Duration
+		record  string
+		says    string
+	}{
+		"no DaemonSet":           {without: "daemonset", says: "install Estiba's mover"},
+		"no heartbeat":           {without: "lease", says: "no node daemon"},
+		"a heartbeat that's old": {step: 2 * time.Minute, says: "no node daemon"},
+		"no Backup":              {without: "backup", says: "Backup velero/nightly"},
+		"a record of the future": {record: `{"version":2}`, says: "version 2"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, tt.without)
+			b.clock.Step(tt.step)
+
+			record := tt.record
+			if record == "" {
+				record = podRecord(t, "nightly")
+			}
+
+			_, _, err := b.pod(recorded("web", record))
+			require.ErrorContains(t, err, "would start without its data")
+			require.ErrorContains(t, err, tt.says)
+			assert.Empty(t, b.jobs())
+		})
+	}
+}
+
+func TestJobsOfAPodThatIsNotRestoredAreCancelled(t *testing.T) {
+	b := newBench(t)
+	_, _, err := b.pod(recorded("web", podRecord(t, "nightly")))
+	require.NoError(t, err)
+
+	// Another pod with the same claim, whose snapshot is another: a conflict.
+	text, err := contract.PodRecord{Backup: contract.Owner{Name: "nightly", UID: "b-1"}, Volumes: map[string]contract.Volume{
+		"cache": volumeRecord("vb-cache2", ""), "data": volumeRecord("vb-else", "data"),
+	}}.Encode()
+	require.NoError(t, err)
+	_, _, err = b.pod(recorded("web-1", text))
+	require.ErrorContains(t, err, "asks for something else")
+
+	for _, job := range b.jobs() {
+		assert.Equal(t, job.Spec.Snapshot.Job == "vb-cache2", job.Spec.Cancel, job.Spec.Snapshot.Job)
+	}
+}
+
+func TestClaim(t *testing.T) {
+	claim := func(record string) *corev1.PersistentVolumeClaim {
+		return &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "data", Annotations: map[string]string{
+				contract.AnnotationVolume: record, "mine": "kept",
+				"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes",
+				"volume.kubernetes.io/selected-node": "n", "volume.kubernetes.io/storage-provisioner": "p", "volume.beta.kubernetes.io/storage-provisioner": "p",
+			}},
+			Spec: corev1.PersistentVolumeClaimSpec{
+				VolumeName: "pv", StorageClassName: ptr.To("fast"), DataSource: &corev1.TypedLocalObjectReference{Kind: "VolumeSnapshot", Name: "s"},
+				DataSourceRef: &corev1.TypedObjectReference{Kind: "VolumeSnapshot", Name: "s"},
+			},
+		}
+	}
+
+	tests := map[string]struct {
+		record string
+		change func(r *velerov1.Restore)
+		freed  bool
+		warns  string
+	}{
+		"one that was moved":             {record: claimRecord(t, "nightly"), freed: true},
+		"volumes aren't to be restored":  {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.RestorePVs = ptr.To(false) }, freed: true},
+		"one with another backup's":      {record: claimRecord(t, "older"), warns: "older"},
+		"the restore leaves pods out":    {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.ExcludedResources = []string{"pods"} }, freed: true, warns: "empty volume"},
+		"the restore brings claims only": {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.IncludedResources = []string{"persistentvolumeclaims"} }, freed: true, warns: "empty volume"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			if tt.change != nil {
+				tt.change(b.restore)
+			}
+
+			out, err := NewClaimAction(b.log, b.session).Execute(&velero.RestoreItemActionExecuteInput{
+				Item: b.item(claim(tt.record)), ItemFromBackup: b.item(claim(tt.record)), Restore: b.restore,
+			})
+			require.NoError(t, err)
+
+			got := new(corev1.PersistentVolumeClaim)
+			require.NoError(t, kruntime.DefaultUnstructuredConverter.FromUnstructured(out.UpdatedItem.UnstructuredContent(), got))
+			assert.NotContains(t, got.Annotations, contract.AnnotationVolume)
+			assert.Equal(t, "fast", *got.Spec.StorageClassName)
+
+			if tt.freed {
+				assert.Equal(t, map[string]string{"mine": "kept"}, got.Annotations)
+				assert.Empty(t, got.Spec.VolumeName)
+				assert.Nil(t, got.Spec.DataSource)
+				assert.Nil(t, got.Spec.DataSourceRef)
+			} else {
+				assert.Equal(t, "pv", got.Spec.VolumeName)
+			}
+
+			if tt.warns == "" {
+				assert.Empty(t, b.lines.AllEntries())
+			} else {
+				assert.Contains(t, b.lines.LastEntry().Message, tt.warns)
+			}
+		})
+	}
+}
+
+func TestVolume(t *testing.T) {
+	for name, tt := range map[string]struct {
+		record string
+		skip   bool
+	}{
+		"one whose claim was moved": {record: claimRecord(t, "nightly"), skip: true},
+		"one with another backup's": {record: claimRecord(t, "older")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv", Annotations: map[string]string{contract.AnnotationVolume: tt.record}}}
+
+			out, err := NewVolumeAction(b.log, b.session).Execute(&velero.RestoreItemActionExecuteInput{Item: b.item(pv), ItemFromBackup: b.item(pv), Restore: b.restore})
+			require.NoError(t, err)
+			assert.Equal(t, tt.skip, out.SkipRestore)
+			assert.NotContains(t, annotations(out.UpdatedItem), contract.AnnotationVolume)
+		})
+	}
+}
