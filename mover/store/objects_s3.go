@@ -73,9 +73,7 @@ func (s *s3Objects) get(ctx context.Context, path string) ([]byte, error) {
 }
 
 func (s *s3Objects) exists(ctx context.Context, path string) (bool, error) {
-	_, err := s.core.StatObject(ctx, s.bucket, path, minio.StatObjectOptions{})
-	err = s3Error(ctx, err)
-
+	_, err := s.stat(ctx, path)
 	if errors.Is(err, blob.ErrBlobNotFound) {
 		return false, nil
 	}

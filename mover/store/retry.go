@@ -43,10 +43,7 @@ func (r *retrying) do(ctx context.Context, what string, attempt func() error) er
 
 		delay := r.delay(tries)
 		if spent := r.clock.Since(start); spent+delay > r.budget {
-			return &engine.Error{
-				Code: engine.CodeOf(err),
-				Err:  engine.Errorf(engine.CodeOf(err), "%s: failed %d times in %s: %w", what, tries, spent.Round(time.Millisecond), err),
-			}
+			return engine.Errorf(engine.CodeOf(err), "%s: failed %d times in %s: %w", what, tries, spent.Round(time.Millisecond), err)
 		}
 
 		if !r.wait(ctx, delay) {

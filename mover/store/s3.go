@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -104,12 +105,38 @@ func (s *s3Storage) GetBlob(ctx context.Context, id blob.ID, offset, length int6
 const maxPreallocate = 64 << 20
 
 func (s *s3Storage) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata, error) {
-	info, err := s.core.StatObject(ctx, s.bucket, s.key(id), minio.StatObjectOptions{})
+	info, err := s.stat(ctx, s.key(id))
 	if err != nil {
-		return blob.Metadata{}, s3Error(ctx, err)
+		return blob.Metadata{}, err
 	}
 
 	return blob.Metadata{BlobID: id, Length: info.Size, Timestamp: info.LastModified}, nil
+}
+
+// stat looks at an object. The answer to a HEAD has no body, so that a bucket or
+// a key that is unknown looks like an object that is: what is not there is
+// asked for by a GET as well, whose answer says which.
+func (s *s3Storage) stat(ctx context.Context, key string) (minio.ObjectInfo, error) {
+	info, err := s.core.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
+
+	err = s3Error(ctx, err)
+	if !errors.Is(err, blob.ErrBlobNotFound) {
+		return info, err
+	}
+
+	var first minio.GetObjectOptions
+	if err := first.SetRange(0, 1); err != nil {
+		return minio.ObjectInfo{}, engine.Errorf(engine.CodeInternal, "ask for the first bytes of %s: %w", key, err)
+	}
+
+	body, _, _, getErr := s.core.GetObject(ctx, s.bucket, key, first)
+	if getErr != nil {
+		return minio.ObjectInfo{}, s3Error(ctx, getErr)
+	}
+
+	_ = body.Close()
+
+	return minio.ObjectInfo{}, engine.Errorf(engine.CodeStoreUnavailable, "the store has object %s and says that it has not: %s", key, err.Error())
 }
 
 // PutBlob writes in one request, whatever the size.

@@ -61,10 +61,18 @@ func s3Answer(a minio.ErrorResponse) error {
 	switch a.Code {
 	case "NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed":
 		return &engine.Error{Code: engine.CodeInvalidRequest, Err: describe}
-	case "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "TokenRefreshRequired", "SignatureDoesNotMatch", "AccessDenied":
+	case "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "TokenRefreshRequired", "SignatureDoesNotMatch", "AccessDenied",
+		"XAdminUserNotFound": // versitygw v1.8 answers an unknown access key with this and 404
 		return &engine.Error{Code: engine.CodeCredentialsInvalid, Err: describe}
 	case "SlowDown", "RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "OperationAborted":
 		return &engine.Error{Code: engine.CodeStoreUnavailable, Err: describe}
+	}
+
+	// A 404 means a missing blob only when the store says so in words: to take
+	// anything else for it would let a repository, or the owner of a snapshot,
+	// look as if it were gone.
+	if a.StatusCode == http.StatusNotFound && a.Code != "NoSuchKey" && a.Code != "NoSuchVersion" {
+		return &engine.Error{Code: engine.CodeInvalidRequest, Err: describe}
 	}
 
 	return s3Status(a.StatusCode, describe)
