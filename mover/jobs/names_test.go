@@ -1,7 +1,6 @@
 package jobs_test
 
 import (
-	"regexp"
 	"strings"
 	"testing"
 
@@ -74,7 +73,7 @@ func TestBackupJobName(t *testing.T) {
 
 	assert.NotEqual(t, jobs.BackupJobName("b-1", base), jobs.BackupJobName("b-2", base), "another backup")
 	assert.NotEqual(t, jobs.BackupJobName("b-1", emptyDirVolume("web-0", "a")), jobs.BackupJobName("b-1", emptyDirVolume("web-0", "b")))
-	assert.Regexp(t, regexp.MustCompile(`^vb-[0-9a-f]{40}$`), jobs.BackupJobName("b-1", base))
+	assert.Regexp(t, `^vb-[0-9a-f]{40}$`, jobs.BackupJobName("b-1", base))
 }
 
 func TestRestoreJobNameDoesNotNeedUIDs(t *testing.T) {
@@ -83,7 +82,7 @@ func TestRestoreJobNameDoesNotNeedUIDs(t *testing.T) {
 
 	assert.Equal(t, jobs.RestoreJobName("r-1", a), jobs.RestoreJobName("r-1", b))
 	assert.NotEqual(t, jobs.RestoreJobName("r-1", a), jobs.RestoreJobName("r-2", a))
-	assert.Regexp(t, regexp.MustCompile(`^vr-[0-9a-f]{40}$`), jobs.RestoreJobName("r-1", a))
+	assert.Regexp(t, `^vr-[0-9a-f]{40}$`, jobs.RestoreJobName("r-1", a))
 }
 
 func TestRepositoryName(t *testing.T) {

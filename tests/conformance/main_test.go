@@ -39,7 +39,7 @@ func run(m *testing.M) int {
 
 		return 1
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	defer os.RemoveAll(dir)
 
 	pluginDir = filepath.Join(dir, "plugins")
 
