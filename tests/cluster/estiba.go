@@ -31,7 +31,7 @@ func (c Config) InstallEstiba(ctx context.Context, out io.Writer, manifests, tar
 	if err != nil {
 		return err
 	}
-	if err := c.loadOnce(ctx, tarball); err != nil {
+	if err := c.loadAs(ctx, tarball, strings.ReplaceAll(image, "/", "_")); err != nil {
 		return err
 	}
 	if err := c.writeOverlay(manifests, image); err != nil {
@@ -115,7 +115,7 @@ func (c Config) addPlugin(ctx context.Context, image string) error {
 			return err
 		}
 	}
-	cmd, err := c.Command(ctx, "velero", namespace, "plugin", "add", image, "--image-pull-policy=IfNotPresent")
+	cmd, err := c.Command(ctx, "velero", namespace, "plugin", "add", image, "--image-pull-policy=IfNotPresent", "--confirm")
 	if err != nil {
 		return err
 	}
