@@ -47,6 +47,10 @@ type Settings struct {
 	// ReadOnly opens the repository without ever writing to the storage, which kopia
 	// otherwise does even for those who only read, to tidy its indexes up.
 	ReadOnly bool
+	// ReadAhead is for reading much of what a snapshot holds, once, and where the
+	// indexes are not too big for memory: nothing is cached on disk but what kopia
+	// can't do without, and packs are read in segments (32 MiB of them at most).
+	ReadAhead bool
 	// User is who maintains the repository, in the eyes of kopia: USER@HOST where
 	// this is given, and of no use to anything else.
 	User, Host string
@@ -81,15 +85,27 @@ func (r *Repository) Close(ctx context.Context) error {
 func Open(ctx context.Context, s Settings) (*Repository, error) {
 	register()
 
+	if s.ReadAhead {
+		var err error
+		if s.ReadAhead, err = indexesFit(ctx, s.Storage); err != nil {
+			return nil, Explain(ctx, s.Storage, engine.CodeStoreUnavailable, fmt.Errorf("open repository: %w", err))
+		}
+	}
+
 	file, err := writeConfig(s)
 	if err != nil {
 		return nil, engine.Errorf(engine.CodeInternal, "open repository: %w", err)
 	}
 
+	st := held{s.Storage, s.CacheDir}
+	if s.ReadAhead {
+		st = held{newReadAhead(s.Storage), ""}
+	}
+
 	var fatal error
 
 	r, err := repo.Open(
-		context.WithValue(ctx, heldKey{}, blob.Storage(held{s.Storage, s.CacheDir})), file, s.Password,
+		context.WithValue(ctx, heldKey{}, blob.Storage(st)), file, s.Password,
 		&repo.Options{
 			TimeNowFunc:          s.Now,
 			DisableRepositoryLog: true,
@@ -128,15 +144,21 @@ func writeConfig(s Settings) (_ string, err error) {
 	}
 
 	metadata, data := orDefault(s.MetadataCacheBytes, defaultMetadataCache), orDefault(s.ContentCacheBytes, defaultContentCache)
+	caching := &content.CachingOptions{
+		CacheDirectory:              s.CacheDir,
+		ContentCacheSizeBytes:       data,
+		ContentCacheSizeLimitBytes:  hardLimitFactor * data,
+		MetadataCacheSizeBytes:      metadata,
+		MetadataCacheSizeLimitBytes: hardLimitFactor * metadata,
+	}
+
+	if s.ReadAhead {
+		caching = &content.CachingOptions{}
+	}
+
 	lc := repo.LocalConfig{
 		Storage: &blob.ConnectionInfo{Type: storageType, Config: &heldConfig{}},
-		Caching: &content.CachingOptions{
-			CacheDirectory:              s.CacheDir,
-			ContentCacheSizeBytes:       data,
-			ContentCacheSizeLimitBytes:  hardLimitFactor * data,
-			MetadataCacheSizeBytes:      metadata,
-			MetadataCacheSizeLimitBytes: hardLimitFactor * metadata,
-		},
+		Caching: caching,
 		ClientOptions: repo.ClientOptions{
 			Hostname: orName(s.Host, clientHost),
 			Username: orName(s.User, clientUser),
@@ -163,6 +185,25 @@ func writeConfig(s Settings) (_ string, err error) {
 	}
 
 	return f.Name(), nil
+}
+
+// maxIndexes is the size of all index blobs, in bytes, up to which they are kept in
+// memory: a million pieces and more.
+const maxIndexes = 64 << 20
+
+// indexesFit tells whether the indexes are small enough for memory.
+func indexesFit(ctx context.Context, st blob.Storage) (bool, error) {
+	total := int64(0)
+
+	if err := st.ListBlobs(ctx, "x", func(m blob.Metadata) error {
+		total += m.Length
+
+		return nil
+	}); err != nil {
+		return false, fmt.Errorf("list indexes: %w", err)
+	}
+
+	return total <= maxIndexes, nil
 }
 
 func orDefault(v, def int64) int64 {

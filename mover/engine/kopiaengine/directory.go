@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strings"
 
 	kfs "github.com/kopia/kopia/fs"
 
@@ -14,8 +16,14 @@ import (
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
-// listed is how many entries of a folder are looked at ahead.
-const listed = 256
+const (
+	// listed is how many entries of a folder are asked for at a time.
+	listed = 256
+	// ordered is how many entries of a folder are put in order before they are
+	// uploaded, so that they lie in the repository as a restore, which goes by name,
+	// will want them.
+	ordered = 8192
+)
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }
 
@@ -168,16 +176,13 @@ type iterator struct {
 func (i *iterator) Next(context.Context) (kfs.Entry, error) {
 	for {
 		if len(i.ahead) == 0 {
-			entries, err := i.lister.Next(listed)
-			if isEOF(err) {
-				return nil, nil //nolint:nilnil // That is how kopia wants to hear of the end.
-			}
-
-			if err != nil {
+			if err := i.look(); err != nil {
 				return nil, i.dir.src.fail(i.dir.path, err)
 			}
+		}
 
-			i.ahead = entries
+		if len(i.ahead) == 0 {
+			return nil, nil //nolint:nilnil // That is how kopia wants to hear of the end.
 		}
 
 		e := i.ahead[0]
@@ -187,6 +192,28 @@ func (i *iterator) Next(context.Context) (kfs.Entry, error) {
 			return child, nil
 		}
 	}
+}
+
+// look lists the next entries, and puts them in order.
+func (i *iterator) look() error {
+	i.ahead = nil
+
+	for len(i.ahead) < ordered {
+		entries, err := i.lister.Next(listed)
+		if isEOF(err) {
+			break
+		}
+
+		if err != nil {
+			return err
+		}
+
+		i.ahead = append(i.ahead, entries...)
+	}
+
+	slices.SortFunc(i.ahead, func(a, b beneath.Entry) int { return strings.Compare(a.Name, b.Name) })
+
+	return nil
 }
 
 func (i *iterator) Close() {

@@ -36,7 +36,7 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 
-	err = e.opened(ctx, reading, func(ctx context.Context, rep repo.Repository) error {
+	err = e.opened(ctx, readingAll, func(ctx context.Context, rep repo.Repository) error {
 		m, err := snapshotOfJob(ctx, rep, r.Job)
 		if err != nil {
 			return err

@@ -61,11 +61,15 @@ func within[T any](ctx context.Context, grace time.Duration, work func(context.C
 	}
 }
 
-type access bool
+// access is what a repository is opened for.
+type access int
 
 const (
-	reading access = true
-	writing access = false
+	// reading is for manifests.
+	reading access = iota
+	// readingAll is for most of what a snapshot holds.
+	readingAll
+	writing
 )
 
 // withRepository opens the repository for one piece of work that can be broken off
@@ -80,7 +84,8 @@ func (e *Engine) withRepository(ctx context.Context, a access, work func(context
 
 func (e *Engine) opened(ctx context.Context, a access, work func(context.Context, repo.Repository) error) error {
 	s := e.cfg.Repository
-	s.ReadOnly = s.ReadOnly || a == reading
+	s.ReadOnly = s.ReadOnly || a != writing
+	s.ReadAhead = a == readingAll
 
 	rep, err := repository.Open(ctx, s)
 	if err != nil {
