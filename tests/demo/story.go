@@ -95,10 +95,10 @@ func (s *story) table() error {
 
 	fmt.Fprintf(s.out, `
 Where to look next
-  go run ./tests/cluster/cmd/cluster exec -- bash       a shell with kubectl and velero
-  kubectl -n %[1]s get vb,vr,sd,erepo                   Estiba's jobs and repositories
-  README.md                                             how to install it beside your own Velero
-  make cluster-down                                     stop and remove the local cluster
+  go run ./tests/cluster/cmd/cluster exec -- bash        a shell with kubectl and velero
+  kubectl -n %[1]s get vb,vr,sd,erepo          Estiba's jobs and repositories
+  README.md                                              how to install it beside your own Velero
+  make cluster-down                                      stop and remove the local cluster
 `, s.lab.Namespace)
 
 	return nil
@@ -123,11 +123,13 @@ func (s *story) deploy(ctx context.Context) (string, error) {
 		return "", err
 	}
 
-	if err := lab.FillVolume(dirs["data"], lab.Data{Files: 4000, Bytes: 200 << 20, Seed: 11}); err != nil {
+	// Content of its own for each run: nothing of it is in the repository from an earlier one.
+	seed := uint64(time.Now().UnixNano())
+	if err := lab.FillVolume(dirs["data"], lab.Data{Files: 4000, Bytes: 200 << 20, Seed: seed}); err != nil {
 		return "", err
 	}
 
-	if err := lab.FillVolume(dirs["scratch"], lab.Data{Files: 100, Bytes: 4 << 20, Seed: 12}); err != nil {
+	if err := lab.FillVolume(dirs["scratch"], lab.Data{Files: 100, Bytes: 4 << 20, Seed: seed + 1}); err != nil {
 		return "", err
 	}
 
@@ -154,9 +156,7 @@ func (s *story) backup(ctx context.Context, name string) (string, error) {
 	}
 
 	if b.Status.Phase != velerov1.BackupPhaseCompleted {
-		logs, _ := s.lab.Velero(ctx, "backup", "logs", name)
-
-		return "", fmt.Errorf("backup %s is %s\n%s", name, b.Status.Phase, logs)
+		return "", fmt.Errorf("backup %s is %s\n%s", name, b.Status.Phase, s.lab.Troubles(ctx, "backup", name))
 	}
 
 	jobs, err := s.lab.VolumeBackups(ctx, name)
@@ -199,7 +199,7 @@ func (s *story) describe(ctx context.Context) (string, error) {
 		return "", errors.New("velero backup describe shows no item operations:\n" + out)
 	}
 
-	operations, _, _ = strings.Cut(operations, "\nBackup Volumes:")
+	operations, _, _ = strings.Cut(operations, "\nResource List:")
 	for _, line := range strings.Split("Backup Item Operations:"+strings.TrimRight(operations, "\n"), "\n") {
 		s.say("| %s", line)
 	}
@@ -241,9 +241,7 @@ func (s *story) restore(ctx context.Context) (string, error) {
 	}
 
 	if r.Status.Phase != velerov1.RestorePhaseCompleted {
-		logs, _ := s.lab.Velero(ctx, "restore", "logs", name)
-
-		return "", fmt.Errorf("restore %s is %s\n%s", name, r.Status.Phase, logs)
+		return "", fmt.Errorf("restore %s is %s\n%s", name, r.Status.Phase, s.lab.Troubles(ctx, "restore", name))
 	}
 
 	s.say("restore %s is %s", name, r.Status.Phase)

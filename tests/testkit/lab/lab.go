@@ -81,6 +81,24 @@ func (l *Lab) Velero(ctx context.Context, args ...string) (string, error) {
 	return l.Run(ctx, "velero", append([]string{"--namespace", l.Namespace}, args...)...)
 }
 
+// Troubles gives the warnings and errors in the log of a backup or a restore.
+func (l *Lab) Troubles(ctx context.Context, kind, name string) string {
+	out, err := l.Velero(ctx, kind, "logs", name)
+	if err != nil {
+		return err.Error()
+	}
+
+	var troubles strings.Builder
+
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "level=error") || strings.Contains(line, "level=warning") {
+			troubles.WriteString(line)
+		}
+	}
+
+	return troubles.String()
+}
+
 // Backup takes a Velero backup and waits for its end. It gives the Backup as it
 // then is, whatever its phase.
 func (l *Lab) Backup(ctx context.Context, name string, args ...string) (*velerov1.Backup, error) {

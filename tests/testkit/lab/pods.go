@@ -132,7 +132,8 @@ func (l *Lab) Keep(ctx context.Context, dir, to string) error {
 		return err
 	}
 
-	_, err := l.Run(ctx, "rsync", "-aHAX", "--numeric-ids", dir+"/", to+"/")
+	// Without the modify window, rsync takes times of the same second for equal and leaves them.
+	_, err := l.Run(ctx, "rsync", "-aHAX", "--numeric-ids", "--modify-window=-1", dir+"/", to+"/")
 
 	return err
 }
