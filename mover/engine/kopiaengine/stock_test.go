@@ -92,7 +92,7 @@ func TestKopiasRetentionDeletesNothingOfOurs(t *testing.T) {
 	st := store(t, t.TempDir())
 	e := newEngine(t, st)
 
-	const snapshots = 14 // More than the ten that kopia keeps where nobody says otherwise.
+	const snapshots = 11 // More than the ten that kopia keeps where nobody says otherwise.
 	for range snapshots {
 		backup(t, e, volume, "vb-1")
 	}
