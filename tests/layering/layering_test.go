@@ -73,6 +73,19 @@ func TestPackagesImportOnlyWhatTheArrowsAllow(t *testing.T) {
 	}
 }
 
+func TestEveryArrowIsUsed(t *testing.T) {
+	t.Parallel()
+
+	for _, p := range production(t) {
+		room := strings.TrimPrefix(p.ImportPath, module)
+		for _, target := range arrows[room] {
+			if !strings.HasSuffix(target, "/") {
+				assert.Contains(t, p.Imports, module+target, "the arrow %s → %s is not used: take it away", room, target)
+			}
+		}
+	}
+}
+
 func TestEveryRoomOfTheArrowsExists(t *testing.T) {
 	t.Parallel()
 
