@@ -80,7 +80,7 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 
 	err := l.reader.Get(ctx, types.NamespacedName{Namespace: l.namespace, Name: ref.BackupStorageLocation}, &location)
 	if apierrors.IsNotFound(err) {
-		return nil, &task.Blocked{Finding: state.Finding{
+		return nil, &task.BlockedError{Finding: state.Finding{
 			Reason: state.ReasonLocationNotFound, Message: fmt.Sprintf("BackupStorageLocation %s does not exist", ref.BackupStorageLocation),
 		}}
 	}

@@ -106,7 +106,7 @@ func keyFailure(err error) *state.Failure {
 	f := &state.Failure{Finding: state.Finding{Reason: state.ReasonAPIUnavailable, Message: err.Error()}, NotYet: true}
 	if permanentKeyError(err) {
 		f.Reason, f.NotYet = state.ReasonMasterKeyMissing, false
-		f.Message += "; put the exported key back (estiba key import)"
+		f.Message += "; put the exported Secret back (kubectl replace --force -f FILE)"
 	}
 
 	return f
@@ -191,7 +191,7 @@ func drained() *state.Failure {
 }
 
 func failureOf(err error) *state.Failure {
-	var blocked *task.Blocked
+	var blocked *task.BlockedError
 
 	switch {
 	case err == nil:

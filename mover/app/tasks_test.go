@@ -137,8 +137,8 @@ func TestRegistryTellsWhyARunFailed(t *testing.T) {
 		"a code that may pass":      {err: engine.Errorf(engine.CodeStoreStalled, "m"), want: state.Failure{Finding: state.Finding{Reason: "StoreStalled", Message: "m"}, Retryable: true}},
 		"a code that doesn't":       {err: engine.Errorf(engine.CodeWrongKey, "m"), want: state.Failure{Finding: state.Finding{Reason: "WrongKey", Message: "m"}}},
 		"a daemon that stops":       {err: engine.Errorf(engine.CodeCanceled, "m: %w", runner.ErrDraining), want: *drained()},
-		"nothing to open yet":       {err: engine.Errorf(engine.CodeInternal, "m: %w", &task.Blocked{Finding: state.Finding{Reason: "R", Message: "x"}, NotYet: true}), want: state.Failure{Finding: state.Finding{Reason: "R", Message: "x"}, NotYet: true}},
-		"nothing to open ever":      {err: fmt.Errorf("m: %w", &task.Blocked{Finding: state.Finding{Reason: "R", Message: "x"}}), want: state.Failure{Finding: state.Finding{Reason: "R", Message: "x"}}},
+		"nothing to open yet":       {err: engine.Errorf(engine.CodeInternal, "m: %w", &task.BlockedError{Finding: state.Finding{Reason: "R", Message: "x"}, NotYet: true}), want: state.Failure{Finding: state.Finding{Reason: "R", Message: "x"}, NotYet: true}},
+		"nothing to open ever":      {err: fmt.Errorf("m: %w", &task.BlockedError{Finding: state.Finding{Reason: "R", Message: "x"}}), want: state.Failure{Finding: state.Finding{Reason: "R", Message: "x"}}},
 		"a success without results": {want: state.Failure{Finding: state.Finding{Reason: "InternalError", Message: "the worker reported success at restore without saying of what"}}},
 	} {
 		t.Run(name, func(t *testing.T) {

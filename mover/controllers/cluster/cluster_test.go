@@ -292,7 +292,7 @@ func TestRepositoryThatIsNotReady(t *testing.T) {
 		}, state.ReasonMasterKeyMissing, "second"},
 		"another key": {func(t *testing.T, w *world) {
 			w.key(t, "default", "elsewhere", idB, "theirs")
-		}, state.ReasonWrongKey, "estiba key import"},
+		}, state.ReasonWrongKey, "kubectl replace --force -f FILE"},
 		"a key that can't be read": {func(_ *testing.T, w *world) { w.keys.err = cluster.ErrKeyInvalid }, state.ReasonMasterKeyInvalid, contract.MasterKeySecret},
 		"a store that is away":     {func(_ *testing.T, w *world) { w.store.down = true }, string(engine.CodeStoreUnavailable), "connection refused"},
 		"a read-only location": {func(t *testing.T, w *world) {
@@ -458,8 +458,10 @@ func TestRestoreIsRouted(t *testing.T) {
 
 	job := jobs.NewRestore(veleroNS, v1alpha1.VolumeRestoreSpec{
 		Restore: v1alpha1.OwnerReference{Name: "r", UID: "ruid"},
-		Target: v1alpha1.VolumeReference{Kind: v1alpha1.VolumePersistentVolumeClaim, Namespace: "app", Name: "data", Pod: v1alpha1.PodReference{Name: "web-0"},
-			Claim: &v1alpha1.ClaimReference{Name: "shared"}},
+		Target: v1alpha1.VolumeReference{
+			Kind: v1alpha1.VolumePersistentVolumeClaim, Namespace: "app", Name: "data", Pod: v1alpha1.PodReference{Name: "web-0"},
+			Claim: &v1alpha1.ClaimReference{Name: "shared"},
+		},
 	})
 	owner := &velerov1.Restore{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "r", UID: "ruid"}, Status: velerov1.RestoreStatus{Phase: velerov1.RestorePhaseInProgress}}
 	w := newWorld(t, owner, job, lease("n1", start), lease("n2", start))
@@ -485,8 +487,10 @@ func TestRestoreIsRouted(t *testing.T) {
 	for i, name := range []string{"web-1", "web-0"} {
 		require.NoError(t, w.client.Create(t.Context(), &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: name, UID: types.UID(name), Annotations: map[string]string{contract.AnnotationRestore: note}},
-			Spec: corev1.PodSpec{NodeName: fmt.Sprintf("n%d", 2-i), InitContainers: []corev1.Container{{Name: contract.GateContainer}},
-				Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "shared"}}}}},
+			Spec: corev1.PodSpec{
+				NodeName: fmt.Sprintf("n%d", 2-i), InitContainers: []corev1.Container{{Name: contract.GateContainer}},
+				Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "shared"}}}},
+			},
 			Status: corev1.PodStatus{InitContainerStatuses: []corev1.ContainerStatus{{Name: contract.GateContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}},
 		}))
 	}

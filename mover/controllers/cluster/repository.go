@@ -168,7 +168,7 @@ func (r *Repositories) see(ctx context.Context, repo *v1alpha1.Repository) (outc
 	}
 
 	if errors.Is(err, ErrKeyInvalid) {
-		return notReady(state.ReasonMasterKeyInvalid, "Secret %s: %v; put the exported key back (estiba key import)", contract.MasterKeySecret, err), nil
+		return notReady(state.ReasonMasterKeyInvalid, "Secret %s: %v; put the exported Secret back (kubectl replace --force -f FILE)", contract.MasterKeySecret, err), nil
 	}
 
 	s, err := look(ctx, bucket, repo.Spec.Namespace, fingerprint)
@@ -201,7 +201,7 @@ func (v view) readOnly() bool {
 // holds the fingerprint of some key needs that very key.
 func (r *Repositories) firstKey(ctx context.Context, v view) (outcome, error) {
 	const remedy = "there is no Secret %s with a master key, but BackupStorageLocation %s holds repositories made with the key of fingerprint %s; " +
-		"put the exported key back (estiba key import)"
+		"put the exported Secret back (kubectl apply -f FILE)"
 
 	if v.survey.keyed {
 		return notReady(state.ReasonMasterKeyMissing, remedy, contract.MasterKeySecret, v.location.Name, v.survey.foreign), nil
@@ -277,7 +277,7 @@ func (r *Repositories) settleRepository(ctx context.Context, v view) (outcome, e
 	switch {
 	case id == "" && v.survey.keyed && !v.survey.fits:
 		return notReady(state.ReasonWrongKey,
-			"the master key in Secret %s has fingerprint %s, and BackupStorageLocation %s holds repositories made with that of fingerprint %s; put that key back (estiba key import), or use another location",
+			"the master key in Secret %s has fingerprint %s, and BackupStorageLocation %s holds repositories made with that of fingerprint %s; put the exported Secret of that key back (kubectl replace --force -f FILE), or use another location",
 			contract.MasterKeySecret, v.fingerprint, v.location.Name, v.survey.foreign), nil
 	case id == "" && v.readOnly():
 		return readOnlyOutcome(v), nil
@@ -345,6 +345,7 @@ func (r *Repositories) open(v view, id string) outcome {
 	}
 
 	switch run.State {
+	case state.TaskNone:
 	case state.TaskQueued, state.TaskRunning:
 		return busy
 	case state.TaskEnded:

@@ -136,12 +136,13 @@ func (d *drive) podGone(ctx context.Context) (*state.Finding, error) {
 	var pod corev1.Pod
 
 	err := d.Client.Get(ctx, d.pod, &pod)
-	if err != nil && !apierrors.IsNotFound(err) {
+	gone := apierrors.IsNotFound(err)
+	if err != nil && !gone {
 		return nil, fmt.Errorf("read pod %s from the cache: %w", d.pod, err)
 	}
 
 	switch {
-	case err != nil || pod.UID != d.podUID:
+	case gone || pod.UID != d.podUID:
 		return &state.Finding{Reason: state.ReasonPodNotFound, Message: fmt.Sprintf("pod %s of UID %s went away during the work", d.pod, d.podUID)}, nil
 	case !pod.DeletionTimestamp.IsZero():
 		return &state.Finding{Reason: state.ReasonPodDeleted, Message: fmt.Sprintf("pod %s is being deleted, and its volume was let go for it", d.pod)}, nil
@@ -180,24 +181,24 @@ func (d *drive) begin(key string) {
 func (d *drive) open(ctx context.Context) (*os.File, error) {
 	v, err := d.check(ctx)
 	if err != nil {
-		return nil, &task.Blocked{Finding: state.Finding{Reason: state.ReasonAPIUnavailable, Message: err.Error()}, NotYet: true}
+		return nil, &task.BlockedError{Finding: state.Finding{Reason: state.ReasonAPIUnavailable, Message: err.Error()}, NotYet: true}
 	}
 
 	if v.permanent != nil {
-		return nil, &task.Blocked{Finding: *v.permanent}
+		return nil, &task.BlockedError{Finding: *v.permanent}
 	}
 
 	if v.waiting != nil {
-		return nil, &task.Blocked{Finding: *v.waiting, NotYet: true}
+		return nil, &task.BlockedError{Finding: *v.waiting, NotYet: true}
 	}
 
 	f, err := d.Volumes.Open(ctx, v.volume)
 
 	switch {
 	case errors.Is(err, ErrNotMounted):
-		return nil, &task.Blocked{Finding: state.Finding{Reason: state.ReasonVolumeNotMounted, Message: err.Error()}, NotYet: true}
+		return nil, &task.BlockedError{Finding: state.Finding{Reason: state.ReasonVolumeNotMounted, Message: err.Error()}, NotYet: true}
 	case errors.Is(err, ErrUnsupported):
-		return nil, &task.Blocked{Finding: state.Finding{Reason: state.ReasonVolumeUnsupported, Message: err.Error()}}
+		return nil, &task.BlockedError{Finding: state.Finding{Reason: state.ReasonVolumeUnsupported, Message: err.Error()}}
 	case err != nil:
 		return nil, fmt.Errorf("open volume %s of pod %s: %w", v.volume.Name, d.pod, err)
 	default:

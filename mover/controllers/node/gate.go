@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -44,12 +45,13 @@ func (k *GateKeeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	var pod corev1.Pod
 
 	err := k.node.Client.Get(ctx, req.NamespacedName, &pod)
-	if client.IgnoreNotFound(err) != nil {
+	gone := apierrors.IsNotFound(err)
+	if err != nil && !gone {
 		return ctrl.Result{}, fmt.Errorf("read pod %s from the cache: %w", req, err)
 	}
 
 	record, gated := k.gated(&pod)
-	if err != nil || !gated {
+	if gone || !gated {
 		k.forget(req.NamespacedName)
 		return ctrl.Result{}, nil
 	}

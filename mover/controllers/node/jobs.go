@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -78,11 +79,12 @@ func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Res
 // a job that is not is ended.
 func (n *Node) mine(ctx context.Context, req ctrl.Request, job client.Object) (bool, error) {
 	err := n.Client.Get(ctx, req.NamespacedName, job)
-	if client.IgnoreNotFound(err) != nil {
+	gone := apierrors.IsNotFound(err)
+	if err != nil && !gone {
 		return false, fmt.Errorf("read job %s from the cache: %w", req, err)
 	}
 
-	if err != nil || job.GetLabels()[contract.LabelNode] != jobs.LabelValue(n.Name) || job.GetNamespace() != n.Namespace {
+	if gone || job.GetLabels()[contract.LabelNode] != jobs.LabelValue(n.Name) || job.GetNamespace() != n.Namespace {
 		n.Tasks.End(req.Name, task.Forget)
 		return false, nil
 	}

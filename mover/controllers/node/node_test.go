@@ -123,24 +123,35 @@ type scene struct {
 func newScene() *scene {
 	s := &scene{
 		backup: &velerov1.Backup{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "b", UID: "buid"}, Status: velerov1.BackupStatus{Phase: velerov1.BackupPhaseInProgress}},
-		repo: &v1alpha1.Repository{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: jobs.RepositoryName("default", "app")},
-			Spec:   v1alpha1.RepositorySpec{BackupStorageLocation: "default", Namespace: "app"},
-			Status: v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryReady, ID: repoID}},
-		pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "web-0", UID: "puid"},
+		repo: &v1alpha1.Repository{
+			ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: jobs.RepositoryName("default", "app")},
+			Spec:       v1alpha1.RepositorySpec{BackupStorageLocation: "default", Namespace: "app"},
+			Status:     v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryReady, ID: repoID},
+		},
+		pod: &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "web-0", UID: "puid"},
 			Spec: corev1.PodSpec{NodeName: "n1", Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
-				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data-web-0"}}}}},
-			Status: corev1.PodStatus{Phase: corev1.PodRunning}},
-		claim: &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "data-web-0", UID: "cuid"},
-			Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv1"}},
-		pv: &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv1", UID: "vuid"},
-			Spec: corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{UID: "cuid"}}},
+				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data-web-0"},
+			}}}},
+			Status: corev1.PodStatus{Phase: corev1.PodRunning},
+		},
+		claim: &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "data-web-0", UID: "cuid"},
+			Spec:       corev1.PersistentVolumeClaimSpec{VolumeName: "pv1"},
+		},
+		pv: &corev1.PersistentVolume{
+			ObjectMeta: metav1.ObjectMeta{Name: "pv1", UID: "vuid"},
+			Spec:       corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{UID: "cuid"}},
+		},
 	}
 	s.job = jobs.NewBackup(veleroNS, "n1", v1alpha1.VolumeBackupSpec{
 		Backup:     v1alpha1.OwnerReference{Name: "b", UID: "buid"},
 		Repository: v1alpha1.RepositoryReference{BackupStorageLocation: "default", Namespace: "app", ID: repoID},
-		Volume: v1alpha1.VolumeReference{Kind: v1alpha1.VolumePersistentVolumeClaim, Namespace: "app", Name: "data",
+		Volume: v1alpha1.VolumeReference{
+			Kind: v1alpha1.VolumePersistentVolumeClaim, Namespace: "app", Name: "data",
 			Pod:   v1alpha1.PodReference{Name: "web-0", UID: "puid"},
-			Claim: &v1alpha1.ClaimReference{Name: "data-web-0", UID: "cuid", PersistentVolume: "pv1", PersistentVolumeUID: "vuid"}},
+			Claim: &v1alpha1.ClaimReference{Name: "data-web-0", UID: "cuid", PersistentVolume: "pv1", PersistentVolumeUID: "vuid"},
+		},
 		Source: v1alpha1.SourceIdentity{Path: "/persistentvolumeclaim/data-web-0", Instance: "pvc/cuid/vuid"},
 	})
 	s.job.UID, s.job.CreationTimestamp = "juid", metav1.NewTime(start)
@@ -311,7 +322,7 @@ func TestVolumeThatIsNotMountedIsWaitedFor(t *testing.T) {
 
 	_, err := w.tasks.Begun(s.job.Name)[0].OpenVolume(t.Context())
 
-	var blocked *task.Blocked
+	var blocked *task.BlockedError
 
 	require.ErrorAs(t, err, &blocked)
 	assert.True(t, blocked.NotYet)
@@ -336,12 +347,17 @@ func restoreScene(t *testing.T) (*velerov1.Restore, *corev1.Pod, *v1alpha1.Volum
 	require.NoError(t, err)
 
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "web-0", UID: "puid", CreationTimestamp: metav1.NewTime(start),
-			Annotations: map[string]string{contract.AnnotationRestore: note}},
-		Spec: corev1.PodSpec{NodeName: "n1", InitContainers: []corev1.Container{{Name: contract.GateContainer}},
-			Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "app", Name: "web-0", UID: "puid", CreationTimestamp: metav1.NewTime(start),
+			Annotations: map[string]string{contract.AnnotationRestore: note},
+		},
+		Spec: corev1.PodSpec{
+			NodeName: "n1", InitContainers: []corev1.Container{{Name: contract.GateContainer}},
+			Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+		},
 		Status: corev1.PodStatus{Phase: corev1.PodPending, InitContainerStatuses: []corev1.ContainerStatus{
-			{Name: contract.GateContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}},
+			{Name: contract.GateContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+		}},
 	}
 	owner := &velerov1.Restore{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "r", UID: "ruid"}, Status: velerov1.RestoreStatus{Phase: velerov1.RestorePhaseInProgress}}
 
@@ -380,7 +396,7 @@ func TestRestoreLooksAtTheGatesAgainWhenItHasItsSlot(t *testing.T) {
 
 	_, err := w.tasks.Begun(job.Name)[0].OpenVolume(t.Context())
 
-	var blocked *task.Blocked
+	var blocked *task.BlockedError
 
 	require.ErrorAs(t, err, &blocked)
 	assert.Equal(t, state.ReasonUngatedPod, blocked.Finding.Reason)

@@ -36,21 +36,21 @@ type Work struct {
 	// Forget removes the snapshots of a job.
 	Forget *engine.ForgetRequest
 	// OpenVolume is called as soon as there is a slot, and gives the open folder
-	// of the volume; nil for work on the repository alone. A *Blocked among its
+	// of the volume; nil for work on the repository alone. A *BlockedError among its
 	// errors says why there is nothing to open.
 	OpenVolume func(ctx context.Context) (*os.File, error)
 }
 
-// Blocked is the error of an OpenVolume that found the job's conditions not, or
+// BlockedError is the error of an OpenVolume that found the job's conditions not, or
 // no more, fulfilled.
-type Blocked struct {
+type BlockedError struct {
 	Finding state.Finding
 	// NotYet tells that what is missing comes by itself.
 	NotYet bool
 }
 
 // Error gives the message.
-func (b *Blocked) Error() string { return b.Finding.Message }
+func (b *BlockedError) Error() string { return b.Finding.Message }
 
 // Fences says behind which fences a worker ran.
 type Fences struct {
