@@ -130,7 +130,7 @@ func (b *Broker) get(w http.ResponseWriter, r *http.Request) error {
 
 	var out Buffer
 	if err := b.storage.GetBlob(r.Context(), blob.ID(r.PathValue("id")), offset, length, &out); err != nil {
-		return err //nolint:wrapcheck // it goes onto the wire as it is
+		return err // it goes onto the wire as it is
 	}
 
 	w.Header().Set("Content-Type", "application/octet-stream")
@@ -198,7 +198,7 @@ func (b *Broker) put(w http.ResponseWriter, r *http.Request) error {
 	}
 
 	if err := b.storage.PutBlob(r.Context(), id, Memory(content), o); err != nil {
-		return err //nolint:wrapcheck // it goes onto the wire as it is
+		return err // it goes onto the wire as it is
 	}
 
 	if wanted {
@@ -209,13 +209,13 @@ func (b *Broker) put(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (b *Broker) remove(_ http.ResponseWriter, r *http.Request) error {
-	return b.storage.DeleteBlob(r.Context(), blob.ID(r.PathValue("id"))) //nolint:wrapcheck // it goes onto the wire as it is
+	return b.storage.DeleteBlob(r.Context(), blob.ID(r.PathValue("id"))) // it goes onto the wire as it is
 }
 
 func (b *Broker) metadata(w http.ResponseWriter, r *http.Request) error {
 	m, err := b.storage.GetMetadata(r.Context(), blob.ID(r.PathValue("id")))
 	if err != nil {
-		return err //nolint:wrapcheck // it goes onto the wire as it is
+		return err // it goes onto the wire as it is
 	}
 
 	m.BlobID = blob.ID(r.PathValue("id"))
@@ -227,7 +227,7 @@ func (b *Broker) metadata(w http.ResponseWriter, r *http.Request) error {
 func (b *Broker) capacity(w http.ResponseWriter, r *http.Request) error {
 	c, err := b.storage.GetCapacity(r.Context())
 	if err != nil {
-		return err //nolint:wrapcheck // it goes onto the wire as it is
+		return err // it goes onto the wire as it is
 	}
 
 	reply(w, c)
@@ -259,7 +259,7 @@ func (b *Broker) list(w http.ResponseWriter, r *http.Request) error {
 		reply(w, listLine{Count: &count})
 	case errors.Is(err, errWorkerGone):
 	case count == 0:
-		return err //nolint:wrapcheck // it goes onto the wire as it is
+		return err // it goes onto the wire as it is
 	default:
 		f := toFailure(err)
 		reply(w, listLine{Failure: &f})

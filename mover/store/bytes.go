@@ -18,7 +18,7 @@ func (m Memory) Length() int { return len(m) }
 func (m Memory) WriteTo(w io.Writer) (int64, error) {
 	n, err := w.Write(m)
 
-	return int64(n), err //nolint:wrapcheck // the writer's own error, as io.WriterTo asks
+	return int64(n), err // the writer's own error, as io.WriterTo asks
 }
 
 // Reader reads the content from its start.
@@ -69,12 +69,12 @@ func (b *Buffer) ReadFrom(r io.Reader) (int64, error) {
 		b.content = b.content[:len(b.content)+n]
 		total += int64(n)
 
-		if err == io.EOF { //nolint:errorlint // io.Reader gives io.EOF itself
+		if err == io.EOF { // io.Reader gives io.EOF itself
 			return total, nil
 		}
 
 		if err != nil {
-			return total, err //nolint:wrapcheck // the reader's own error, as io.ReaderFrom asks
+			return total, err // the reader's own error, as io.ReaderFrom asks
 		}
 	}
 }

@@ -137,7 +137,7 @@ func (c *Client) call(ctx context.Context, method, path string, q url.Values, bo
 		r.Header.Set("Expect", "100-continue")
 	}
 
-	answer, err := c.conn.RoundTrip(r) //nolint:bodyclose // closed below or by the caller
+	answer, err := c.conn.RoundTrip(r) // closed below or by the caller
 	if err != nil {
 		return nil, c.broken(ctx, method+" "+path, err)
 	}
@@ -149,7 +149,7 @@ func (c *Client) call(ctx context.Context, method, path string, q url.Values, bo
 	defer answer.Body.Close() //nolint:errcheck // what counts was read
 
 	var f failure
-	if err := json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&f); err != nil { //nolint:mnd // far more than any message
+	if err := json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&f); err != nil { // far more than any message
 		return nil, c.broken(ctx, method+" "+path, err)
 	}
 
@@ -171,7 +171,7 @@ func done(answer *http.Response, err error) error {
 		return err
 	}
 
-	return answer.Body.Close() //nolint:wrapcheck // an empty body has nothing to fail with
+	return answer.Body.Close() // an empty body has nothing to fail with
 }
 
 // GetBlob reads a blob, or a range of it when length is not negative.
@@ -199,7 +199,7 @@ func (c *Client) GetBlob(ctx context.Context, id blob.ID, offset, length int64, 
 		return c.broken(ctx, "get blob "+string(id), err)
 	}
 
-	return blob.EnsureLengthExactly(out.Length(), length) //nolint:wrapcheck // kopia's own sentinel
+	return blob.EnsureLengthExactly(out.Length(), length) // kopia's own sentinel
 }
 
 // copyChunk is how much of a blob is copied at a time.

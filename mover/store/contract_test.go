@@ -26,11 +26,11 @@ func quick() store.Options {
 	return store.Options{RetryFor: 10 * time.Second, StallAfter: 5 * time.Second}
 }
 
-func openFolder(t testing.TB, root string, o store.Options) blob.Storage {
-	t.Helper()
+func openFolder(tb testing.TB, root string, o store.Options) blob.Storage {
+	tb.Helper()
 
 	st, err := store.Open(context.Background(), settings.Settings{Kind: settings.Filesystem, Path: root, Prefix: "cluster"}, nil, folder, o)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 
 	return st
 }
@@ -48,7 +48,7 @@ func read(ctx context.Context, st blob.Storage, id blob.ID) ([]byte, error) {
 
 	err := st.GetBlob(ctx, id, 0, -1, &out)
 
-	return out.Bytes(), err //nolint:wrapcheck // a test
+	return out.Bytes(), err
 }
 
 // TestEveryStorageKeepsTheContract runs what kopia relies on over every storage of this package.
@@ -294,7 +294,7 @@ func BenchmarkBroker(b *testing.B) {
 				inner := newMemory()
 				require.NoError(b, inner.PutBlob(ctx, "p0", content, blob.PutOptions{}))
 
-				st := blob.Storage(store.Layer(inner, quick()))
+				st := store.Layer(inner, quick())
 				if way == "broker" {
 					st = brokered(b, st, store.BrokerOptions{})
 				}
@@ -316,7 +316,7 @@ func BenchmarkBroker(b *testing.B) {
 			})
 		}
 
-		fmt.Printf("%s of %d MiB: direct %.2f GB/s, broker %.2f GB/s, ratio %.2f\n", //nolint:forbidigo // it is what the benchmark is for
+		fmt.Printf("%s of %d MiB: direct %.2f GB/s, broker %.2f GB/s, ratio %.2f\n",
 			verb, size>>20, rates["direct"], rates["broker"], rates["broker"]/rates["direct"])
 	}
 }

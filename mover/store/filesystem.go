@@ -58,7 +58,7 @@ func openFilesystem(ctx context.Context, s settings.Settings, prefix string) (*f
 func (s *fileStorage) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
 	err := s.Storage.GetBlob(ctx, id, offset, length, out)
 	if err == nil || expected(err) {
-		return err //nolint:wrapcheck // kopia's own sentinel
+		return err // kopia's own sentinel
 	}
 
 	if offset < 0 {
@@ -93,7 +93,7 @@ func (s *fileStorage) ListBlobs(ctx context.Context, prefix blob.ID, callback fu
 
 	err := s.Storage.ListBlobs(ctx, prefix, func(m blob.Metadata) error {
 		if err := ctx.Err(); err != nil {
-			return err //nolint:wrapcheck // wrapped by the layer above
+			return err
 		}
 
 		if ValidBlobID(m.BlobID) {

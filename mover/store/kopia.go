@@ -18,8 +18,6 @@ type connectionConfig struct{}
 type carriedKey struct{}
 
 // registerType makes our type known to kopia, whose table of types is global and may be written once only.
-//
-//nolint:gochecknoglobals // kopia's table is global
 var registerType = sync.OnceFunc(func() { blob.AddSupportedStorage(storageType, connectionConfig{}, carried) })
 
 // Carry gives a context under which kopia's repo.Connect and repo.Open find st.

@@ -16,21 +16,21 @@ import (
 )
 
 // brokered serves st over a socket pair and gives the worker's end.
-func brokered(t testing.TB, st blob.Storage, o store.BrokerOptions) *store.Client {
-	t.Helper()
+func brokered(tb testing.TB, st blob.Storage, o store.BrokerOptions) *store.Client {
+	tb.Helper()
 
 	brokerEnd, workerEnd, err := store.SocketPair()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 
 	client, err := store.NewClient(workerEnd, store.ClientOptions{ReadOnly: o.ReadOnly})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 
 	served := make(chan error, 1)
 	go func() { served <- store.NewBroker(st, o).Serve(context.Background(), brokerEnd) }()
 
-	t.Cleanup(func() {
-		require.NoError(t, client.Close(context.Background()))
-		require.NoError(t, <-served)
+	tb.Cleanup(func() {
+		require.NoError(tb, client.Close(context.Background()))
+		require.NoError(tb, <-served)
 	})
 
 	return client
@@ -63,7 +63,7 @@ func TestAKopiaRepositoryIsMadeAndOpenedOverTheSocket(t *testing.T) {
 		var err error
 		id, err = w.PutManifest(ctx, map[string]string{"type": "test"}, map[string]string{"hello": "world"})
 
-		return err //nolint:wrapcheck // a test
+		return err
 	}))
 	require.NoError(t, r.Close(ctx))
 	require.NotEmpty(t, client.Written())
@@ -72,7 +72,7 @@ func TestAKopiaRepositoryIsMadeAndOpenedOverTheSocket(t *testing.T) {
 	again, err := repo.Open(ctx, config, password, &repo.Options{})
 	require.NoError(t, err)
 
-	defer again.Close(ctx) //nolint:errcheck // a test
+	defer again.Close(ctx)
 
 	got := map[string]string{}
 	_, err = again.GetManifest(ctx, id, &got)

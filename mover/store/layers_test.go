@@ -199,7 +199,7 @@ func TestAStoreThatStallsForGoodIsNamedSo(t *testing.T) {
 	inner := &scripted{memoryStorage: newMemory(), fail: func(ctx context.Context, _ int64) error {
 		<-ctx.Done()
 
-		return ctx.Err() //nolint:wrapcheck // a test
+		return ctx.Err()
 	}}
 	client := brokered(t, store.Layer(inner, store.Options{RetryFor: 200 * time.Millisecond, StallAfter: 30 * time.Millisecond}), store.BrokerOptions{})
 
@@ -223,7 +223,7 @@ func TestACancelEndsEverythingSoon(t *testing.T) {
 		<-ctx.Done()
 		close(ended)
 
-		return ctx.Err() //nolint:wrapcheck // a test
+		return ctx.Err()
 	}}
 	client := brokered(t, store.Layer(inner, store.Options{}), store.BrokerOptions{})
 
@@ -288,11 +288,11 @@ type forgetful struct {
 
 func (f *forgetful) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
 	r := data.Reader()
-	defer r.Close() //nolint:errcheck // a test
+	defer r.Close()
 
 	content, err := io.ReadAll(r)
 	if err != nil {
-		return err //nolint:wrapcheck // a test
+		return err
 	}
 
 	if content = f.lose(id, content); content == nil {

@@ -58,7 +58,7 @@ func (m *memoryStorage) GetBlob(_ context.Context, id blob.ID, offset, length in
 
 	_, err = out.Write(part)
 
-	return err //nolint:wrapcheck // a fake
+	return err
 }
 
 func (m *memoryStorage) GetMetadata(_ context.Context, id blob.ID) (blob.Metadata, error) {
@@ -82,10 +82,10 @@ func (m *memoryStorage) PutBlob(_ context.Context, id blob.ID, data blob.Bytes, 
 	content := make([]byte, data.Length())
 
 	r := data.Reader()
-	defer r.Close() //nolint:errcheck // a fake
+	defer r.Close()
 
 	if _, err := io.ReadFull(r, content); err != nil {
-		return err //nolint:wrapcheck // a fake
+		return err
 	}
 
 	now := time.Now()

@@ -53,7 +53,7 @@ func NewLimiter(bytesPerSecond int64, c clock.Clock) *Limiter {
 		return nil
 	}
 
-	burst := int(min(max(bytesPerSecond/10, minBurst), maxBurst)) //nolint:mnd // a tenth of a second's worth
+	burst := int(min(max(bytesPerSecond/10, minBurst), maxBurst)) // a tenth of a second's worth
 
 	return &Limiter{limiter: rate.NewLimiter(rate.Limit(bytesPerSecond), burst), clock: c, chunk: burst}
 }
@@ -97,7 +97,7 @@ func (l *Limiter) waitPart(ctx context.Context, n int) error {
 	case <-ctx.Done():
 		r.CancelAt(l.clock.Now())
 
-		return context.Cause(ctx) //nolint:wrapcheck // the layers above say what was canceled
+		return context.Cause(ctx) // the layers above say what was canceled
 	}
 }
 

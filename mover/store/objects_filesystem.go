@@ -162,14 +162,14 @@ func (f *fileObjects) put(_ context.Context, name string, content []byte, onlyNe
 func linkNew(r *os.Root, temporary, name string) error {
 	err := r.Link(temporary, name)
 	if err == nil || errors.Is(err, fs.ErrExist) {
-		return err //nolint:wrapcheck // put says what was attempted
+		return err // put says what was attempted
 	}
 
 	if _, statErr := r.Stat(name); statErr == nil {
 		return fs.ErrExist
 	}
 
-	return r.Rename(temporary, name) //nolint:wrapcheck // put says what was attempted
+	return r.Rename(temporary, name) // put says what was attempted
 }
 
 func writeFile(r *os.Root, name string, content []byte) error {

@@ -148,7 +148,7 @@ func (c *checked) GetBlob(ctx context.Context, id blob.ID, offset, length int64,
 		return err
 	}
 
-	return c.Storage.GetBlob(ctx, id, offset, length, out) //nolint:wrapcheck // the layer adds nothing
+	return c.Storage.GetBlob(ctx, id, offset, length, out)
 }
 
 func (c *checked) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata, error) {
@@ -156,7 +156,7 @@ func (c *checked) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata, e
 		return blob.Metadata{}, err
 	}
 
-	return c.Storage.GetMetadata(ctx, id) //nolint:wrapcheck // the layer adds nothing
+	return c.Storage.GetMetadata(ctx, id)
 }
 
 func (c *checked) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
@@ -164,7 +164,7 @@ func (c *checked) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o bl
 		return err
 	}
 
-	return c.Storage.PutBlob(ctx, id, data, o) //nolint:wrapcheck // the layer adds nothing
+	return c.Storage.PutBlob(ctx, id, data, o)
 }
 
 func (c *checked) DeleteBlob(ctx context.Context, id blob.ID) error {
@@ -172,7 +172,7 @@ func (c *checked) DeleteBlob(ctx context.Context, id blob.ID) error {
 		return err
 	}
 
-	return c.Storage.DeleteBlob(ctx, id) //nolint:wrapcheck // the layer adds nothing
+	return c.Storage.DeleteBlob(ctx, id)
 }
 
 func (c *checked) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
@@ -180,7 +180,7 @@ func (c *checked) ListBlobs(ctx context.Context, prefix blob.ID, callback func(b
 		return engine.Errorf(engine.CodeInvalidRequest, "blob prefix %q is not allowed", prefix)
 	}
 
-	return c.Storage.ListBlobs(ctx, prefix, callback) //nolint:wrapcheck // the layer adds nothing
+	return c.Storage.ListBlobs(ctx, prefix, callback)
 }
 
 func (c *checked) ExtendBlobRetention(context.Context, blob.ID, blob.ExtendOptions) error {

@@ -37,7 +37,7 @@ func (r *renewing) do(attempt func() error) error {
 
 func (r *renewing) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
 	return r.do(func() error {
-		return r.Storage.GetBlob(ctx, id, offset, length, out) //nolint:wrapcheck // the layer adds nothing
+		return r.Storage.GetBlob(ctx, id, offset, length, out)
 	})
 }
 
@@ -45,7 +45,7 @@ func (r *renewing) GetMetadata(ctx context.Context, id blob.ID) (m blob.Metadata
 	err = r.do(func() error {
 		m, err = r.Storage.GetMetadata(ctx, id)
 
-		return err //nolint:wrapcheck // the layer adds nothing
+		return err
 	})
 
 	return m, err
@@ -53,13 +53,13 @@ func (r *renewing) GetMetadata(ctx context.Context, id blob.ID) (m blob.Metadata
 
 func (r *renewing) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
 	return r.do(func() error {
-		return r.Storage.PutBlob(ctx, id, data, o) //nolint:wrapcheck // the layer adds nothing
+		return r.Storage.PutBlob(ctx, id, data, o)
 	})
 }
 
 func (r *renewing) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return r.do(func() error {
-		return r.Storage.DeleteBlob(ctx, id) //nolint:wrapcheck // the layer adds nothing
+		return r.Storage.DeleteBlob(ctx, id)
 	})
 }
 
@@ -70,7 +70,6 @@ func (r *renewing) ListBlobs(ctx context.Context, prefix blob.ID, callback func(
 	seen := r.provider.generation()
 
 	list := func() error {
-		//nolint:wrapcheck // the layer adds nothing
 		return r.Storage.ListBlobs(ctx, prefix, func(m blob.Metadata) error {
 			given = true
 

@@ -55,11 +55,11 @@ func (r *retrying) do(ctx context.Context, what string, attempt func() error) er
 // delay before the attempt that follows the given number of tries.
 func (r *retrying) delay(tries int) time.Duration {
 	d := maxDelay
-	if shift := tries - 1; shift < 7 { //nolint:mnd // 200 ms doubled seven times is past the longest delay
+	if shift := tries - 1; shift < 7 { // 200 ms doubled seven times is past the longest delay
 		d = min(maxDelay, firstDelay<<shift)
 	}
 
-	return d/2 + time.Duration(r.random()*float64(d/2)) //nolint:mnd // a half is fixed, a half is at random
+	return d/2 + time.Duration(r.random()*float64(d/2)) // a half is fixed, a half is at random
 }
 
 func (r *retrying) wait(ctx context.Context, d time.Duration) bool {
@@ -86,7 +86,7 @@ func (r *retrying) GetBlob(ctx context.Context, id blob.ID, offset, length int64
 			err = r.Storage.GetBlob(ctx, id, offset, length, out)
 		}
 
-		return err //nolint:wrapcheck // do says what was attempted
+		return err // do says what was attempted
 	})
 }
 
@@ -94,7 +94,7 @@ func (r *retrying) GetMetadata(ctx context.Context, id blob.ID) (m blob.Metadata
 	err = r.do(ctx, "get metadata of blob "+string(id), func() error {
 		m, err = r.Storage.GetMetadata(ctx, id)
 
-		return err //nolint:wrapcheck // do says what was attempted
+		return err // do says what was attempted
 	})
 
 	return m, err
@@ -102,13 +102,13 @@ func (r *retrying) GetMetadata(ctx context.Context, id blob.ID) (m blob.Metadata
 
 func (r *retrying) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
 	return r.do(ctx, "put blob "+string(id), func() error {
-		return r.Storage.PutBlob(ctx, id, data, o) //nolint:wrapcheck // do says what was attempted
+		return r.Storage.PutBlob(ctx, id, data, o) // do says what was attempted
 	})
 }
 
 func (r *retrying) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return r.do(ctx, "delete blob "+string(id), func() error {
-		return r.Storage.DeleteBlob(ctx, id) //nolint:wrapcheck // do says what was attempted
+		return r.Storage.DeleteBlob(ctx, id) // do says what was attempted
 	})
 }
 
@@ -120,7 +120,7 @@ func (r *retrying) ListBlobs(ctx context.Context, prefix blob.ID, callback func(
 	err := r.do(ctx, "list blobs "+string(prefix)+"*", func() error {
 		found = found[:0]
 
-		//nolint:wrapcheck // do says what was attempted
+		// do says what was attempted
 		return r.Storage.ListBlobs(ctx, prefix, func(m blob.Metadata) error {
 			found = append(found, m)
 
@@ -144,7 +144,7 @@ func (r *retrying) GetCapacity(ctx context.Context) (c blob.Capacity, err error)
 	err = r.do(ctx, "get capacity", func() error {
 		c, err = r.Storage.GetCapacity(ctx)
 
-		return err //nolint:wrapcheck // do says what was attempted
+		return err // do says what was attempted
 	})
 
 	return c, err

@@ -98,7 +98,7 @@ func (s *s3Storage) GetBlob(ctx context.Context, id blob.ID, offset, length int6
 		return engine.Errorf(engine.CodeStoreUnavailable, "read %d bytes of blob %s where the store announced %d: %w", n, id, info.Size, io.ErrUnexpectedEOF)
 	}
 
-	return blob.EnsureLengthExactly(int(n), length) //nolint:wrapcheck // kopia's own sentinel
+	return blob.EnsureLengthExactly(int(n), length) // kopia's own sentinel
 }
 
 // maxPreallocate bounds what is allocated on a store's word alone.

@@ -53,7 +53,7 @@ func gateway(t *testing.T) string {
 	address := free.Addr().String()
 	require.NoError(t, free.Close())
 
-	server := exec.Command(binary, "--access", accessKey, "--secret", secretKey, "--port", address, "posix", root) //nolint:gosec,noctx // a test's server
+	server := exec.Command(binary, "--access", accessKey, "--secret", secretKey, "--port", address, "posix", root)
 	server.Stdout, server.Stderr = io.Discard, os.Stderr
 	require.NoError(t, server.Start())
 
@@ -63,7 +63,7 @@ func gateway(t *testing.T) string {
 	})
 
 	require.Eventually(t, func() bool {
-		c, err := net.Dial("tcp", address) //nolint:noctx // a test
+		c, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = c.Close()
 		}

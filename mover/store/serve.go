@@ -132,7 +132,7 @@ func (l *oneConn) Close() error {
 		err = l.conn.Close()
 	})
 
-	return err //nolint:wrapcheck // a net.Listener gives the connection's error
+	return err // a net.Listener gives the connection's error
 }
 
 // Addr of the connection.

@@ -136,5 +136,5 @@ func (c *Client) askEach(ctx context.Context, wanted map[blob.ID]int64) ([]blob.
 
 	err := g.Wait()
 
-	return lost, err //nolint:wrapcheck // wrapped above
+	return lost, err
 }

@@ -124,7 +124,7 @@ func (w *watched) leave(done <-chan error) {
 	defer timer.Stop()
 
 	select {
-	case <-done:
+	case <-done: //nolint:errcheck // nobody asks any more how it ended
 	case <-timer.C():
 	}
 }
@@ -136,7 +136,6 @@ func (w *watched) GetBlob(ctx context.Context, id blob.ID, offset, length int64,
 	}
 
 	err := w.run(ctx, func(ctx context.Context) error {
-		//nolint:wrapcheck // the layer adds nothing
 		return w.Storage.GetBlob(ctx, id, offset, length, &observedBuffer{Buffer: private, moved: beat(ctx)})
 	})
 	if err != nil {
@@ -148,7 +147,7 @@ func (w *watched) GetBlob(ctx context.Context, id blob.ID, offset, length int64,
 
 func (w *watched) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata, error) {
 	return answer(ctx, w, func(ctx context.Context) (blob.Metadata, error) {
-		return w.Storage.GetMetadata(ctx, id) //nolint:wrapcheck // the layer adds nothing
+		return w.Storage.GetMetadata(ctx, id)
 	})
 }
 
@@ -165,7 +164,7 @@ func (w *watched) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o bl
 
 		err := w.Storage.PutBlob(ctx, id, &observedBytes{Bytes: data, moved: beat(ctx)}, o)
 
-		return t, err //nolint:wrapcheck // the layer adds nothing
+		return t, err
 	})
 	if err == nil && wanted != nil {
 		*wanted = written
@@ -176,7 +175,7 @@ func (w *watched) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o bl
 
 func (w *watched) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return w.run(ctx, func(ctx context.Context) error {
-		return w.Storage.DeleteBlob(ctx, id) //nolint:wrapcheck // the layer adds nothing
+		return w.Storage.DeleteBlob(ctx, id)
 	})
 }
 
@@ -255,7 +254,7 @@ func (b *observedBytes) Reader() io.ReadSeekCloser {
 }
 
 func (b *observedBytes) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(w, struct{ io.Reader }{b.Reader()}) //nolint:wrapcheck // the writer's own error, as io.WriterTo asks
+	return io.Copy(w, struct{ io.Reader }{b.Reader()}) // the writer's own error, as io.WriterTo asks
 }
 
 func (b *observedBytes) whole() []byte {
@@ -285,7 +284,7 @@ func (r *observedReader) Read(p []byte) (int, error) {
 		}
 	}
 
-	return n, err //nolint:wrapcheck // io.Reader gives io.EOF itself
+	return n, err // io.Reader gives io.EOF itself
 }
 
 // observedBuffer calls moved for what was written of a blob's content.
@@ -328,5 +327,5 @@ func (s *observedSource) Read(p []byte) (int, error) {
 		}
 	}
 
-	return n, err //nolint:wrapcheck // io.Reader gives io.EOF itself
+	return n, err // io.Reader gives io.EOF itself
 }

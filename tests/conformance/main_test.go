@@ -13,9 +13,8 @@ import (
 	"github.com/vmware-tanzu/velero/pkg/plugin/framework"
 )
 
-// pluginDir is set by TestMain: the folder that holds the plugin as Velero sees it.
-//
-//nolint:gochecknoglobals // built once for all tests
+// pluginDir is set by TestMain: the folder that holds the plugin as Velero sees it,
+// built once for all tests.
 var pluginDir string
 
 // TestMain plays the part of the velero executable: Velero runs itself, with
