@@ -27,13 +27,7 @@ func documents(t *testing.T, file string) [][]byte {
 	content, err := os.ReadFile(file)
 	require.NoError(t, err)
 
-	var out [][]byte
-
-	for _, d := range bytes.Split(content, []byte("\n---\n")) {
-		out = append(out, d)
-	}
-
-	return out
+	return bytes.Split(content, []byte("\n---\n"))
 }
 
 // kindOf gives the kind of a document.

@@ -6,7 +6,6 @@ package app
 import (
 	"fmt"
 	"io"
-	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -17,8 +16,8 @@ import (
 )
 
 // Main runs the command that the arguments, without the program's name, ask for,
-// and gives the exit status.
-func Main(args []string, stdout, stderr io.Writer) int {
+// and gives the exit status. The function env gives the variables of the environment.
+func Main(args []string, env func(string) string, stdout, stderr io.Writer) int {
 	// A worker lives for one job: it goes past everything else.
 	if len(args) > 0 {
 		switch args[0] {
@@ -29,7 +28,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		}
 	}
 
-	root := command()
+	root := command(env)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -42,7 +41,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func command() *cobra.Command {
+func command(env func(string) string) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mover",
 		Short:         "Moves the files of Kubernetes volumes for Velero",
@@ -51,8 +50,8 @@ func command() *cobra.Command {
 	}
 
 	root.AddCommand(
-		roleCommand(config.RoleNode, "node", "Run the daemon of a node", runNode),
-		roleCommand(config.RoleController, "controller", "Run the controller of the cluster", runController),
+		roleCommand(config.RoleNode, "node", "Run the daemon of a node", env, runNode),
+		roleCommand(config.RoleController, "controller", "Run the controller of the cluster", env, runController),
 		&cobra.Command{
 			Use: "version", Short: "Show the version", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error {
@@ -65,8 +64,8 @@ func command() *cobra.Command {
 	return root
 }
 
-func roleCommand(role config.Role, use, short string, run func(config.Config, io.Writer) error) *cobra.Command {
-	c := config.Default(role, os.Getenv)
+func roleCommand(role config.Role, use, short string, env func(string) string, run func(config.Config, io.Writer) error) *cobra.Command {
+	c := config.Default(role, env)
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

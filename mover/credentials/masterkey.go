@@ -25,7 +25,7 @@ const (
 	minDistinct = 16
 )
 
-// ErrWeakKey: what was given as a master key is not 32 random bytes.
+// ErrWeakKey means that what was given as a master key is not 32 random bytes.
 var ErrWeakKey = errors.New("the master key is not 32 random bytes")
 
 // MasterKey is the one secret of an install, of which the passwords of all its

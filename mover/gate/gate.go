@@ -21,7 +21,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/contract"
 )
 
-// ErrFinal: the gate is open. The pod may have started, so nothing else can be said of it.
+// ErrFinal means that the gate is open. The pod may have started, so nothing else can be said of it.
 var ErrFinal = errors.New("the gate is open already")
 
 const (

@@ -194,7 +194,7 @@ func (r *readAhead) length(ctx context.Context, id blob.ID) (int64, error) {
 		return known, nil
 	}
 
-	m, err := r.Storage.GetMetadata(ctx, id)
+	m, err := r.GetMetadata(ctx, id)
 	if err != nil {
 		return 0, err
 	}

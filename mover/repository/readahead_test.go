@@ -95,7 +95,7 @@ func TestReadingAheadGivesTheSameBytes(t *testing.T) {
 
 					var b buffer
 
-					if !assert.NoError(t, r.GetBlob(t.Context(), id, int64(offset), int64(length), &b)) ||
+					if !assert.NoError(t, r.GetBlob(t.Context(), id, int64(offset), int64(length), &b)) || //nolint:testifylint // require must not end another goroutine than the test's
 						!assert.Equal(t, data[offset:offset+length], b.data) {
 						return
 					}

@@ -40,7 +40,7 @@ func opened(t *testing.T, s repository.Settings) *repository.Repository {
 
 	r, err := repository.Open(t.Context(), s)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, r.Close(context.Background())) }) //nolint:usetesting // The test's context is done by then.
+	t.Cleanup(func() { require.NoError(t, r.Close(context.Background())) }) // The test's context is done by then.
 
 	return r
 }

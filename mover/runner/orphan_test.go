@@ -3,6 +3,7 @@ package runner_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -90,7 +91,7 @@ func TestAWorkerDiesWithItsDaemon(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 
 	ready, err := unix.Poll([]unix.PollFd{{Fd: int32(worker), Events: unix.POLLIN}}, int(bound.Milliseconds()))
-	for err == unix.EINTR {
+	for errors.Is(err, unix.EINTR) {
 		ready, err = unix.Poll([]unix.PollFd{{Fd: int32(worker), Events: unix.POLLIN}}, int(bound.Milliseconds()))
 	}
 

@@ -297,7 +297,7 @@ func TestKilledWorker(t *testing.T) {
 
 	require.Error(t, err)
 	assert.Equal(t, engine.CodeWorkerDied, engine.CodeOf(err))
-	assert.ErrorContains(t, err, "signal: killed")
+	require.ErrorContains(t, err, "signal: killed")
 	assert.True(t, engine.CodeOf(err).Retryable())
 }
 
@@ -378,7 +378,7 @@ func TestVolumeIsLetGo(t *testing.T) {
 
 	_, err := r.Run(ctx, job, runner.Watch{Progress: func(engine.Progress) {
 		_, err := opened.Stat()
-		assert.ErrorIs(t, err, os.ErrClosed)
+		assert.ErrorIs(t, err, os.ErrClosed) //nolint:testifylint // require must not end another goroutine than the test's
 		cancel(runner.ErrCanceled)
 	}})
 	require.ErrorIs(t, err, runner.ErrCanceled)

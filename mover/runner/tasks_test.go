@@ -147,7 +147,7 @@ func TestEndingTasks(t *testing.T) {
 
 			s := b.status(t, "a")
 			assert.Equal(t, runner.Done, s.State)
-			assert.ErrorIs(t, s.Err, test.want)
+			require.ErrorIs(t, s.Err, test.want)
 			assert.Equal(t, engine.CodeCanceled, engine.CodeOf(s.Err))
 		})
 	}

@@ -72,6 +72,7 @@ func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b B
 	}
 
 	switch o.Task.State {
+	case TaskNone:
 	case TaskQueued:
 		return Decision{Phase: forward(s), Reason: ReasonQueued, Message: "waits for a free slot", Action: ActionNone, RequeueAfter: b.Recheck}
 	case TaskRunning:
@@ -83,14 +84,18 @@ func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b B
 
 		if wait := b.RetryAfter(s.Attempts) - now.Sub(o.Task.Ended); wait > 0 {
 			f := o.Task.Failure
-			return Decision{Phase: forward(s), Reason: f.Reason, Action: ActionNone, RequeueAfter: wait,
-				Message: fmt.Sprintf("%s (attempt %d; tried again until it is confirmed)", f.Message, s.Attempts)}
+			return Decision{
+				Phase: forward(s), Reason: f.Reason, Action: ActionNone, RequeueAfter: wait,
+				Message: fmt.Sprintf("%s (attempt %d; tried again until it is confirmed)", f.Message, s.Attempts),
+			}
 		}
 	}
 
 	if f := firstFinding(o.Permanent, o.Waiting); f != nil {
-		return Decision{Phase: forward(s), Reason: f.Reason, Message: f.Message, Action: ActionNone,
-			RequeueAfter: min(b.RetryAfter(max(s.Attempts, 1))*slowdown, b.RetryDelayMax)}
+		return Decision{
+			Phase: forward(s), Reason: f.Reason, Message: f.Message, Action: ActionNone,
+			RequeueAfter: min(b.RetryAfter(max(s.Attempts, 1))*slowdown, b.RetryDelayMax),
+		}
 	}
 
 	return Decision{Phase: forward(s), Reason: ReasonAccepted, Message: "asks the repository to forget the snapshot", Action: ActionStart, RequeueAfter: b.Poll}

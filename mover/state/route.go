@@ -84,8 +84,10 @@ func RouteRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b B
 	case job.Status.Phase.Terminal():
 		return stay(job.Status.JobStatus)
 	case job.Spec.Cancel:
-		return Decision{Phase: v1alpha1.PhaseCanceled, Reason: ReasonCancelRequested, Action: ActionNone,
-			Message: "the job was cancelled on request (spec.cancel) before it had begun"}
+		return Decision{
+			Phase: v1alpha1.PhaseCanceled, Reason: ReasonCancelRequested, Action: ActionNone,
+			Message: "the job was cancelled on request (spec.cancel) before it had begun",
+		}
 	}
 
 	if f := ownerEnded(v.Owner); f != nil {
@@ -136,8 +138,10 @@ func mounting(job *v1alpha1.VolumeRestore, pods []TargetPod) []TargetPod {
 
 func routeWithoutPods(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b Bounds) Decision {
 	target := fmt.Sprintf("pod %s/%s", job.Spec.Target.Namespace, job.Spec.Target.Pod.Name)
-	d := Decision{Phase: phaseOf(job.Status.JobStatus), Reason: ReasonWaitingForPods, Action: ActionNone, RequeueAfter: b.Recheck,
-		Message: fmt.Sprintf("waits for %s to be created", target)}
+	d := Decision{
+		Phase: phaseOf(job.Status.JobStatus), Reason: ReasonWaitingForPods, Action: ActionNone, RequeueAfter: b.Recheck,
+		Message: fmt.Sprintf("waits for %s to be created", target),
+	}
 
 	if v.Owner == OwnerMakingObjects || v.Owner == OwnerUnknown {
 		return d
@@ -158,8 +162,10 @@ func ungated(pods []TargetPod, recheck time.Duration) *Decision {
 	for _, p := range pods {
 		switch {
 		case p.Gate == GateNone && p.Deleting:
-			return &Decision{Phase: v1alpha1.PhaseAccepted, Reason: ReasonWaitingForPodEnd, Action: ActionNone, RequeueAfter: recheck,
-				Message: fmt.Sprintf("waits until pod %s, which mounts the volume and is being deleted, is gone", p.Name)}
+			return &Decision{
+				Phase: v1alpha1.PhaseAccepted, Reason: ReasonWaitingForPodEnd, Action: ActionNone, RequeueAfter: recheck,
+				Message: fmt.Sprintf("waits until pod %s, which mounts the volume and is being deleted, is gone", p.Name),
+			}
 		case p.Gate == GateNone:
 			d := failed(Ungated(p.Name))
 			return &d

@@ -67,21 +67,33 @@ func TestRouteRestore(t *testing.T) {
 		route  *state.Route
 		after  time.Duration
 	}{
-		"all pods at their gates: the first by name is chosen": {kind: claim, pods: []state.TargetPod{pod("b", func(p *state.TargetPod) { p.Node = "n2" }), pod("a")},
-			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "a", UID: "uid-a"}}},
-		"one pod at its gate is routed": {kind: ephemeral, pods: []state.TargetPod{pod("web-0")},
-			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "web-0", UID: "uid-web-0"}}},
+		"all pods at their gates: the first by name is chosen": {
+			kind: claim, pods: []state.TargetPod{pod("b", func(p *state.TargetPod) { p.Node = "n2" }), pod("a")},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "a", UID: "uid-a"}},
+		},
+		"one pod at its gate is routed": {
+			kind: ephemeral, pods: []state.TargetPod{pod("web-0")},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "web-0", UID: "uid-web-0"}},
+		},
 		"no pod yet while the Restore makes objects": {kind: ephemeral, phase: v1alpha1.PhaseNew, reason: state.ReasonWaitingForPods, after: 5 * time.Second},
 		"no pod although the Restore has made all":   {kind: ephemeral, owner: state.OwnerWaiting, phase: v1alpha1.PhaseNew, reason: state.ReasonPodNotFound, after: 5 * time.Second},
-		"no pod just before the bound": {kind: ephemeral, owner: state.OwnerWaiting, mutate: missing(119 * time.Second),
-			phase: v1alpha1.PhaseNew, reason: state.ReasonPodNotFound, after: 5 * time.Second},
+		"no pod just before the bound": {
+			kind: ephemeral, owner: state.OwnerWaiting, mutate: missing(119 * time.Second),
+			phase: v1alpha1.PhaseNew, reason: state.ReasonPodNotFound, after: 5 * time.Second,
+		},
 		"no pod at the bound": {kind: ephemeral, owner: state.OwnerDone, mutate: missing(120 * time.Second), phase: v1alpha1.PhaseFailed, reason: state.ReasonPodNotFound},
-		"a pod without a gate stops the restore, also if others wait": {kind: claim, pods: []state.TargetPod{pod("a", unscheduled), pod("b", gate(state.GateNone))},
-			phase: v1alpha1.PhaseFailed, reason: state.ReasonUngatedPod},
-		"a pod without a gate that is being deleted is waited for": {kind: claim, pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateNone), deleting)},
-			phase: v1alpha1.PhaseAccepted, reason: state.ReasonWaitingForPodEnd, after: 5 * time.Second},
-		"a finished pod of a claim doesn't count": {kind: claim, pods: []state.TargetPod{pod("a", gate(state.GateNone), finished), pod("b")},
-			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "b", UID: "uid-b"}}},
+		"a pod without a gate stops the restore, also if others wait": {
+			kind: claim, pods: []state.TargetPod{pod("a", unscheduled), pod("b", gate(state.GateNone))},
+			phase: v1alpha1.PhaseFailed, reason: state.ReasonUngatedPod,
+		},
+		"a pod without a gate that is being deleted is waited for": {
+			kind: claim, pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateNone), deleting)},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonWaitingForPodEnd, after: 5 * time.Second,
+		},
+		"a finished pod of a claim doesn't count": {
+			kind: claim, pods: []state.TargetPod{pod("a", gate(state.GateNone), finished), pod("b")},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "b", UID: "uid-b"}},
+		},
 		"a finished pod of its own volume was rejected": {kind: ephemeral, pods: []state.TargetPod{pod("a", finished)}, phase: v1alpha1.PhaseFailed, reason: state.ReasonPodRejected},
 		"a pod that left its gate stops the restore":    {kind: ephemeral, pods: []state.TargetPod{pod("a", gate(state.GateBehind))}, phase: v1alpha1.PhaseFailed, reason: state.ReasonGatePassed},
 		"a pod being deleted fails the restore":         {kind: ephemeral, pods: []state.TargetPod{pod("a", deleting)}, phase: v1alpha1.PhaseFailed, reason: state.ReasonPodDeleted},
@@ -97,8 +109,10 @@ func TestRouteRestore(t *testing.T) {
 		"a Restore that is gone cancels":                {kind: ephemeral, owner: state.OwnerGone, pods: []state.TargetPod{pod("a")}, phase: v1alpha1.PhaseCanceled, reason: state.ReasonOwnerGone},
 		"a Restore that failed cancels":                 {kind: ephemeral, owner: state.OwnerFailed, pods: []state.TargetPod{pod("a")}, phase: v1alpha1.PhaseCanceled, reason: state.ReasonOwnerFailed},
 		"a cancelled one is canceled":                   {kind: ephemeral, mutate: func(j *v1alpha1.VolumeRestore) { j.Spec.Cancel = true }, pods: []state.TargetPod{pod("a")}, phase: v1alpha1.PhaseCanceled, reason: state.ReasonCancelRequested},
-		"a failed one is never left": {kind: ephemeral, mutate: func(j *v1alpha1.VolumeRestore) { j.Status.Phase, j.Status.Reason = v1alpha1.PhaseFailed, "X" },
-			pods: []state.TargetPod{pod("a")}, phase: v1alpha1.PhaseFailed, reason: "X"},
+		"a failed one is never left": {
+			kind: ephemeral, mutate: func(j *v1alpha1.VolumeRestore) { j.Status.Phase, j.Status.Reason = v1alpha1.PhaseFailed, "X" },
+			pods: []state.TargetPod{pod("a")}, phase: v1alpha1.PhaseFailed, reason: "X",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -198,12 +212,18 @@ func TestSupervise(t *testing.T) {
 		"no heartbeat, within the grace":             {seen: state.Supervision{Node: "n1", Given: created}, at: 59 * time.Second, phase: v1alpha1.PhaseNew},
 		"no heartbeat ever fails the job":            {seen: state.Supervision{Node: "n1", Given: created}, at: time.Minute, phase: v1alpha1.PhaseFailed, reason: state.ReasonNoDaemonOnNode},
 		"no node fails the job":                      {phase: v1alpha1.PhaseFailed, reason: state.ReasonNotRouted},
-		"an owner that is gone cancels": {seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerGone}, phase: v1alpha1.PhaseNew,
-			reason: state.ReasonOwnerGone, action: state.ActionRequestCancel},
-		"an owner that failed cancels": {seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerFailed}, phase: v1alpha1.PhaseNew,
-			reason: state.ReasonOwnerFailed, action: state.ActionRequestCancel},
-		"a backup's owner that ended without it cancels": {subject: state.Subject{Useless: true}, seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerDone}, phase: v1alpha1.PhaseNew,
-			reason: state.ReasonOwnerNotRunning, action: state.ActionRequestCancel},
+		"an owner that is gone cancels": {
+			seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerGone}, phase: v1alpha1.PhaseNew,
+			reason: state.ReasonOwnerGone, action: state.ActionRequestCancel,
+		},
+		"an owner that failed cancels": {
+			seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerFailed}, phase: v1alpha1.PhaseNew,
+			reason: state.ReasonOwnerFailed, action: state.ActionRequestCancel,
+		},
+		"a backup's owner that ended without it cancels": {
+			subject: state.Subject{Useless: true}, seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerDone}, phase: v1alpha1.PhaseNew,
+			reason: state.ReasonOwnerNotRunning, action: state.ActionRequestCancel,
+		},
 		"a restore goes on when its owner has ended":               {seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerDone}, phase: v1alpha1.PhaseNew},
 		"a cancel is not asked for twice":                          {subject: state.Subject{Cancel: true}, seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerFailed}, phase: v1alpha1.PhaseNew},
 		"an owner that is unknown changes nothing":                 {seen: state.Supervision{Node: "n1", Heartbeat: live}, phase: v1alpha1.PhaseNew},
@@ -291,17 +311,25 @@ func TestNextGate(t *testing.T) {
 	}{
 		"all done opens":  {jobs: []state.GateJob{{"b", "vr-2", status("Completed", "")}, {"a", "vr-1", status("Completed", "")}}, state: state.GateOpen, progress: "a: done; b: done"},
 		"no volume opens": {state: state.GateOpen},
-		"one under way waits": {jobs: []state.GateJob{{"a", "vr-1", status("Completed", "")}, {"b", "vr-2", status("InProgress", "")}},
-			state: state.GateWaiting, progress: "a: done; b: 512 B of 2.0 KiB restored (25%), 1 of 4 files"},
+		"one under way waits": {
+			jobs:  []state.GateJob{{"a", "vr-1", status("Completed", "")}, {"b", "vr-2", status("InProgress", "")}},
+			state: state.GateWaiting, progress: "a: done; b: 512 B of 2.0 KiB restored (25%), 1 of 4 files",
+		},
 		"one that is not begun says why": {jobs: []state.GateJob{{"a", "vr-1", status("Accepted", "Queued")}}, state: state.GateWaiting, progress: "a: Accepted (why)"},
-		"one failed keeps it closed, also if others run": {jobs: []state.GateJob{{"a", "vr-1", status("Failed", "WrongKey")}, {"b", "vr-2", status("InProgress", "")}},
+		"one failed keeps it closed, also if others run": {
+			jobs:  []state.GateJob{{"a", "vr-1", status("Failed", "WrongKey")}, {"b", "vr-2", status("InProgress", "")}},
 			state: state.GateFailed, progress: "a: Failed (WrongKey); b: 512 B of 2.0 KiB restored (25%), 1 of 4 files",
-			message: "volume a: VolumeRestore vr-1: Failed: WrongKey: why"},
-		"one canceled keeps it closed": {jobs: []state.GateJob{{"a", "vr-1", status("Canceled", "CancelRequested")}}, state: state.GateFailed,
-			progress: "a: Canceled (CancelRequested)", message: "volume a: VolumeRestore vr-1: Canceled: CancelRequested: why"},
+			message: "volume a: VolumeRestore vr-1: Failed: WrongKey: why",
+		},
+		"one canceled keeps it closed": {
+			jobs: []state.GateJob{{"a", "vr-1", status("Canceled", "CancelRequested")}}, state: state.GateFailed,
+			progress: "a: Canceled (CancelRequested)", message: "volume a: VolumeRestore vr-1: Canceled: CancelRequested: why",
+		},
 		"a missing job is waited for": {jobs: []state.GateJob{{"a", "vr-1", nil}}, waiting: time.Minute, state: state.GateWaiting, progress: "a: VolumeRestore vr-1 not found"},
-		"a job that stays missing keeps it closed": {jobs: []state.GateJob{{"a", "vr-1", nil}}, waiting: 2 * time.Minute, state: state.GateFailed,
-			progress: "a: VolumeRestore vr-1 not found", message: "volume a: there is no VolumeRestore vr-1 that fills it; restore the pod again"},
+		"a job that stays missing keeps it closed": {
+			jobs: []state.GateJob{{"a", "vr-1", nil}}, waiting: 2 * time.Minute, state: state.GateFailed,
+			progress: "a: VolumeRestore vr-1 not found", message: "volume a: there is no VolumeRestore vr-1 that fills it; restore the pod again",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

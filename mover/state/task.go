@@ -90,7 +90,7 @@ func next(w work, o Observed, now time.Time, b Bounds) Decision {
 	}
 
 	if s := stopping(w, o); s != nil {
-		return nextStopped(w, *s, o.Task, now, b)
+		return nextStopped(*s, o.Task, now, b)
 	}
 
 	switch o.Task.State {
@@ -120,7 +120,7 @@ func stopping(w work, o Observed) *stop {
 	}
 }
 
-func nextStopped(w work, s stop, t Task, now time.Time, b Bounds) Decision {
+func nextStopped(s stop, t Task, now time.Time, b Bounds) Decision {
 	switch {
 	case t.State == TaskEnded && t.Failure == nil:
 		return completed()
@@ -129,11 +129,15 @@ func nextStopped(w work, s stop, t Task, now time.Time, b Bounds) Decision {
 	case t.CancelRequested.IsZero():
 		return Decision{Phase: v1alpha1.PhaseCanceling, Reason: s.Reason, Message: s.Message, Action: ActionCancel, RequeueAfter: b.Cancel}
 	case now.Sub(t.CancelRequested) < b.Cancel:
-		return Decision{Phase: v1alpha1.PhaseCanceling, Reason: s.Reason, Message: s.Message, Action: ActionNone,
-			RequeueAfter: b.Cancel - now.Sub(t.CancelRequested)}
+		return Decision{
+			Phase: v1alpha1.PhaseCanceling, Reason: s.Reason, Message: s.Message, Action: ActionNone,
+			RequeueAfter: b.Cancel - now.Sub(t.CancelRequested),
+		}
 	default:
-		return Decision{Phase: s.phase, Reason: ReasonCancelTimedOut, Action: ActionKill,
-			Message: fmt.Sprintf("%s; the worker had not stopped %s later and was ended by force", s.Message, b.Cancel)}
+		return Decision{
+			Phase: s.phase, Reason: ReasonCancelTimedOut, Action: ActionKill,
+			Message: fmt.Sprintf("%s; the worker had not stopped %s later and was ended by force", s.Message, b.Cancel),
+		}
 	}
 }
 
@@ -193,8 +197,10 @@ func nextEnded(w work, o Observed, now time.Time, b Bounds) Decision {
 		return nextStart(w, o, now, b)
 	}
 
-	return Decision{Phase: forward(w.status), Reason: f.Reason, Action: ActionNone, RequeueAfter: wait,
-		Message: fmt.Sprintf("%s (attempt %d; the next one starts %s after it)", f.Message, o.Task.Attempt, b.RetryAfter(o.Task.Attempt))}
+	return Decision{
+		Phase: forward(w.status), Reason: f.Reason, Action: ActionNone, RequeueAfter: wait,
+		Message: fmt.Sprintf("%s (attempt %d; the next one starts %s after it)", f.Message, o.Task.Attempt, b.RetryAfter(o.Task.Attempt)),
+	}
 }
 
 func nextNotYet(w work, o Observed, now time.Time, b Bounds) Decision {

@@ -340,7 +340,7 @@ func TestRepositoryWorkNeedsNoCapability(t *testing.T) {
 func reachable(t *testing.T) string {
 	t.Helper()
 
-	dir, err := os.MkdirTemp("/tmp", "estiba-worker-")
+	dir, err := os.MkdirTemp("/tmp", "estiba-worker-") //nolint:usetesting // nobody else can come to the folder of t.TempDir
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.Chmod(dir, 0o777))

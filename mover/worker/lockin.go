@@ -68,7 +68,7 @@ func lockIn(s protocol.Surroundings) error {
 	s.Fences = string(report)
 	argv := append([]string{os.Args[0], protocol.CommandRun}, s.Args()...)
 
-	if err := syscall.Exec(self, argv, os.Environ()); err != nil {
+	if err := syscall.Exec(self, argv, os.Environ()); err != nil { //nolint:gosec // it executes its own program
 		return fmt.Errorf("execute the second stage of the worker: %w", err)
 	}
 

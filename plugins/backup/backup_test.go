@@ -73,15 +73,18 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 }
 
 func boundClaim(name string) (*corev1.PersistentVolumeClaim, *corev1.PersistentVolume) {
-	return &corev1.PersistentVolumeClaim{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("c-" + name)},
-			Spec:       corev1.PersistentVolumeClaimSpec{VolumeName: "pv-" + name},
-			Status:     corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound},
-		}, &corev1.PersistentVolume{
-			ObjectMeta: metav1.ObjectMeta{Name: "pv-" + name, UID: types.UID("v-" + name)},
-			Spec:       corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{Namespace: "shop", Name: name, UID: types.UID("c-" + name)}},
-			Status:     corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound},
-		}
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("c-" + name)},
+		Spec:       corev1.PersistentVolumeClaimSpec{VolumeName: "pv-" + name},
+		Status:     corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound},
+	}
+	volume := &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "pv-" + name, UID: types.UID("v-" + name)},
+		Spec:       corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{Namespace: "shop", Name: name, UID: types.UID("c-" + name)}},
+		Status:     corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound},
+	}
+
+	return claim, volume
 }
 
 func podWith(name string, annotations map[string]string, volumes ...corev1.Volume) *corev1.Pod {

@@ -15,18 +15,21 @@ import (
 // boundTo are the annotations and fields by which a claim is bound to its
 // original volume, or says how that was made.
 func boundTo() (keys []string, fields []string) {
-	return []string{
-			"pv.kubernetes.io/bind-completed",
-			"pv.kubernetes.io/bound-by-controller",
-			"volume.kubernetes.io/selected-node",
-			"volume.kubernetes.io/storage-provisioner",
-			"volume.beta.kubernetes.io/storage-provisioner",
-		}, []string{
-			"volumeName",
-			// The data comes from the repository; what the original was made from may be gone.
-			"dataSource",
-			"dataSourceRef",
-		}
+	keys = []string{
+		"pv.kubernetes.io/bind-completed",
+		"pv.kubernetes.io/bound-by-controller",
+		"volume.kubernetes.io/selected-node",
+		"volume.kubernetes.io/storage-provisioner",
+		"volume.beta.kubernetes.io/storage-provisioner",
+	}
+	fields = []string{
+		"volumeName",
+		// The data comes from the repository; what the original was made from may be gone.
+		"dataSource",
+		"dataSourceRef",
+	}
+
+	return keys, fields
 }
 
 // ClaimAction lets a moved claim get a new volume.

@@ -60,11 +60,15 @@ func (c *Cluster) checkLocation(ctx context.Context, name string) (*state.Findin
 
 	switch {
 	case !found:
-		return &state.Finding{Reason: state.ReasonLocationNotFound,
-			Message: fmt.Sprintf("BackupStorageLocation %s does not exist; make it again to have the snapshot removed, or delete this object to leave it where it is", name)}, nil
+		return &state.Finding{
+			Reason:  state.ReasonLocationNotFound,
+			Message: fmt.Sprintf("BackupStorageLocation %s does not exist; make it again to have the snapshot removed, or delete this object to leave it where it is", name),
+		}, nil
 	case location.Spec.AccessMode == velerov1.BackupStorageLocationAccessModeReadOnly:
-		return &state.Finding{Reason: state.ReasonLocationReadOnly,
-			Message: fmt.Sprintf("BackupStorageLocation %s is read-only (spec.accessMode); the snapshot is removed when it is writable again", name)}, nil
+		return &state.Finding{
+			Reason:  state.ReasonLocationReadOnly,
+			Message: fmt.Sprintf("BackupStorageLocation %s is read-only (spec.accessMode); the snapshot is removed when it is writable again", name),
+		}, nil
 	default:
 		return nil, nil
 	}
@@ -82,7 +86,7 @@ func (c *Cluster) applyDeletion(ctx context.Context, job *v1alpha1.SnapshotDelet
 	state.Apply(&job.Status.JobStatus, dec, now)
 
 	if dec.Phase == v1alpha1.PhaseCompleted && run.Result.Forget != nil {
-		job.Status.Deleted = int32(min(run.Result.Forget.Deleted, 1<<30)) //nolint:gosec // bounded right here
+		job.Status.Deleted = int32(min(run.Result.Forget.Deleted, 1<<30))
 	}
 
 	if err := c.patchStatus(ctx, job, before); err != nil {

@@ -47,11 +47,15 @@ func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (
 	ref := job.Spec.Volume
 
 	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, &pod)
-	if client.IgnoreNotFound(err) != nil {
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+
+	if err != nil {
 		return false, fmt.Errorf("read pod %s/%s: %w", ref.Namespace, ref.Pod.Name, err)
 	}
 
-	if err != nil || pod.UID != ref.Pod.UID || pod.Spec.NodeName == "" {
+	if pod.UID != ref.Pod.UID || pod.Spec.NodeName == "" {
 		return false, nil
 	}
 

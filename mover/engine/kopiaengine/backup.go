@@ -132,7 +132,7 @@ func summaryOf(m *snapshot.Manifest) engine.Summary {
 // save writes the snapshot down, removes the checkpoints that it makes useless,
 // and has all of it written to the store and looked for there.
 func (b *backup) save(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) error {
-	if _, err := b.put(ctx, w, m); err != nil {
+	if err := b.put(ctx, w, m); err != nil {
 		return err
 	}
 
@@ -153,17 +153,16 @@ func (b *backup) save(ctx context.Context, w repo.RepositoryWriter, m *snapshot.
 	return repository.StorageErr(b.engine.storage())
 }
 
-func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) (manifest.ID, error) {
+func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) error {
 	m.Description = b.request.Description
 	m.Tags = kopiaTags(b.request)
 	m.Pins = []string{pin}
 
-	id, err := snapshot.SaveSnapshot(ctx, w, m)
-	if err != nil {
-		return "", fmt.Errorf("save snapshot: %w", err)
+	if _, err := snapshot.SaveSnapshot(ctx, w, m); err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
 	}
 
-	return id, nil
+	return nil
 }
 
 // keep writes down what a backup that failed has got, for the next one to build on.
@@ -171,14 +170,14 @@ func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.M
 // cancelled has the time until ctx is done.
 func (b *backup) keep(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) error {
 	if m == nil || m.RootEntry == nil || repository.StorageErr(b.engine.storage()) != nil {
-		return nil
+		return nil //nolint:nilerr // The backup has failed with that already.
 	}
 
 	if m.IncompleteReason == "" {
 		m.IncompleteReason = "failed"
 	}
 
-	if _, err := b.put(ctx, w, m); err != nil {
+	if err := b.put(ctx, w, m); err != nil {
 		return err
 	}
 

@@ -1,7 +1,6 @@
 package kopiaengine_test
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,6 +105,6 @@ func compareWithCp(b *testing.B, volume string) {
 	b.ReportMetric(first.Seconds()/cp.Seconds(), "backup/cp")
 	b.ReportMetric(again.Seconds()/cp.Seconds(), "again/cp")
 	b.ReportMetric(back.Seconds()/cp.Seconds(), "restore/cp")
-	b.Log(fmt.Sprintf("cp %.2fs, backup %.2fs (heap %d MiB), again %.2fs, restore %.2fs (heap %d MiB)",
-		cp.Seconds(), first.Seconds(), up>>20, again.Seconds(), back.Seconds(), down>>20))
+	b.Logf("cp %.2fs, backup %.2fs (heap %d MiB), again %.2fs, restore %.2fs (heap %d MiB)",
+		cp.Seconds(), first.Seconds(), up>>20, again.Seconds(), back.Seconds(), down>>20)
 }

@@ -182,7 +182,7 @@ func (i *iterator) Next(context.Context) (kfs.Entry, error) {
 		}
 
 		if len(i.ahead) == 0 {
-			return nil, nil //nolint:nilnil // That is how kopia wants to hear of the end.
+			return nil, nil // That is how kopia wants to hear of the end.
 		}
 
 		e := i.ahead[0]

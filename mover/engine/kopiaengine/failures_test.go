@@ -32,8 +32,8 @@ func requireCode(t *testing.T, want engine.Code, err error) {
 }
 
 // randomFiles fills a folder with files that can't be compressed, some hours old.
-func randomFiles(t testing.TB, dir string, n, size int) {
-	t.Helper()
+func randomFiles(tb testing.TB, dir string, n, size int) {
+	tb.Helper()
 
 	src := rand.NewChaCha8([32]byte{7})
 	data := make([]byte, size)
@@ -41,12 +41,12 @@ func randomFiles(t testing.TB, dir string, n, size int) {
 
 	for i := range n {
 		_, err := src.Read(data)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 
 		path := filepath.Join(dir, strconv.Itoa(i%100), strconv.Itoa(i))
-		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		require.NoError(t, os.WriteFile(path, data, 0o600))
-		require.NoError(t, os.Chtimes(path, old, old))
+		require.NoError(tb, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(tb, os.WriteFile(path, data, 0o600))
+		require.NoError(tb, os.Chtimes(path, old, old))
 	}
 }
 

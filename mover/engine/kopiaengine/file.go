@@ -153,7 +153,7 @@ func (c *content) help(ctx context.Context) error {
 
 // spans copies spans until none is left.
 func (c *content) spans(ctx context.Context, r object.Reader) error {
-	buf := c.buffers.Get().(*[]byte) //nolint:forcetypeassert,errcheck // Nothing else is put there.
+	buf := c.buffers.Get().(*[]byte) // Nothing else is put there.
 	defer c.buffers.Put(buf)
 
 	for {

@@ -29,7 +29,7 @@ func forge(t *testing.T, st blob.Storage, job, folder string) {
 	rep, err := repository.Open(t.Context(), settings(t, st))
 	require.NoError(t, err)
 
-	defer func() { require.NoError(t, rep.Close(context.Background())) }() //nolint:usetesting // The test's context is done by then.
+	defer func() { require.NoError(t, rep.Close(context.Background())) }() // The test's context is done by then.
 
 	require.NoError(t, repo.WriteSession(t.Context(), rep, repo.WriteSessionOptions{}, func(ctx context.Context, w repo.RepositoryWriter) error {
 		put := func(prefix, content string) object.ID {

@@ -18,84 +18,84 @@ import (
 
 const password = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-func needRoot(t testing.TB) {
-	t.Helper()
+func needRoot(tb testing.TB) {
+	tb.Helper()
 
 	if os.Geteuid() != 0 {
-		t.Skip("owners can be set by root only")
+		tb.Skip("owners can be set by root only")
 	}
 }
 
 // store is a repository's storage in a folder.
-func store(t testing.TB, dir string) blob.Storage {
-	t.Helper()
+func store(tb testing.TB, dir string) blob.Storage {
+	tb.Helper()
 
-	st, err := filesystem.New(t.Context(), &filesystem.Options{Path: dir}, true)
-	require.NoError(t, err)
+	st, err := filesystem.New(tb.Context(), &filesystem.Options{Path: dir}, true)
+	require.NoError(tb, err)
 
 	return st
 }
 
-func settings(t testing.TB, st blob.Storage) repository.Settings {
-	t.Helper()
+func settings(tb testing.TB, st blob.Storage) repository.Settings {
+	tb.Helper()
 
-	return repository.Settings{Storage: st, Password: password, CacheDir: filepath.Join(t.TempDir(), "cache")}
+	return repository.Settings{Storage: st, Password: password, CacheDir: filepath.Join(tb.TempDir(), "cache")}
 }
 
 // newEngine makes an engine with a repository on a storage.
-func newEngine(t testing.TB, st blob.Storage) *kopiaengine.Engine {
-	t.Helper()
+func newEngine(tb testing.TB, st blob.Storage) *kopiaengine.Engine {
+	tb.Helper()
 
-	return newEngineWith(t, settings(t, st))
+	return newEngineWith(tb, settings(tb, st))
 }
 
-func newEngineWith(t testing.TB, s repository.Settings) *kopiaengine.Engine {
-	t.Helper()
+func newEngineWith(tb testing.TB, s repository.Settings) *kopiaengine.Engine {
+	tb.Helper()
 
 	e := kopiaengine.New(kopiaengine.Config{Repository: s, ProgressInterval: 10 * time.Millisecond})
-	require.NoError(t, e.CreateRepository(t.Context(), engine.FormatFast))
+	require.NoError(tb, e.CreateRepository(tb.Context(), engine.FormatFast))
 
 	return e
 }
 
-func open(t testing.TB, dir string) *os.File {
-	t.Helper()
+func open(tb testing.TB, dir string) *os.File {
+	tb.Helper()
 
 	f, err := os.Open(dir)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, f.Close()) })
 
 	return f
 }
 
-func request(t testing.TB, dir, job string) engine.BackupRequest {
-	t.Helper()
+func request(tb testing.TB, dir, job string) engine.BackupRequest {
+	tb.Helper()
 
-	return engine.BackupRequest{Root: open(t, dir), Host: "shop", Path: "/persistentvolumeclaim/data", Instance: "pvc/1/1", Job: job}
+	return engine.BackupRequest{Root: open(tb, dir), Host: "shop", Path: "/persistentvolumeclaim/data", Instance: "pvc/1/1", Job: job}
 }
 
-func backup(t testing.TB, e engine.Engine, dir, job string) engine.BackupResult {
-	t.Helper()
+func backup(tb testing.TB, e engine.Engine, dir, job string) engine.BackupResult {
+	tb.Helper()
 
-	res, err := e.Backup(t.Context(), request(t, dir, job), nil)
-	require.NoError(t, err)
+	res, err := e.Backup(tb.Context(), request(tb, dir, job), nil)
+	require.NoError(tb, err)
 
 	return res
 }
 
-func restore(t testing.TB, e engine.Engine, job, dir string) engine.RestoreResult {
-	t.Helper()
+func restore(tb testing.TB, e engine.Engine, job, dir string) engine.RestoreResult {
+	tb.Helper()
 
-	res, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, dir), Job: job}, nil)
-	require.NoError(t, err)
+	res, err := e.Restore(tb.Context(), engine.RestoreRequest{Root: open(tb, dir), Job: job}, nil)
+	require.NoError(tb, err)
 
 	return res
 }
 
-func requireSame(t testing.TB, want, got string, options ...tree.Option) {
-	t.Helper()
+func requireSame(tb testing.TB, want, got string, options ...tree.Option) {
+	tb.Helper()
 
 	diff, err := tree.Compare(want, got, options...)
-	require.NoError(t, err)
-	require.Empty(t, diff)
+	require.NoError(tb, err)
+	require.Empty(tb, diff)
 }

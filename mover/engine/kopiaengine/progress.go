@@ -178,7 +178,7 @@ func descend(ctx context.Context, d *beneath.Dir, e beneath.Entry, see func(bene
 
 	child, err := d.OpenDir(e)
 	if err != nil {
-		return nil //nolint:nilerr // It went away, or is for the upload to complain of.
+		return nil // It went away, or is for the upload to complain of.
 	}
 	defer func() { _ = child.Close() }() // Open for reading.
 

@@ -211,7 +211,7 @@ func (w *restorer) free() string {
 // file systems that compress hold more than they have.
 func (w *restorer) preflight(ctx context.Context, r engine.RestoreRequest) error {
 	space, err := w.root.Statfs()
-	if err != nil || w.need <= int64(space.AvailableBytes) || !countsPlainly(int(r.Root.Fd())) {
+	if err != nil || w.need <= space.AvailableBytes || !countsPlainly(int(r.Root.Fd())) {
 		return nil //nolint:nilerr // Then writing will tell.
 	}
 
@@ -223,7 +223,7 @@ func (w *restorer) preflight(ctx context.Context, r engine.RestoreRequest) error
 			held += block * e.Blocks
 		}
 	})
-	if err != nil || w.need <= int64(space.AvailableBytes)+held {
+	if err != nil || w.need <= space.AvailableBytes+held {
 		return nil //nolint:nilerr // Then writing will tell.
 	}
 

@@ -126,9 +126,9 @@ func (s *source) changedPaths() map[string]struct{} {
 
 const (
 	// tick is more than the coarsest clock that Linux stamps files with (10 ms at
-	// 100 Hz); wholeSeconds is for file systems that keep no fractions.
-	tick         = 50 * time.Millisecond
-	wholeSeconds = 2 * time.Second
+	// 100 Hz); coarseTick is for file systems that keep no fractions.
+	tick       = 50 * time.Millisecond
+	coarseTick = 2 * time.Second
 	// skew is how far a file server's clock may be ahead of ours.
 	skew = time.Minute
 )
@@ -144,7 +144,7 @@ func (s *source) mustRead(path string, e beneath.Entry) bool {
 
 	granularity := tick
 	if e.ModTime.Nanosecond() == 0 {
-		granularity = wholeSeconds
+		granularity = coarseTick
 	}
 
 	return e.ModTime.After(s.parent.start.Add(-granularity)) && e.ModTime.Before(s.parent.end.Add(skew))

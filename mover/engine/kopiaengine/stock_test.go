@@ -9,14 +9,13 @@ import (
 	"testing"
 
 	kfs "github.com/kopia/kopia/fs"
+	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/snapshot"
 	"github.com/kopia/kopia/snapshot/policy"
 	"github.com/kopia/kopia/snapshot/snapshotfs"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/kopia/kopia/repo"
 
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/repository"
@@ -35,7 +34,7 @@ func TestStockKopiaReadsEveryFile(t *testing.T) {
 	rep, err := repository.Open(t.Context(), settings(t, st))
 	require.NoError(t, err)
 
-	defer func() { require.NoError(t, rep.Close(context.Background())) }() //nolint:usetesting // The test's context is done by then.
+	defer func() { require.NoError(t, rep.Close(context.Background())) }() // The test's context is done by then.
 
 	m, err := snapshot.LoadSnapshot(t.Context(), rep, manifest.ID(res.SnapshotID))
 	require.NoError(t, err)
@@ -100,7 +99,7 @@ func TestKopiasRetentionDeletesNothingOfOurs(t *testing.T) {
 	rep, err := repository.Open(t.Context(), settings(t, st))
 	require.NoError(t, err)
 
-	defer func() { require.NoError(t, rep.Close(context.Background())) }() //nolint:usetesting // The test's context is done by then.
+	defer func() { require.NoError(t, rep.Close(context.Background())) }() // The test's context is done by then.
 
 	require.NoError(t, repo.WriteSession(t.Context(), rep, repo.WriteSessionOptions{},
 		func(ctx context.Context, w repo.RepositoryWriter) error {

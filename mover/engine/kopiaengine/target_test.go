@@ -40,7 +40,7 @@ func TestAVolumeThatIsTooSmallIsLeftAsItWas(t *testing.T) {
 	target := tmpfs(t, "4m")
 	_, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, target), Job: "vb-1"}, nil)
 	requireCode(t, engine.CodeTargetFull, err)
-	assert.ErrorContains(t, err, "needs 8388608 bytes, 4194304 are free")
+	require.ErrorContains(t, err, "needs 8388608 bytes, 4194304 are free")
 
 	entries, err := os.ReadDir(target)
 	require.NoError(t, err)
@@ -60,7 +60,7 @@ func TestAVolumeThatFillsUpOnTheWayIsNamedAndHoldsNoHalfFile(t *testing.T) {
 
 	_, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, target), Job: "vb-1"}, nil)
 	requireCode(t, engine.CodeTargetFull, err)
-	assert.ErrorContains(t, err, "needs 8388608 bytes")
+	require.ErrorContains(t, err, "needs 8388608 bytes")
 	require.ErrorIs(t, err, unix.ENOSPC)
 
 	require.NoError(t, filepath.WalkDir(target, func(path string, d os.DirEntry, err error) error {
@@ -130,9 +130,9 @@ func TestAsNobodyWhatCannotBeReadFailsTheBackupByName(t *testing.T) {
 	_, err := e.Backup(t.Context(), request(t, volume, "vb-1"), nil)
 	requireCode(t, engine.CodeSourceUnreadable, err)
 	require.ErrorIs(t, err, unix.EACCES)
-	assert.ErrorContains(t, err, "2 entries")
-	assert.ErrorContains(t, err, `"closed\n"`)
-	assert.ErrorContains(t, err, `"closed-folder"`)
+	require.ErrorContains(t, err, "2 entries")
+	require.ErrorContains(t, err, `"closed\n"`)
+	require.ErrorContains(t, err, `"closed-folder"`)
 
 	list, err := e.Snapshots(t.Context())
 	require.NoError(t, err)
@@ -150,7 +150,7 @@ func TestAsNobodyAnOwnerThatCannotBeSetFailsTheRestore(t *testing.T) {
 	_, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, target), Job: "vb-1"}, nil)
 	requireCode(t, engine.CodeTargetUnwritable, err)
 	require.ErrorIs(t, err, unix.EPERM)
-	assert.ErrorContains(t, err, `"a"`)
+	require.ErrorContains(t, err, `"a"`)
 	assert.NoFileExists(t, filepath.Join(target, "a"))
 }
 

@@ -18,7 +18,7 @@ const MaxLine = 16 << 20
 func WriteRequest(w io.Writer, r Request) error {
 	r.Version = Version
 
-	if err := json.NewEncoder(w).Encode(r); err != nil {
+	if err := json.NewEncoder(w).Encode(r); err != nil { //nolint:gosec // the pipe to the worker is how it gets the password
 		return fmt.Errorf("write the worker's request: %w", err)
 	}
 

@@ -72,6 +72,7 @@ func Request(v protocol.Verb, s Script, cacheDir string) protocol.Request {
 	}
 
 	switch v {
+	case protocol.VerbList:
 	case protocol.VerbCreateRepository:
 		r.Format = engine.Format(s)
 	case protocol.VerbBackup:
