@@ -42,6 +42,8 @@ func newRoot(src *source, root *beneath.Root) (*directory, error) {
 		return nil, engine.Errorf(engine.CodeSourceUnreadable, "stat the volume's root: %w", err)
 	}
 
+	src.noteAttributes(".", root.Dir(), "")
+
 	return &directory{node: node{src: src, entry: e}, own: root.Dir()}, nil
 }
 
@@ -138,6 +140,7 @@ func (d *directory) child(e beneath.Entry) kfs.Entry {
 	}
 
 	d.src.note(n.path, e)
+	d.src.noteAttributes(n.path, d.own, e.Name)
 
 	switch e.Kind {
 	case beneath.KindDirectory:

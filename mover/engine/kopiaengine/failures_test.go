@@ -15,6 +15,7 @@ import (
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/engine/kopiaengine"
@@ -56,6 +57,12 @@ func TestWhatCannotBeKeptIsCounted(t *testing.T) {
 	volume, target := t.TempDir(), t.TempDir()
 	counts, err := tree.Unkept(volume)
 	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(volume, "attributed"), []byte("x"), 0o600))
+	require.NoError(t, os.Symlink("attributed", filepath.Join(volume, "link to attributed")))
+
+	for _, path := range []string{volume, filepath.Join(volume, "attributed")} {
+		require.NoError(t, unix.Setxattr(path, "user.estiba", []byte("x"), 0))
+	}
 
 	e := newEngine(t, store(t, t.TempDir()))
 	res := backup(t, e, volume, "vb-1")
@@ -73,6 +80,7 @@ func TestWhatCannotBeKeptIsCounted(t *testing.T) {
 		engine.OmittedDevice:   int64(counts["device"]),
 		engine.OmittedHardLink: int64(counts["hardlink"]),
 		engine.OmittedHoles:    int64(counts["holes"]),
+		engine.OmittedXattr:    2, // The root and the file, not the link.
 	}, got)
 
 	restore(t, e, "vb-1", target)

@@ -3,6 +3,7 @@ package kopiaengine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -168,5 +169,16 @@ func (s *source) note(path string, e beneath.Entry) {
 	const page = 4096
 	if e.Size >= page && e.Sparse() {
 		s.omitted.add(engine.OmittedHoles, path)
+	}
+}
+
+// noteAttributes counts an entry whose extended attributes are not kept. The label
+// of the machine's security module is not the volume's: each node gives its own.
+// An attribute that can't be listed hides no data, so it is no failure.
+func (s *source) noteAttributes(path string, dir *beneath.Dir, name string) {
+	names, _ := dir.Attributes(name)
+
+	if slices.ContainsFunc(names, func(n string) bool { return n != "security.selinux" }) {
+		s.omitted.add(engine.OmittedXattr, path)
 	}
 }
