@@ -1,0 +1,403 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/tests/testkit/lab"
+)
+
+// slow bounds the daemon's transfers so that a job of a few times as much is surely caught in the middle.
+const slow = "1Mi"
+
+func TestWithoutADaemonABackupSaysSoAndKeepsTheObjects(t *testing.T) {
+	c := open(t)
+	a, _ := c.app(classDelete, lab.Data{Files: 10, Bytes: 1 << 16, Seed: 20})
+	c.withoutDaemon()
+
+	start := time.Now()
+	logs := c.partial(c.namespace)
+	assert.Less(t, time.Since(start), time.Minute)
+
+	for _, volume := range []string{"data", "scratch"} {
+		assert.Contains(t, logs, "volume "+volume+" is not backed up")
+	}
+
+	assert.Contains(t, logs, "no node daemon of Estiba has reported within")
+	assert.Contains(t, logs, "kubectl -n "+c.Namespace+" get daemonsets,pods -l "+contract.LabelComponent+"="+contract.ComponentNode)
+
+	c.deleteNamespace()
+	c.restore(c.namespace, c.namespace)
+
+	// Its data was not in the backup, so that there is nothing to wait for.
+	assert.Empty(t, c.pod(a).Spec.InitContainers)
+}
+
+func TestAnotherMasterKeyIsRefusedByName(t *testing.T) {
+	c := open(t)
+	c.app(classDelete, lab.Data{Files: 10, Bytes: 1 << 16, Seed: 21})
+	c.backup(c.namespace)
+
+	right := c.masterKey()
+	t.Cleanup(func() { c.putKey(right.Data) })
+
+	fresh := c.another("new")
+
+	c.putKey(map[string][]byte{contract.MasterKeySecretKey: []byte("9YcVhB3pW2v7mK1sQ0tXzR5nL8dJfG4uEaIoT6yHbCw=")})
+
+	logs := c.partial(c.namespace + "-old")
+	assert.Contains(t, logs, "WrongKey")
+	assert.Contains(t, logs, contract.MasterKeySecret)
+
+	logs = c.partialOf(fresh.Namespace, fresh.Namespace)
+	assert.Contains(t, logs, "WrongKey")
+	assert.Contains(t, logs, "put the exported Secret of that key back")
+	c.repository(fresh.Namespace, "WrongKey")
+
+	t.Run("and so is text", func(t *testing.T) {
+		c.putKey(map[string][]byte{contract.MasterKeySecretKey: []byte("static-passw0rd")})
+
+		logs := c.partial(c.namespace + "-text")
+		assert.Contains(t, logs, "MasterKeyInvalid")
+		assert.NotContains(t, logs, "static-passw0rd")
+	})
+
+	t.Run("and a missing one is never made anew where there are repositories", func(t *testing.T) {
+		require.NoError(t, c.Delete(c.ctx, c.masterKey()))
+
+		assert.Contains(t, c.partial(c.namespace+"-none"), "MasterKeyMissing")
+
+		third := c.another("third")
+		logs := c.partialOf(third.Namespace, third.Namespace)
+		assert.Contains(t, logs, "MasterKeyMissing")
+		assert.Contains(t, logs, "kubectl apply -f FILE")
+		c.repository(third.Namespace, "MasterKeyMissing")
+
+		err := c.Get(c.ctx, client.ObjectKeyFromObject(right), &corev1.Secret{})
+		assert.True(t, apierrors.IsNotFound(err), "%v", err)
+	})
+
+	t.Run("and with the right one back all goes on", func(t *testing.T) {
+		c.putKey(right.Data)
+		c.backup(c.namespace + "-again")
+		c.completed(c.namespace+"-again", 2)
+
+		c.repository(fresh.Namespace, "RepositoryReady")
+
+		b, err := c.Backup(c.ctx, fresh.Namespace+"-again", "--include-namespaces", fresh.Namespace)
+		require.NoError(t, err)
+		c.requireBackup(b, velerov1.BackupPhaseCompleted)
+	})
+}
+
+func TestACancelledBackupEndsSoonAndTheNextOneIsWhole(t *testing.T) {
+	c := open(t)
+	a, pod := c.app(classDelete, lab.Data{Files: 2000, Bytes: 60 << 20, Seed: 22})
+	kept := c.keep(a, pod)
+	lift := c.limit(slow)
+
+	first := c.namespace + "-1"
+	c.start(first)
+	job := c.running(first, "data")
+
+	start := time.Now()
+	c.cancel(job)
+	ended := c.ended(first, "data")
+	assert.Less(t, time.Since(start), 30*time.Second)
+	assert.Equal(t, v1alpha1.PhaseCanceled, ended.Status.Phase)
+	assert.Equal(t, "CancelRequested", ended.Status.Reason)
+
+	c.cancel(c.running(first, "scratch"))
+	assert.Contains(t, c.endsPartial(first), "CancelRequested")
+
+	lift()
+	c.backup(c.namespace)
+	c.completed(c.namespace, 2)
+	c.deleteNamespace()
+	c.restore(c.namespace, c.namespace)
+	c.same(kept, a, c.pod(a))
+}
+
+func TestARestoreThatFailsKeepsTheApplicationFromStarting(t *testing.T) {
+	for name, damage := range map[string]struct {
+		blobs  string
+		reason string
+	}{
+		"the repository is gone": {"*", "RepositoryNotFound"},
+		"the contents are gone":  {"p*", "RepositoryDamaged"},
+		"the snapshots are gone": {"[qx]*", "SnapshotNotFound"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := open(t)
+			c.app(classDelete, lab.Data{Files: 50, Bytes: 4 << 20, Seed: 23})
+			c.backup(c.namespace)
+			c.removeBlobs(damage.blobs)
+			c.deleteNamespace()
+
+			require.NoError(t, c.Restore(c.ctx, c.namespace, c.namespace))
+
+			r, err := c.WaitRestore(c.ctx, c.namespace)
+			require.NoError(t, err)
+			require.Equal(t, velerov1.RestorePhasePartiallyFailed, r.Status.Phase)
+			assert.Contains(t, c.Troubles(c.ctx, "restore", c.namespace), damage.reason)
+
+			jobs, err := c.VolumeRestores(c.ctx, c.namespace)
+			require.NoError(t, err)
+			require.Len(t, jobs, 2)
+
+			for _, job := range jobs {
+				assert.Equal(t, v1alpha1.PhaseFailed, job.Status.Phase)
+				assert.Equal(t, damage.reason, job.Status.Reason, job.Status.Message)
+			}
+
+			message := c.gateMessage()
+			assert.Contains(t, message, jobs[0].Name)
+			assert.Contains(t, message, damage.reason)
+		})
+	}
+}
+
+func TestAPodThatIsDeletedGetsItsVolumeBackAtOnce(t *testing.T) {
+	c := open(t)
+	c.bigPod(24)
+	c.limit(slow)
+	c.start(c.namespace)
+	c.running(c.namespace, "data")
+
+	start := time.Now()
+	pod := &corev1.Pod{}
+	pod.Namespace, pod.Name = c.namespace, "big"
+	require.NoError(t, c.Delete(c.ctx, pod))
+	require.NoError(t, c.Wait(c.ctx, "the pod to be gone", func(ctx context.Context) (bool, error) {
+		err := c.Get(ctx, client.ObjectKeyFromObject(pod), pod)
+
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+	}))
+	assert.Less(t, time.Since(start), 30*time.Second)
+
+	job := c.ended(c.namespace, "data")
+	assert.Equal(t, v1alpha1.PhaseFailed, job.Status.Phase)
+	assert.Contains(t, []string{"PodDeleted", "PodNotFound"}, job.Status.Reason)
+	assert.Contains(t, job.Status.Message, c.namespace+"/big")
+	assert.Contains(t, c.endsPartial(c.namespace), job.Status.Reason)
+}
+
+func TestADaemonKilledInTheMiddleGoesOn(t *testing.T) {
+	c := open(t)
+	pod := c.bigPod(25)
+	dir, err := c.VolumeDir(c.ctx, pod, "data")
+	require.NoError(t, err)
+
+	kept := filepath.Join(c.temp, "kept")
+	require.NoError(t, c.Keep(c.ctx, dir, kept))
+
+	lift := c.limit("4Mi")
+	c.start(c.namespace)
+	c.running(c.namespace, "data")
+	c.killDaemon()
+
+	b, err := c.WaitBackup(c.ctx, c.namespace)
+	require.NoError(t, err)
+	c.requireBackup(b, velerov1.BackupPhaseCompleted)
+	c.completed(c.namespace, 1)
+	c.deleteNamespace()
+
+	require.NoError(t, c.Restore(c.ctx, c.namespace, c.namespace))
+	c.restoring(c.namespace)
+	c.killDaemon()
+	c.restored(c.namespace)
+	lift()
+
+	pods, err := c.ReadyPods(c.ctx, c.namespace, map[string]string{"app": "pod"}, 1)
+	require.NoError(t, err)
+	dir, err = c.VolumeDir(c.ctx, &pods[0], "data")
+	require.NoError(t, err)
+	c.sameDir(kept, dir)
+}
+
+func TestWhatIsNotKeptIsCountedByName(t *testing.T) {
+	c := open(t)
+	require.NoError(t, c.CreateNamespace(c.ctx, c.namespace))
+	c.createPod("odd", nil, []string{"scratch"})
+
+	pods, err := c.ReadyPods(c.ctx, c.namespace, map[string]string{"app": "pod"}, 1)
+	require.NoError(t, err)
+	dir, err := c.VolumeDir(c.ctx, &pods[0], "scratch")
+	require.NoError(t, err)
+
+	attributed := filepath.Join(dir, "attributed")
+	require.NoError(t, os.WriteFile(attributed, []byte("x"), 0o600))
+	require.NoError(t, unix.Setxattr(attributed, "user.estiba", []byte("x"), 0))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "one"), []byte("x"), 0o600))
+	require.NoError(t, os.Link(filepath.Join(dir, "one"), filepath.Join(dir, "two")))
+	require.NoError(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
+
+	// The path is too long for an address to listen on.
+	require.NoError(t, unix.Mknod(filepath.Join(dir, "socket"), unix.S_IFSOCK|0o600, 0))
+
+	c.backup(c.namespace)
+
+	jobs, err := c.VolumeBackups(c.ctx, c.namespace)
+	require.NoError(t, err)
+	require.Len(t, jobs, 1)
+	require.Equal(t, v1alpha1.PhaseCompleted, jobs[0].Status.Phase, jobs[0].Status.Message)
+
+	got := map[string][]string{}
+	for _, o := range jobs[0].Status.Summary.Omissions {
+		got[o.Reason] = o.Examples
+		assert.Len(t, o.Examples, int(o.Count))
+	}
+
+	assert.Equal(t, map[string][]string{
+		"ExtendedAttributes": {`"attributed"`}, "HardLink": {`"one"`, `"two"`}, "FIFO": {`"fifo"`}, "Socket": {`"socket"`},
+	}, got)
+}
+
+func TestEventsMetricsAndProbesAnswer(t *testing.T) {
+	c := open(t)
+	c.app(classDelete, lab.Data{Files: 10, Bytes: 1 << 16, Seed: 26})
+	c.backup(c.namespace)
+
+	for _, job := range c.completed(c.namespace, 2) {
+		c.event(c.Namespace, "VolumeBackup", job.Name, job.Status.Reason)
+		c.event(c.namespace, "Pod", job.Spec.Volume.Pod.Name, job.Status.Reason)
+
+		if job.Spec.Volume.Claim != nil {
+			c.event(c.namespace, "PersistentVolumeClaim", job.Spec.Volume.Claim.Name, job.Status.Reason)
+		}
+	}
+
+	for _, component := range []string{contract.ComponentNode, contract.ComponentController} {
+		pods, err := c.ReadyPods(c.ctx, c.Namespace, map[string]string{contract.LabelComponent: component}, 1)
+		require.NoError(t, err)
+
+		for _, path := range []string{":8086/healthz", ":8086/readyz"} {
+			status, _ := c.http(pods[0].Status.PodIP + path)
+			assert.Equal(t, http.StatusOK, status, component+path)
+		}
+
+		status, body := c.http(pods[0].Status.PodIP + ":8085/metrics")
+		assert.Equal(t, http.StatusOK, status)
+
+		if component == contract.ComponentNode {
+			assert.Contains(t, body, `estiba_jobs_total{kind="VolumeBackup"`)
+			assert.Contains(t, body, c.namespace)
+		}
+	}
+}
+
+func TestAStoreThatIsAwayIsNamed(t *testing.T) {
+	c := open(t)
+
+	location := &velerov1.BackupStorageLocation{}
+	location.Namespace, location.Name = c.Namespace, c.namespace
+	require.NoError(t, c.Get(c.ctx, client.ObjectKey{Namespace: c.Namespace, Name: "default"}, location))
+	location.ResourceVersion, location.UID, location.Name = "", "", c.namespace
+	location.Spec.Default = false
+	location.Status = velerov1.BackupStorageLocationStatus{}
+	// Nothing listens there.
+	location.Spec.Config["s3Url"] = "http://127.0.0.1:1"
+	require.NoError(t, c.Create(c.ctx, location))
+
+	repo := &v1alpha1.Repository{Spec: v1alpha1.RepositorySpec{BackupStorageLocation: location.Name, Namespace: c.namespace}}
+	repo.Namespace, repo.Name = c.Namespace, c.namespace
+	require.NoError(t, c.Create(c.ctx, repo))
+
+	t.Cleanup(func() {
+		assert.NoError(t, c.Delete(c.ctx, repo))
+		assert.NoError(t, client.IgnoreNotFound(c.Delete(c.ctx, location)))
+	})
+
+	message := c.repository(c.namespace, "StoreUnavailable")
+	assert.Contains(t, message, location.Name)
+	assert.Contains(t, message, "127.0.0.1:1")
+
+	require.NoError(t, c.Delete(c.ctx, location))
+	assert.Contains(t, c.repository(c.namespace, "LocationNotFound"), location.Name)
+}
+
+// gateMessage gives what the gate of the namespace's pod ended with, and requires the application not to have begun.
+func (c *cell) gateMessage() string {
+	c.t.Helper()
+
+	message := ""
+
+	require.NoError(c.t, c.Wait(c.ctx, "the gate to end with a message", func(ctx context.Context) (bool, error) {
+		pod, err := c.GatedPod(ctx, c.namespace)
+		if err != nil {
+			return false, err
+		}
+
+		for _, app := range pod.Status.ContainerStatuses {
+			if app.State.Waiting == nil || app.Started != nil && *app.Started {
+				return false, fmt.Errorf("container %s has begun: %v", app.Name, app.State)
+			}
+		}
+
+		for _, s := range pod.Status.InitContainerStatuses {
+			for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
+				if state.Terminated != nil && s.Name == contract.GateContainer {
+					if state.Terminated.ExitCode == 0 {
+						return false, fmt.Errorf("the gate has opened")
+					}
+
+					message = state.Terminated.Message
+				}
+			}
+		}
+
+		return message != "", nil
+	}))
+
+	return message
+}
+
+// bigPod makes a pod with a claim "data" of 24 MiB.
+func (c *cell) bigPod(seed uint64) *corev1.Pod {
+	c.t.Helper()
+	require.NoError(c.t, c.CreateNamespace(c.ctx, c.namespace))
+	require.NoError(c.t, c.Create(c.ctx, lab.Claim(c.namespace, "data", classDelete)))
+	c.createPod("big", []string{"data"}, nil)
+
+	pods, err := c.ReadyPods(c.ctx, c.namespace, map[string]string{"app": "pod"}, 1)
+	require.NoError(c.t, err)
+	dir, err := c.VolumeDir(c.ctx, &pods[0], "data")
+	require.NoError(c.t, err)
+	require.NoError(c.t, lab.FillVolume(dir, lab.Data{Files: 800, Bytes: 24 << 20, Seed: seed}))
+
+	return &pods[0]
+}
+
+func (c *cell) http(address string) (int, string) {
+	c.t.Helper()
+
+	req, err := http.NewRequestWithContext(c.ctx, http.MethodGet, "http://"+address, nil)
+	require.NoError(c.t, err)
+
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(c.t, err)
+
+	body, err := io.ReadAll(res.Body)
+	require.NoError(c.t, err)
+	require.NoError(c.t, res.Body.Close())
+
+	return res.StatusCode, string(body)
+}
