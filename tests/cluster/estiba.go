@@ -92,8 +92,28 @@ func (c Config) applyEstiba(ctx context.Context) error {
 			return fmt.Errorf("wait for Estiba: %w", err)
 		}
 	}
+	if err := c.waitOneServer(ctx); err != nil {
+		return err
+	}
 	_, err = c.kubectl(ctx, "wait", "--for=jsonpath={.status.phase}=Available", namespace, "backupstoragelocation/default", "--timeout=60s")
 	return err
+}
+
+// waitOneServer waits until the Velero server from before the plugin was added has ended: while it lives, it may
+// take on a backup or a restore, and knows nothing of the plugin.
+func (c Config) waitOneServer(ctx context.Context) error {
+	for {
+		out, err := c.kubectl(ctx, "get", "pods", "--namespace="+c.Velero.Namespace, "--selector=deploy=velero", "--output=name")
+		if err != nil {
+			return err
+		}
+		if strings.Count(out, "\n") == 1 {
+			return nil
+		}
+		if pause(ctx, 200*time.Millisecond); ctx.Err() != nil {
+			return fmt.Errorf("wait for the former Velero server to end: %w", ctx.Err())
+		}
+	}
 }
 
 // addPlugin adds the plugin, or exchanges the image of the one that is there.
