@@ -6,18 +6,15 @@
 #   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/estiba:TAG .
 
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
-ARG TARGETOS TARGETARCH VERSION=dev
+ARG TARGETOS TARGETARCH
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
-COPY cmd cmd
-COPY mover mover
-COPY plugins plugins
+# .git is what tells the version.
+COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     for spec in mover:/mover restore-wait:/restore-wait velero-plugin:/plugins/estiba install-plugin:/install-plugin; do \
-      CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
-        -ldflags "-s -w -X github.com/estiba-dev/estiba/mover/config.Version=$VERSION" \
-        -o /out${spec#*:} ./cmd/${spec%%:*} || exit 1; \
+      CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags "-s -w" -o /out${spec#*:} ./cmd/${spec%%:*} || exit 1; \
     done
 
 FROM scratch

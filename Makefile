@@ -4,11 +4,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 OUT       := _output
-VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 ARCH      ?= $(shell go env GOARCH)
 PLATFORMS := amd64 arm64
-MODULE    := github.com/estiba-dev/estiba
-LDFLAGS   := -s -w -X $(MODULE)/mover/config.Version=$(VERSION)
 BINARIES  := mover restore-wait velero-plugin install-plugin
 IMAGE     := estiba.test/estiba
 CLUSTER   := go run ./tests/cluster/cmd/cluster
@@ -36,7 +33,7 @@ build: ## Build every binary for every platform into _output/
 .PHONY: binaries
 binaries:
 	@for b in $(BINARIES); do \
-	  CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/$(ARCH)/$$b ./cmd/$$b || exit 1; \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -buildvcs=auto -trimpath -ldflags '-s -w' -o $(OUT)/$(ARCH)/$$b ./cmd/$$b || exit 1; \
 	done
 
 .PHONY: images
@@ -74,8 +71,13 @@ test-e2e: cluster-up ## Run the end-to-end tests on the local cluster
 	@go run ./tests/testkit/cmd/runtests e2e
 
 .PHONY: test-slow
-test-slow: ## Run the attacks for 60 seconds each, the fuzzers and the benchmarks
+test-slow: ## Run the attacks for 60 seconds each, the fuzzers for 30 seconds each, and the benchmarks
 	@ESTIBA_ATTACK_SECONDS=60 go run ./tests/testkit/cmd/runtests attack
+	@grep -rlE '^func Fuzz' --include=*_test.go mover plugins | while read -r file; do \
+	  for f in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \
+	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s ./$$(dirname $$file) || exit 1; \
+	  done; \
+	done
 	@go test -run '^$$' -bench . -benchtime 1x ./mover/...
 
 ##@ The local cluster
