@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -50,7 +51,7 @@ func limiter(bytesPerSecond int64) *store.Limiter {
 		return nil
 	}
 
-	return store.NewLimiter(bytesPerSecond, nil)
+	return store.NewLimiter(bytesPerSecond, clock.RealClock{})
 }
 
 // secret reads a key of a Secret, in the way that package credentials wants it.
