@@ -129,10 +129,19 @@ func (p *process) startTasks(k *keys, notify func(namespace, key string)) error 
 		Strict: p.config.Strict, Log: p.log.WithName("worker"), Metrics: p.metrics, Clock: p.clock,
 	})
 
+	p.config.MetadataCache, p.config.ContentCache = cacheSizes(
+		p.config.MetadataCache, p.config.ContentCache, p.config.CacheTotal, p.config.Slots+p.config.Reserved)
+
 	p.tasks = &registry{
 		locations: newLocations(p.manager.GetAPIReader(), p.config, counters), keys: k,
 		config: p.config, clock: p.clock, known: map[string]*known{},
 	}
+
+	if err := p.tasks.locations.caches.clean(); err != nil {
+		// Each task tries again, and fails with it if need be.
+		p.log.Error(err, "the caches could not be cleaned up")
+	}
+
 	p.tasks.tasks = runner.NewTasks(r, func(key string) {
 		p.tasks.changed(key)
 		notify(p.config.Namespace, key)

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
+	"time"
 
-	"github.com/kopia/kopia/repo/blob"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,6 +34,7 @@ type locations struct {
 	namespace string
 	fallback  corev1.SecretKeySelector
 	options   store.Options
+	caches    *caches
 }
 
 func newLocations(reader client.Reader, c config.Config, counters *store.Counters) *locations {
@@ -43,6 +45,7 @@ func newLocations(reader client.Reader, c config.Config, counters *store.Counter
 			RetryFor: c.StoreRetry, StallAfter: c.StoreStall, Counters: counters,
 			Upload: limiter(c.UploadLimit), Download: limiter(c.DownloadLimit),
 		},
+		caches: newCaches(c.CacheDir, c.CacheTotal, hardFactor*(c.MetadataCache+c.ContentCache), time.Now),
 	}
 }
 
@@ -108,25 +111,40 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 		return nil, fmt.Errorf("open the store of location %s: %w", location.Name, err)
 	}
 
-	return &served{storage: st, broker: store.NewBroker(st, store.BrokerOptions{ReadOnly: readOnly})}, nil
+	release, err := l.caches.hold(ref.ID)
+	if err != nil {
+		return nil, errors.Join(engine.Errorf(engine.CodeInternal, "make room for the cache of repository %s: %w", ref.ID, err), st.Close(ctx))
+	}
+
+	return &served{
+		broker: store.NewBroker(st, store.BrokerOptions{ReadOnly: readOnly}),
+		close: sync.OnceValue(func() error {
+			release()
+
+			// The job's context may be done; closing needs no store.
+			return st.Close(context.WithoutCancel(ctx))
+		}),
+	}, nil
 }
 
-// served is a storage that is closed when its worker needs it no more.
+// served is the storage of one worker, with its part of the node's caches.
 type served struct {
-	storage blob.Storage
-	broker  *store.Broker
+	broker *store.Broker
+	close  func() error
 }
 
 // Serve serves the worker at the other end of the socket.
 func (s *served) Serve(ctx context.Context, socket *os.File) error {
-	err := s.broker.Serve(ctx, socket)
+	return s.broker.Serve(ctx, socket)
+}
 
-	// The context may be done; closing needs no store.
-	if closeErr := s.storage.Close(context.WithoutCancel(ctx)); err == nil && closeErr != nil {
-		err = fmt.Errorf("close the store: %w", closeErr)
+// Close closes the storage when the worker has ended.
+func (s *served) Close() error {
+	if err := s.close(); err != nil {
+		return fmt.Errorf("close the store: %w", err)
 	}
 
-	return err
+	return nil
 }
 
 // Open opens the small files of a location for the controller.

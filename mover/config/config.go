@@ -40,6 +40,8 @@ type Config struct {
 	CacheDir string
 	// MetadataCache and ContentCache bound the two caches of each repository, in bytes.
 	MetadataCache, ContentCache int64
+	// CacheTotal bounds the caches of all repositories together, in bytes.
+	CacheTotal int64
 	// MetricsAddress and HealthAddress are where metrics and probes are served.
 	MetricsAddress, HealthAddress string
 	// LogLevel is debug, info or error.
@@ -73,6 +75,9 @@ type Config struct {
 const (
 	mebi = 1 << 20
 
+	// minCacheTotal keeps a mistyped unit from leaving workers without caches.
+	minCacheTotal = 64 * mebi
+
 	defaultNamespace = "velero"
 )
 
@@ -87,6 +92,7 @@ func Default(role Role, env func(string) string) Config {
 		CacheDir:       "/cache",
 		MetadataCache:  256 * mebi,
 		ContentCache:   256 * mebi,
+		CacheTotal:     6144 * mebi,
 		MetricsAddress: ":8085",
 		HealthAddress:  ":8086",
 		LogLevel:       "info",
@@ -110,6 +116,7 @@ func Default(role Role, env func(string) string) Config {
 
 	if role == RoleController {
 		c.Reserved = 0
+		c.CacheTotal = 3072 * mebi
 	}
 
 	return c
@@ -121,6 +128,7 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.CacheDir, "cache-dir", c.CacheDir, "folder for the caches of repositories")
 	f.Var(&size{&c.MetadataCache}, "metadata-cache", "bound of a repository's metadata cache")
 	f.Var(&size{&c.ContentCache}, "content-cache", "bound of a repository's content cache")
+	f.Var(&size{&c.CacheTotal}, "cache-total", "bound of the caches of all repositories; those that were not used for longest are removed")
 	f.StringVar(&c.MetricsAddress, "metrics-address", c.MetricsAddress, "address that metrics are served on; 0 turns them off")
 	f.StringVar(&c.HealthAddress, "health-address", c.HealthAddress, "address that /healthz and /readyz are served on")
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info or error")
@@ -181,6 +189,7 @@ func (c *Config) Validate() error {
 	need(c.Role != RoleNode || c.NodeName != "", "--node-name is empty, and so is $NODE_NAME")
 	need(c.Role != RoleNode || filepath.IsAbs(c.PodsRoot), "--pods-root %q is not an absolute path", c.PodsRoot)
 	need(filepath.IsAbs(c.CacheDir), "--cache-dir %q is not an absolute path", c.CacheDir)
+	need(c.CacheTotal >= minCacheTotal, "--cache-total is %d, expected at least %d", c.CacheTotal, int64(minCacheTotal))
 	need(c.Slots > 0, "--slots is %d, expected at least 1", c.Slots)
 	need(c.Reserved >= 0, "--reserved-slots is %d, expected at least 0", c.Reserved)
 	need(c.Bounds.Attempts > 0, "--attempts is %d, expected at least 1", c.Bounds.Attempts)

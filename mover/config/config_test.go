@@ -61,6 +61,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		"an unknown log level":  {config.RoleController, []string{"--log-level=x"}, "--log-level"},
 		"no time at all":        {config.RoleController, []string{"--job-retention=0s"}, "--job-retention"},
 		"a slow heartbeat":      {config.RoleNode, []string{"--node-name=n1", "--heartbeat=1m"}, "--heartbeat"},
+		"a cache of some bytes": {config.RoleController, []string{"--cache-total=6"}, "--cache-total"},
 		"a limit below nothing": {config.RoleController, []string{"--upload-limit=-1"}, "--upload-limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
