@@ -11,7 +11,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/config"
+	"github.com/estiba-dev/estiba/mover/controllers/cluster"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/runner"
@@ -36,11 +38,12 @@ type known struct {
 	uid       types.UID
 	attempt   int32
 	verb      protocol.Verb
+	at        v1alpha1.RepositoryReference
 	cancelled time.Time
 	forget    bool
 	// refused is why the task never got to the runner.
 	refused *state.Failure
-	at      time.Time
+	since   time.Time
 }
 
 var _ task.Tasks = (*registry)(nil)
@@ -58,7 +61,7 @@ func (r *registry) Begin(key string, w task.Work) {
 		return
 	}
 
-	k := &known{uid: w.UID, attempt: w.Attempt, verb: verbOf(w), at: r.clock.Now()}
+	k := &known{uid: w.UID, attempt: w.Attempt, verb: verbOf(w), at: w.Repository, since: r.clock.Now()}
 	r.known[key] = k
 
 	ctx, stop := context.WithTimeout(context.Background(), keyTimeout)
@@ -106,6 +109,10 @@ func keyFailure(err error) *state.Failure {
 	f := &state.Failure{Finding: state.Finding{Reason: state.ReasonAPIUnavailable, Message: err.Error()}, NotYet: true}
 	if permanentKeyError(err) {
 		f.Reason, f.NotYet = state.ReasonMasterKeyMissing, false
+		if errors.Is(err, cluster.ErrKeyInvalid) {
+			f.Reason = state.ReasonMasterKeyInvalid
+		}
+
 		f.Message += "; put the exported Secret back (kubectl replace --force -f FILE)"
 	}
 
@@ -125,14 +132,14 @@ func (r *registry) Look(key string) (task.Run, bool) {
 	run := task.Run{UID: k.uid, Task: state.Task{Attempt: k.attempt, CancelRequested: k.cancelled}}
 
 	if k.refused != nil {
-		run.State, run.Ended, run.Failure = state.TaskEnded, k.at, k.refused
+		run.State, run.Ended, run.Failure = state.TaskEnded, k.since, k.refused
 		return run, true
 	}
 
 	s, ok := r.tasks.Status(key)
 	if !ok {
 		// It was not taken on any more.
-		run.State, run.Ended, run.Failure = state.TaskEnded, k.at, drained()
+		run.State, run.Ended, run.Failure = state.TaskEnded, k.since, drained()
 		return run, true
 	}
 
@@ -157,7 +164,7 @@ func (r *registry) fill(run *task.Run, k *known, s runner.Status) {
 	switch {
 	case s.State == runner.Done:
 		run.State, run.Ended = state.TaskEnded, s.Ended
-		run.Failure = failureOf(s.Err)
+		run.Failure = failureOf(s.Err, k.at)
 		run.Result = task.Result{Backup: s.Result.Backup, Restore: s.Result.Restore, Forget: s.Result.Forget}
 
 		if run.Failure == nil {
@@ -190,7 +197,7 @@ func drained() *state.Failure {
 	return &state.Failure{Finding: state.Finding{Reason: state.ReasonDraining, Message: "the daemon is being stopped; the next one goes on"}, Drained: true}
 }
 
-func failureOf(err error) *state.Failure {
+func failureOf(err error, at v1alpha1.RepositoryReference) *state.Failure {
 	var blocked *task.BlockedError
 
 	switch {
@@ -202,7 +209,7 @@ func failureOf(err error) *state.Failure {
 		return &state.Failure{Finding: blocked.Finding, NotYet: blocked.NotYet}
 	default:
 		code := engine.CodeOf(err)
-		return &state.Failure{Finding: state.Finding{Reason: string(code), Message: err.Error()}, Retryable: code.Retryable()}
+		return &state.Failure{Finding: state.Finding{Reason: string(code), Message: remedied(code, err.Error(), at)}, Retryable: code.Retryable()}
 	}
 }
 

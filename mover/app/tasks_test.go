@@ -134,8 +134,8 @@ func TestRegistryTellsWhyARunFailed(t *testing.T) {
 		err    error
 		want   state.Failure
 	}{
-		"a code that may pass":      {err: engine.Errorf(engine.CodeStoreStalled, "m"), want: state.Failure{Finding: state.Finding{Reason: "StoreStalled", Message: "m"}, Retryable: true}},
-		"a code that doesn't":       {err: engine.Errorf(engine.CodeWrongKey, "m"), want: state.Failure{Finding: state.Finding{Reason: "WrongKey", Message: "m"}}},
+		"a code that may pass":      {err: engine.Errorf(engine.CodeStoreStalled, "m"), want: state.Failure{Finding: state.Finding{Reason: "StoreStalled", Message: remedied(engine.CodeStoreStalled, "m", restoreWork().Repository)}, Retryable: true}},
+		"a code that doesn't":       {err: engine.Errorf(engine.CodeWrongKey, "m"), want: state.Failure{Finding: state.Finding{Reason: "WrongKey", Message: remedied(engine.CodeWrongKey, "m", restoreWork().Repository)}}},
 		"a daemon that stops":       {err: engine.Errorf(engine.CodeCanceled, "m: %w", runner.ErrDraining), want: *drained()},
 		"nothing to open yet":       {err: engine.Errorf(engine.CodeInternal, "m: %w", &task.BlockedError{Finding: state.Finding{Reason: "R", Message: "x"}, NotYet: true}), want: state.Failure{Finding: state.Finding{Reason: "R", Message: "x"}, NotYet: true}},
 		"nothing to open ever":      {err: fmt.Errorf("m: %w", &task.BlockedError{Finding: state.Finding{Reason: "R", Message: "x"}}), want: state.Failure{Finding: state.Finding{Reason: "R", Message: "x"}}},

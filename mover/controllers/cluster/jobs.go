@@ -26,9 +26,7 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 	}
 
 	if job.Labels[contract.LabelNode] == "" && !job.Status.Phase.Terminal() && !job.Spec.Cancel {
-		if routed, err := c.routeBackup(ctx, job); routed || err != nil {
-			return settle(0, err)
-		}
+		return settle(0, c.routeBackup(ctx, job))
 	}
 
 	owner, err := c.backupOwner(ctx, job.Spec.Backup)
@@ -40,26 +38,29 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 		state.Subject{Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel, Useless: true}, owner)
 }
 
-// routeBackup gives a job that names no node to the one its pod is on.
-func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (bool, error) {
-	var pod corev1.Pod
-
-	ref := job.Spec.Volume
+// routeBackup gives a job that names no node to the one its pod is on, or ends it.
+func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup) error {
+	var (
+		pod  corev1.Pod
+		seen *state.TargetPod
+		ref  = job.Spec.Volume
+	)
 
 	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, &pod)
-	if apierrors.IsNotFound(err) {
-		return false, nil
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read pod %s/%s: %w", ref.Namespace, ref.Pod.Name, err)
 	}
 
-	if err != nil {
-		return false, fmt.Errorf("read pod %s/%s: %w", ref.Namespace, ref.Pod.Name, err)
+	if err == nil {
+		seen = &state.TargetPod{Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName}
 	}
 
-	if pod.UID != ref.Pod.UID || pod.Spec.NodeName == "" {
-		return false, nil
+	node, f := state.RouteBackup(job, seen)
+	if f != nil {
+		return c.finish(ctx, job, &job.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseFailed, Reason: f.Reason, Message: f.Message})
 	}
 
-	return true, c.label(ctx, job, pod.Spec.NodeName)
+	return c.label(ctx, job, node)
 }
 
 // label gives the job to the node.

@@ -51,7 +51,7 @@ func (n *Node) checkBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (ver
 		return v, err
 	}
 
-	v, err = n.checkRepository(ctx, job.Spec.Repository)
+	v, err = n.checkRepository(ctx, job.Spec.Repository, job.Spec.Volume.Namespace)
 	if err != nil || !v.ok() {
 		return v, err
 	}
@@ -74,7 +74,19 @@ func (n *Node) checkBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (ver
 		return verdict{permanent: f}, nil
 	}
 
-	return n.checkVolume(ctx, &pod, ref)
+	return n.checkVolume(ctx, &pod, wanted{VolumeReference: ref, field: "spec.volume", remedy: "back the pod up again"})
+}
+
+// wanted is the volume that a job names, in a field of its spec, and what helps if the live one is another.
+type wanted struct {
+	v1alpha1.VolumeReference
+
+	field, remedy string
+}
+
+// differs rejects a job whose field says something else than a live object.
+func (w wanted) differs(field, format string, args ...any) verdict {
+	return reject(state.ReasonVolumeMismatch, "%s (%s.%s); %s", fmt.Sprintf(format, args...), w.field, field, w.remedy)
 }
 
 func (n *Node) checkBackupOwner(ctx context.Context, owner v1alpha1.OwnerReference) (verdict, error) {
@@ -86,7 +98,7 @@ func (n *Node) checkBackupOwner(ctx context.Context, owner v1alpha1.OwnerReferen
 	}
 
 	if !found || b.UID != owner.UID {
-		return reject(state.ReasonOwnerGone, "Backup %s of UID %s (spec.backup) does not exist", owner.Name, owner.UID), nil
+		return reject(state.ReasonOwnerGone, "Backup %s of UID %s (spec.backup) does not exist; make one (velero backup create), and it makes its jobs", owner.Name, owner.UID), nil
 	}
 
 	switch b.Status.Phase {
@@ -95,17 +107,35 @@ func (n *Node) checkBackupOwner(ctx context.Context, owner v1alpha1.OwnerReferen
 	case velerov1.BackupPhaseFailed:
 		return reject(state.ReasonOwnerFailed, "Backup %s has failed: %s", owner.Name, b.Status.FailureReason), nil
 	default:
-		return reject(state.ReasonOwnerNotRunning, "Backup %s is in phase %q and takes no volumes in it", owner.Name, b.Status.Phase), nil
+		return reject(state.ReasonOwnerNotRunning, "Backup %s is in phase %q (status.phase) and takes no volumes in it; make another one (velero backup create)", owner.Name, b.Status.Phase), nil
 	}
 }
 
-func (n *Node) checkRepository(ctx context.Context, ref v1alpha1.RepositoryReference) (verdict, error) {
+// checkRepository looks whether the job's repository is the one of its location, and of the namespace that the volume is in.
+func (n *Node) checkRepository(ctx context.Context, ref v1alpha1.RepositoryReference, namespace string) (verdict, error) {
+	if ref.Namespace != namespace {
+		return reject(state.ReasonRepositoryMismatch,
+			"the repository is of namespace %q (spec.repository.namespace), and the volume is in %q (spec.volume.namespace); back the volume up again", ref.Namespace, namespace), nil
+	}
+
+	var location velerov1.BackupStorageLocation
+
+	found, err := n.get(ctx, n.Namespace, ref.BackupStorageLocation, &location)
+	if err != nil {
+		return verdict{}, err
+	}
+
+	if !found {
+		return reject(state.ReasonLocationNotFound, "BackupStorageLocation %s (spec.repository.backupStorageLocation) does not exist; see which there are (kubectl -n %s get backupstoragelocations)",
+			ref.BackupStorageLocation, n.Namespace), nil
+	}
+
 	var (
 		repo v1alpha1.Repository
 		name = jobs.RepositoryName(ref.BackupStorageLocation, ref.Namespace)
 	)
 
-	found, err := n.get(ctx, n.Namespace, name, &repo)
+	found, err = n.get(ctx, n.Namespace, name, &repo)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -127,7 +157,7 @@ func (n *Node) checkPod(pod *corev1.Pod, ref v1alpha1.VolumeReference) *state.Fi
 
 	switch {
 	case pod.UID != ref.Pod.UID:
-		return say(state.ReasonPodReplaced, "has UID %s (metadata.uid), and the job names %s: it was replaced; back it up again", pod.UID, ref.Pod.UID)
+		return say(state.ReasonPodReplaced, "has UID %s (metadata.uid), and the job names %s (spec.volume.pod.uid): it was replaced; back it up again", pod.UID, ref.Pod.UID)
 	case pod.Spec.NodeName != n.Name:
 		return say(state.ReasonPodMoved, "is on node %q (spec.nodeName), and the job was given to node %q; back it up again", pod.Spec.NodeName, n.Name)
 	case !pod.DeletionTimestamp.IsZero():
@@ -140,17 +170,17 @@ func (n *Node) checkPod(pod *corev1.Pod, ref v1alpha1.VolumeReference) *state.Fi
 }
 
 // checkVolume finds the volume in the pod and, for a claim, follows it to the PersistentVolume and back.
-func (n *Node) checkVolume(ctx context.Context, pod *corev1.Pod, ref v1alpha1.VolumeReference) (verdict, error) {
-	vol := target.Volume(pod, ref.Name)
+func (n *Node) checkVolume(ctx context.Context, pod *corev1.Pod, w wanted) (verdict, error) {
+	vol := target.Volume(pod, w.Name)
 	if vol == nil {
-		return reject(state.ReasonVolumeNotFound, "pod %s/%s has no volume %q (spec.volumes)", pod.Namespace, pod.Name, ref.Name), nil
+		return reject(state.ReasonVolumeNotFound, "pod %s/%s has no volume %q (spec.volumes), and the job names it (%s.name); %s", pod.Namespace, pod.Name, w.Name, w.field, w.remedy), nil
 	}
 
 	out := Volume{PodUID: pod.UID, Name: vol.Name}
 
-	if ref.Kind == v1alpha1.VolumeEmptyDir {
+	if w.Kind == v1alpha1.VolumeEmptyDir {
 		if vol.EmptyDir == nil {
-			return reject(state.ReasonVolumeMismatch, "volume %q of pod %s/%s is no emptyDir, and the job says it is (spec.volume.kind)", ref.Name, pod.Namespace, pod.Name), nil
+			return w.differs("kind", "volume %q of pod %s/%s is no emptyDir, and the job says it is", w.Name, pod.Namespace, pod.Name), nil
 		}
 
 		out.MustBeMounted = vol.EmptyDir.Medium != corev1.StorageMediumDefault
@@ -158,40 +188,47 @@ func (n *Node) checkVolume(ctx context.Context, pod *corev1.Pod, ref v1alpha1.Vo
 		return verdict{volume: out}, nil
 	}
 
-	if name := target.ClaimName(pod, vol); ref.Claim == nil || name != ref.Claim.Name {
-		return reject(state.ReasonVolumeMismatch, "volume %q of pod %s/%s is of the claim %q, and the job names another one (spec.volume.claim.name)", ref.Name, pod.Namespace, pod.Name, name), nil
+	if w.Claim == nil {
+		return w.differs("claim", "volume %q of pod %s/%s is said to be of a claim, and the job names none", w.Name, pod.Namespace, pod.Name), nil
 	}
 
-	return n.checkClaim(ctx, pod.Namespace, ref.Claim, out)
+	if name := target.ClaimName(pod, vol); name != w.Claim.Name {
+		return w.differs("claim.name", "volume %q of pod %s/%s is of the claim %q, and the job names %q", w.Name, pod.Namespace, pod.Name, name, w.Claim.Name), nil
+	}
+
+	return n.checkClaim(ctx, w, out)
 }
 
-func (n *Node) checkClaim(ctx context.Context, namespace string, ref *v1alpha1.ClaimReference, out Volume) (verdict, error) {
-	var claim corev1.PersistentVolumeClaim
+func (n *Node) checkClaim(ctx context.Context, w wanted, out Volume) (verdict, error) {
+	var (
+		claim corev1.PersistentVolumeClaim
+		ref   = w.Claim
+	)
 
-	found, err := n.get(ctx, namespace, ref.Name, &claim)
+	found, err := n.get(ctx, w.Namespace, ref.Name, &claim)
 	if err != nil {
 		return verdict{}, err
 	}
 
-	name := namespace + "/" + ref.Name
+	name := w.Namespace + "/" + ref.Name
 
 	switch {
 	case !found:
-		return reject(state.ReasonVolumeMismatch, "PersistentVolumeClaim %s does not exist", name), nil
+		return w.differs("claim.name", "PersistentVolumeClaim %s does not exist", name), nil
 	case ref.UID != "" && claim.UID != ref.UID:
-		return reject(state.ReasonVolumeMismatch, "PersistentVolumeClaim %s has UID %s (metadata.uid), and the job names %s: it was replaced", name, claim.UID, ref.UID), nil
+		return w.differs("claim.uid", "PersistentVolumeClaim %s has UID %s (metadata.uid), and the job names %s: it was replaced", name, claim.UID, ref.UID), nil
 	case claim.Spec.VolumeMode != nil && *claim.Spec.VolumeMode == corev1.PersistentVolumeBlock:
 		return reject(state.ReasonVolumeUnsupported, "PersistentVolumeClaim %s is a raw block device (spec.volumeMode), which holds no files; use snapshots for it", name), nil
 	case ref.PersistentVolume != "" && claim.Spec.VolumeName != ref.PersistentVolume:
-		return reject(state.ReasonVolumeMismatch, "PersistentVolumeClaim %s is bound to %q (spec.volumeName), and the job names %q", name, claim.Spec.VolumeName, ref.PersistentVolume), nil
+		return w.differs("claim.persistentVolume", "PersistentVolumeClaim %s is bound to %q (spec.volumeName), and the job names %q", name, claim.Spec.VolumeName, ref.PersistentVolume), nil
 	case claim.Spec.VolumeName == "":
 		return verdict{waiting: &state.Finding{Reason: state.ReasonVolumeNotMounted, Message: fmt.Sprintf("PersistentVolumeClaim %s is not bound yet", name)}}, nil
 	}
 
-	return n.checkPersistentVolume(ctx, &claim, ref, out)
+	return n.checkPersistentVolume(ctx, &claim, w, out)
 }
 
-func (n *Node) checkPersistentVolume(ctx context.Context, claim *corev1.PersistentVolumeClaim, ref *v1alpha1.ClaimReference, out Volume) (verdict, error) {
+func (n *Node) checkPersistentVolume(ctx context.Context, claim *corev1.PersistentVolumeClaim, w wanted, out Volume) (verdict, error) {
 	var pv corev1.PersistentVolume
 
 	found, err := n.get(ctx, "", claim.Spec.VolumeName, &pv)
@@ -203,11 +240,12 @@ func (n *Node) checkPersistentVolume(ctx context.Context, claim *corev1.Persiste
 
 	switch {
 	case !found:
-		return reject(state.ReasonVolumeMismatch, "PersistentVolume %s does not exist", name), nil
-	case ref.PersistentVolumeUID != "" && pv.UID != ref.PersistentVolumeUID:
-		return reject(state.ReasonVolumeMismatch, "PersistentVolume %s has UID %s (metadata.uid), and the job names %s: it was replaced", name, pv.UID, ref.PersistentVolumeUID), nil
+		return reject(state.ReasonVolumeMismatch, "PersistentVolume %s of PersistentVolumeClaim %s/%s (spec.volumeName) does not exist: the volume is lost; make the claim anew",
+			name, claim.Namespace, claim.Name), nil
+	case w.Claim.PersistentVolumeUID != "" && pv.UID != w.Claim.PersistentVolumeUID:
+		return w.differs("claim.persistentVolumeUID", "PersistentVolume %s has UID %s (metadata.uid), and the job names %s: it was replaced", name, pv.UID, w.Claim.PersistentVolumeUID), nil
 	case pv.Spec.ClaimRef == nil || pv.Spec.ClaimRef.UID != claim.UID:
-		return reject(state.ReasonVolumeMismatch, "PersistentVolume %s (spec.claimRef) is not bound to PersistentVolumeClaim %s/%s of UID %s", name, claim.Namespace, claim.Name, claim.UID), nil
+		return reject(state.ReasonVolumeMismatch, "PersistentVolume %s (spec.claimRef) is not bound to PersistentVolumeClaim %s/%s of UID %s; %s", name, claim.Namespace, claim.Name, claim.UID, w.remedy), nil
 	}
 
 	out.PersistentVolume, out.HostPath, out.MustBeMounted = pv.Name, pv.Spec.HostPath != nil, true
@@ -238,7 +276,7 @@ func (n *Node) checkRestore(ctx context.Context, job *v1alpha1.VolumeRestore) (v
 
 	for i := range list.Items {
 		if pod := &list.Items[i]; pod.UID == job.Status.Pod.UID {
-			return n.checkVolume(ctx, pod, n.inPod(pod, ref))
+			return n.checkVolume(ctx, pod, wanted{VolumeReference: n.inPod(pod, ref), field: "spec.target", remedy: "restore again"})
 		}
 	}
 
@@ -271,7 +309,7 @@ func (n *Node) checkRestoreOwner(ctx context.Context, owner v1alpha1.OwnerRefere
 
 	switch {
 	case !found || r.UID != owner.UID:
-		return reject(state.ReasonOwnerGone, "Restore %s of UID %s (spec.restore) does not exist", owner.Name, owner.UID), nil
+		return reject(state.ReasonOwnerGone, "Restore %s of UID %s (spec.restore) does not exist; make one (velero restore create), and it makes its jobs", owner.Name, owner.UID), nil
 	case r.Status.Phase == velerov1.RestorePhaseFailed:
 		return reject(state.ReasonOwnerFailed, "Restore %s has failed: %s", owner.Name, r.Status.FailureReason), nil
 	default:

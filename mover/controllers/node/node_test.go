@@ -113,6 +113,7 @@ func (w *world) restore(t *testing.T, name string) *v1alpha1.VolumeRestore {
 // scene is a consistent set of live objects behind a backup of one claim.
 type scene struct {
 	backup *velerov1.Backup
+	bsl    *velerov1.BackupStorageLocation
 	repo   *v1alpha1.Repository
 	pod    *corev1.Pod
 	claim  *corev1.PersistentVolumeClaim
@@ -123,6 +124,7 @@ type scene struct {
 func newScene() *scene {
 	s := &scene{
 		backup: &velerov1.Backup{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "b", UID: "buid"}, Status: velerov1.BackupStatus{Phase: velerov1.BackupPhaseInProgress}},
+		bsl:    &velerov1.BackupStorageLocation{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "default"}},
 		repo: &v1alpha1.Repository{
 			ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: jobs.RepositoryName("default", "app")},
 			Spec:       v1alpha1.RepositorySpec{BackupStorageLocation: "default", Namespace: "app"},
@@ -160,7 +162,7 @@ func newScene() *scene {
 }
 
 func (s *scene) objects() []client.Object {
-	return []client.Object{s.backup, s.repo, s.pod, s.claim, s.pv, s.job}
+	return []client.Object{s.backup, s.bsl, s.repo, s.pod, s.claim, s.pv, s.job}
 }
 
 func TestBackupRunsItsCourse(t *testing.T) {
@@ -226,6 +228,8 @@ func TestBackupIsCheckedAgainstTheLiveObjects(t *testing.T) {
 		"the Backup has failed":                    {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseFailed }, state.ReasonOwnerFailed, "Backup b"},
 		"the Backup is over":                       {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseCompleted }, state.ReasonOwnerNotRunning, "Completed"},
 		"the repository has another ID":            {func(s *scene) { s.repo.Status.ID = "bbbbbbbbbbbbbbbbbbbbbbbbbb" }, state.ReasonRepositoryMismatch, "spec.repository.id"},
+		"the location does not exist":              {func(s *scene) { s.bsl.Name = "other" }, state.ReasonLocationNotFound, "BackupStorageLocation default"},
+		"the repository is another namespace's":    {func(s *scene) { s.job.Spec.Repository.Namespace = "other" }, state.ReasonRepositoryMismatch, "spec.repository.namespace"},
 		"the pod was replaced":                     {func(s *scene) { s.pod.UID = "x" }, state.ReasonPodReplaced, "metadata.uid"},
 		"the pod is on another node":               {func(s *scene) { s.pod.Spec.NodeName = "n2" }, state.ReasonPodMoved, "spec.nodeName"},
 		"the pod is gone":                          {func(s *scene) { s.pod.Name = "other" }, state.ReasonPodNotFound, "app/web-0"},

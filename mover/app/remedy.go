@@ -1,0 +1,43 @@
+package app
+
+import (
+	"fmt"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+// remedied gives a failure's message with the objects behind it, which a worker
+// does not know, and with what a person can do about it.
+func remedied(code engine.Code, message string, r v1alpha1.RepositoryReference) string {
+	remedy := remedyOf(code, r.BackupStorageLocation)
+	if remedy == "" {
+		return message
+	}
+
+	return fmt.Sprintf("%s (repository %s of namespace %s in BackupStorageLocation %s); %s", message, r.ID, r.Namespace, r.BackupStorageLocation, remedy)
+}
+
+func remedyOf(code engine.Code, location string) string {
+	switch code {
+	case engine.CodeStoreUnavailable, engine.CodeStoreStalled:
+		return "see that the store answers from this node, and what kubectl describe backupstoragelocation " + location + " says"
+	case engine.CodeStoreLostWrite:
+		return "the store confirmed what it does not hold: see to the store before the next backup"
+	case engine.CodeStoreReadOnly:
+		return "the location is read-only (spec.accessMode): use another one"
+	case engine.CodeCredentialsInvalid:
+		return "put valid credentials into the Secret that the location names (spec.credential), or into Velero's own"
+	case engine.CodeRepositoryNotFound:
+		return "the repository was removed from the bucket, or the location points elsewhere now: see its spec.objectStorage and spec.config"
+	case engine.CodeRepositoryDamaged:
+		return "blobs of it are missing or altered in the bucket: bring them back (versions or replicas of the bucket), or restore another backup"
+	case engine.CodeWrongKey:
+		return "it was made with another master key: put the exported Secret " + contract.MasterKeySecret + " of that key back (kubectl replace --force -f FILE)"
+	case engine.CodeSnapshotNotFound:
+		return "the volume's backup did not complete, or its snapshot was deleted: restore another backup"
+	default:
+		return ""
+	}
+}
