@@ -205,21 +205,27 @@ func (c *cell) event(namespace, kind, name, reason string) {
 	}))
 }
 
-// removeBlobs removes the blobs whose names match from the cell's repository, behind everybody's back.
-func (c *cell) removeBlobs(pattern string) {
+// repositoryDir is where the store of the local cluster, which keeps objects as files, has the cell's repository.
+func (c *cell) repositoryDir() string {
 	c.t.Helper()
 
 	repositories, err := c.Repositories(c.ctx, c.namespace)
 	require.NoError(c.t, err)
 	require.Len(c.t, repositories, 1)
 
-	// The store of the local cluster keeps objects as files.
 	cluster := os.Getenv("ESTIBA_CLUSTER_DIR")
 	if cluster == "" {
 		cluster = "/var/lib/estiba-cluster"
 	}
 
-	found, err := filepath.Glob(filepath.Join(cluster, "s3/velero", repositories[0].Status.Path, pattern))
+	return filepath.Join(cluster, "s3/velero", repositories[0].Status.Path)
+}
+
+// removeBlobs removes the blobs whose names match from the cell's repository, behind everybody's back.
+func (c *cell) removeBlobs(pattern string) {
+	c.t.Helper()
+
+	found, err := filepath.Glob(filepath.Join(c.repositoryDir(), pattern))
 	require.NoError(c.t, err)
 	require.NotEmpty(c.t, found)
 
