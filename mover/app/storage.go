@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,13 +19,13 @@ import (
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/config"
 	"github.com/estiba-dev/estiba/mover/contract"
-	"github.com/estiba-dev/estiba/mover/controllers/cluster"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/credentials"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/runner"
 	"github.com/estiba-dev/estiba/mover/state"
 	"github.com/estiba-dev/estiba/mover/store"
+	"github.com/estiba-dev/estiba/mover/store/settings"
 )
 
 // locations opens the stores of BackupStorageLocations. Locations and Secrets
@@ -35,6 +36,7 @@ type locations struct {
 	fallback  corev1.SecretKeySelector
 	options   store.Options
 	caches    *caches
+	away      *away
 }
 
 func newLocations(reader client.Reader, c config.Config, counters *store.Counters) *locations {
@@ -46,6 +48,7 @@ func newLocations(reader client.Reader, c config.Config, counters *store.Counter
 			Upload: limiter(c.UploadLimit), Download: limiter(c.DownloadLimit),
 		},
 		caches: newCaches(c.CacheDir, c.CacheTotal, hardFactor*(c.MetadataCache+c.ContentCache), time.Now),
+		away:   newAway(clock.RealClock{}),
 	}
 }
 
@@ -103,7 +106,7 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 		return nil, fmt.Errorf("read the location: %w", err)
 	}
 
-	options := l.options
+	options := l.at(at)
 	options.ReadOnly = readOnly
 
 	st, err := store.Open(ctx, at.Settings, at.Source(l.secret), folder, options)
@@ -127,6 +130,36 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 	}, nil
 }
 
+// at gives the options for a location: its errors name it.
+func (l *locations) at(at credentials.Location) store.Options {
+	o := l.options
+	o.Place = placeOf(at.Settings)
+
+	if at.Secret.Name != "" {
+		o.Secret = fmt.Sprintf("key %s of Secret %s/%s", at.Secret.Key, l.namespace, at.Secret.Name)
+	}
+
+	if at.Profile != "" {
+		o.Secret += ", profile [" + at.Profile + "]"
+	}
+
+	return o
+}
+
+// placeOf names a store for people.
+func placeOf(s settings.Settings) string {
+	switch {
+	case s.Kind == settings.Filesystem:
+		return "folder " + s.Path
+	case s.Endpoint == "":
+		return "bucket " + s.Bucket + " of Amazon S3, region " + cmp.Or(s.Region, "not set")
+	case s.DoNotUseTLS:
+		return "bucket " + s.Bucket + " at http://" + s.Endpoint
+	default:
+		return "bucket " + s.Bucket + " at https://" + s.Endpoint
+	}
+}
+
 // served is the storage of one worker, with its part of the node's caches.
 type served struct {
 	broker *store.Broker
@@ -145,45 +178,4 @@ func (s *served) Close() error {
 	}
 
 	return nil
-}
-
-// Open opens the small files of a location for the controller.
-func (l *locations) Open(ctx context.Context, location *velerov1.BackupStorageLocation) (cluster.Bucket, error) {
-	at, err := credentials.FromLocation(ctx, location, l.secret, l.fallback)
-	if err != nil {
-		return nil, fmt.Errorf("read the location: %w", err)
-	}
-
-	options := l.options
-	// A person waits for this; the controller itself tries again.
-	options.RetryFor = -1
-
-	objects, err := store.OpenObjects(at.Settings, at.Source(l.secret), options)
-	if err != nil {
-		return nil, fmt.Errorf("open the location's objects: %w", err)
-	}
-
-	return bucket{objects}, nil
-}
-
-type bucket struct{ *store.Objects }
-
-// List gives the names right in a folder.
-func (b bucket) List(ctx context.Context, folder string) (folders, files []string, err error) {
-	l, err := b.Objects.List(ctx, folder)
-	if err != nil {
-		return nil, nil, fmt.Errorf("list %s: %w", folder, err)
-	}
-
-	return l.Folders, l.Files, nil
-}
-
-// Get reads a small object.
-func (b bucket) Get(ctx context.Context, path string) ([]byte, error) {
-	content, err := b.Objects.Get(ctx, path)
-	if errors.Is(err, store.ErrObjectNotFound) {
-		return nil, fmt.Errorf("%w: %w", cluster.ErrObjectNotFound, err)
-	}
-
-	return content, err
 }

@@ -1,7 +1,10 @@
 package app
 
 import (
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,12 +12,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/config"
+	"github.com/estiba-dev/estiba/mover/engine"
 )
 
 // locationsOf makes locations of objects, with caches in a folder of the test.
@@ -69,4 +74,74 @@ func TestAStorageThatIsOpenKeepsItsRepositorysCache(t *testing.T) {
 
 	_, err := os.Stat(filepath.Join(dir, repositoryID("a")))
 	assert.ErrorIs(t, err, os.ErrNotExist, "nobody uses it any more, and there is no room")
+}
+
+func s3Location(url string) *velerov1.BackupStorageLocation {
+	return &velerov1.BackupStorageLocation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "default"},
+		Spec: velerov1.BackupStorageLocationSpec{
+			Provider: "aws", Config: map[string]string{"s3Url": url, "s3ForcePathStyle": "true", "region": "r", "profile": "p"},
+			Credential:  &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "s3"}, Key: "file"},
+			StorageType: velerov1.StorageType{ObjectStorage: &velerov1.ObjectStorageLocation{Bucket: "bkt"}},
+		},
+	}
+}
+
+func s3Secret() *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "s3"},
+		Data:       map[string][]byte{"file": []byte("[p]\naws_access_key_id=a\naws_secret_access_key=s\n")},
+	}
+}
+
+func TestAFailureOfTheStoreNamesObjectFieldAndRemedy(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		answer  string
+		status  int
+		objects []client.Object
+		code    engine.Code
+		want    []string
+	}{
+		"refused credentials": {
+			"AccessDenied", http.StatusForbidden, []client.Object{s3Secret()}, engine.CodeCredentialsInvalid,
+			[]string{"bucket bkt at http://127.0.0.1:", "key file of Secret velero/s3, profile [p]", "AccessDenied", "put valid credentials", "spec.credential"},
+		},
+		"no credentials": {
+			"", http.StatusOK, nil, engine.CodeCredentialsInvalid,
+			[]string{"Secret velero/s3 does not exist", "key file of Secret velero/s3", "put valid credentials"},
+		},
+		"a store in trouble": {
+			"InternalError", http.StatusInternalServerError, []client.Object{s3Secret()}, engine.CodeStoreUnavailable,
+			[]string{"bucket bkt at http://127.0.0.1:", "InternalError", "kubectl describe backupstoragelocation default"},
+		},
+		"a bucket that is not there": {
+			"NoSuchBucket", http.StatusNotFound, []client.Object{s3Secret()}, engine.CodeInvalidRequest,
+			[]string{"bucket bkt at http://127.0.0.1:", "NoSuchBucket"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(c.status)
+				fmt.Fprintf(w, "<Error><Code>%s</Code></Error>", c.answer) //nolint:errcheck // the client tells
+			}))
+			t.Cleanup(server.Close)
+
+			location := s3Location(server.URL)
+			l, _ := locationsOf(t, func(c *config.Config) { c.StoreRetry = -1 }, c.objects...)
+
+			b, err := l.Open(t.Context(), location)
+			require.NoError(t, err)
+
+			_, _, err = b.List(t.Context(), "plugins/estiba/keys/")
+			require.Equal(t, c.code, engine.CodeOf(err), "%v", err)
+
+			for _, want := range c.want {
+				assert.ErrorContains(t, err, want)
+			}
+		})
+	}
 }

@@ -63,7 +63,7 @@ func OpenObjects(s settings.Settings, source settings.Source, o Options) (*Objec
 
 	objects := &Objects{
 		readOnly: s.ReadOnly || o.ReadOnly,
-		retry:    &retrying{budget: o.RetryFor, clock: o.Clock, random: o.Random},
+		retry:    newRetrying(nil, o),
 		watch:    &watched{bound: o.StallAfter, grace: min(defaultGrace, o.StallAfter), clock: o.Clock},
 	}
 

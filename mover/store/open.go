@@ -34,6 +34,9 @@ type Options struct {
 	Upload, Download *Limiter
 	// Counters count the traffic; nil for none.
 	Counters *Counters
+	// Place and Secret name the store and where its credentials are from, for
+	// people: failures of the store tell them. Empty for neither.
+	Place, Secret string
 	// ReadOnly refuses writes and deletes, as does settings.Settings.ReadOnly.
 	ReadOnly bool
 	// Clock and Random are for tests; nil for the real ones.
@@ -131,7 +134,7 @@ func Layer(provider blob.Storage, o Options) blob.Storage {
 		st = &renewing{Storage: st, provider: r}
 	}
 
-	st = &retrying{Storage: st, budget: o.RetryFor, clock: o.Clock, random: o.Random}
+	st = newRetrying(st, o)
 
 	if o.ReadOnly {
 		st = readOnly{st}

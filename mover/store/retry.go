@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
@@ -25,6 +26,12 @@ type retrying struct {
 	budget time.Duration
 	clock  clock.Clock
 	random func() float64
+	place  string
+	secret string
+}
+
+func newRetrying(st blob.Storage, o Options) *retrying {
+	return &retrying{Storage: st, budget: o.RetryFor, clock: o.Clock, random: o.Random, place: o.Place, secret: o.Secret}
 }
 
 // do runs attempt until it succeeds, fails for good or the budget is spent.
@@ -34,7 +41,7 @@ func (r *retrying) do(ctx context.Context, what string, attempt func() error) er
 	for tries := 1; ; tries++ {
 		err := attempt()
 		if err == nil || !retryable(err) {
-			return annotate(what, err)
+			return r.locate(annotate(what, err))
 		}
 
 		if ctx.Err() != nil {
@@ -43,13 +50,36 @@ func (r *retrying) do(ctx context.Context, what string, attempt func() error) er
 
 		delay := r.delay(tries)
 		if spent := r.clock.Since(start); spent+delay > r.budget {
-			return engine.Errorf(engine.CodeOf(err), "%s: failed %d times in %s: %w", what, tries, spent.Round(time.Millisecond), err)
+			return r.locate(engine.Errorf(engine.CodeOf(err), "%s: failed %d times in %s: %w", what, tries, spent.Round(time.Millisecond), err))
 		}
 
 		if !r.wait(ctx, delay) {
 			return canceled(ctx, what)
 		}
 	}
+}
+
+// locate adds to a failure of the store which one it is, and where the credentials it refuses are from.
+func (r *retrying) locate(err error) error {
+	var where string
+
+	code := engine.CodeOf(err)
+
+	switch {
+	case err == nil || expected(err):
+		return err
+	case code == engine.CodeCredentialsInvalid && r.secret != "":
+		where = strings.TrimPrefix(r.place+", with the credentials of "+r.secret, ", ")
+	case code == engine.CodeCredentialsInvalid, code == engine.CodeStoreUnavailable, code == engine.CodeStoreStalled,
+		code == engine.CodeStoreLostWrite, code == engine.CodeInvalidRequest:
+		where = r.place
+	}
+
+	if where == "" {
+		return err
+	}
+
+	return engine.Errorf(code, "%w (%s)", err, where)
 }
 
 // delay before the attempt that follows the given number of tries.
