@@ -279,6 +279,8 @@ func (s *supervision) judge(ctx context.Context, r protocol.Result) (protocol.Re
 		return protocol.Result{}, engine.Errorf(engine.CodeInternal, "%s: the worker's result is that of another verb", verb)
 	case err == nil:
 		return r, nil
+	case !known(engine.CodeOf(err)):
+		return r, engine.Errorf(engine.CodeInternal, "%s: the worker failed with a code that is unknown here (%.40q): %s", verb, engine.CodeOf(err), err)
 	case engine.CodeOf(err) != engine.CodeCanceled:
 		return r, fmt.Errorf("%s: %w", verb, err)
 	case s.stopping:

@@ -72,7 +72,7 @@ func NextGate(jobs []GateJob, waiting time.Duration, b Bounds) GateDecision {
 
 	switch {
 	case len(faults) > 0:
-		d.State, d.Reason, d.Message = GateFailed, reason, strings.Join(faults, "; ")
+		d.State, d.Reason, d.Message = GateFailed, reason, Cut(strings.Join(faults, "; "))
 	case done == len(jobs):
 		d.State, d.Reason = GateOpen, ReasonCompleted
 	}

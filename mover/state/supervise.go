@@ -137,6 +137,7 @@ func Apply(s *v1alpha1.JobStatus, d Decision, now time.Time) bool {
 		return false
 	}
 
+	d = d.Bounded()
 	at := metav1.NewTime(now)
 	changed := s.Phase != d.Phase || s.Reason != d.Reason || s.Message != d.Message
 	s.Phase, s.Reason, s.Message = d.Phase, d.Reason, d.Message

@@ -132,6 +132,11 @@ func (c *Cluster) event(object client.Object, failed bool, reason, message strin
 	c.Events.Event(object, kind, reason, message)
 }
 
+// refused tells whether the API server won't have the status, however often it is offered.
+func refused(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
+}
+
 // settle makes a conflict, or an object that is gone, an ordinary thing: the cache will tell.
 func settle(after time.Duration, err error) (ctrl.Result, error) {
 	if apierrors.IsConflict(err) {

@@ -128,6 +128,11 @@ func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner 
 
 	// The pod is written before the label: the node's daemon sees the job by the label.
 	if err := c.patchStatus(ctx, job, before); err != nil {
+		if refused(err) {
+			job.Status = *before.Status.DeepCopy()
+			return settle(0, c.finish(ctx, job, &job.Status.JobStatus, state.Unwritable(err)))
+		}
+
 		return settle(0, err)
 	}
 

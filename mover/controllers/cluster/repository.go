@@ -95,13 +95,16 @@ func (r *Repositories) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 	}
 
 	if before.Status.Phase != repo.Status.Phase || before.Status.Reason != repo.Status.Reason {
-		r.event(repo, out.phase == v1alpha1.RepositoryNotReady, out.reason, out.text)
+		r.event(repo, out.phase == v1alpha1.RepositoryNotReady, repo.Status.Reason, repo.Status.Message)
 	}
 
 	return settle(after, nil)
 }
 
 func (r *Repositories) fill(repo *v1alpha1.Repository, out outcome) {
+	// A worker's message may quote anything.
+	out.text = state.Cut(out.text)
+
 	s := &repo.Status
 	now := metav1.NewTime(r.Clock.Now())
 

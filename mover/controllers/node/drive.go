@@ -64,7 +64,7 @@ func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
 
 	was := d.status.Phase
 	now := d.Clock.Now()
-	dec := d.decide(seen, now)
+	dec := d.decide(seen, now).Bounded()
 
 	d.end(key, dec)
 	changed := state.Apply(d.status, dec, now)
@@ -75,7 +75,12 @@ func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
 	}
 
 	if changed {
-		if err := d.patch(ctx, before); err != nil {
+		err := d.patch(ctx, before)
+		if refused(err) {
+			return conflict(d.giveUp(ctx, before, err))
+		}
+
+		if err != nil {
 			return conflict(err)
 		}
 	}
@@ -93,6 +98,40 @@ func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
 	}
 
 	return ctrl.Result{RequeueAfter: dec.RequeueAfter}, nil
+}
+
+// refused tells whether the API server won't have the status, however often it is offered.
+func refused(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
+}
+
+// giveUp ends a job whose status the API server refuses with one that says just
+// that: tried again and again, the job would never end.
+func (d *drive) giveUp(ctx context.Context, before client.Object, cause error) error {
+	d.Tasks.End(d.object.GetName(), task.Abort)
+	d.restoreStatus(before)
+
+	now := d.Clock.Now()
+	dec := state.Unwritable(cause)
+	state.Apply(d.status, dec, now)
+
+	if err := d.patch(ctx, before); err != nil {
+		return err
+	}
+
+	d.tell(dec, now)
+
+	return nil
+}
+
+// restoreStatus puts back what the API server has taken before.
+func (d *drive) restoreStatus(before client.Object) {
+	switch o := d.object.(type) {
+	case *v1alpha1.VolumeBackup:
+		before.(*v1alpha1.VolumeBackup).Status.DeepCopyInto(&o.Status)
+	case *v1alpha1.VolumeRestore:
+		before.(*v1alpha1.VolumeRestore).Status.DeepCopyInto(&o.Status)
+	}
 }
 
 func conflict(err error) (ctrl.Result, error) {
@@ -239,7 +278,7 @@ func (d *drive) keepFences(f *task.Fences) {
 		return
 	}
 
-	c := metav1.Condition{Type: state.ConditionFenced, Status: metav1.ConditionTrue, Reason: "AllFences", Message: f.Detail, LastTransitionTime: metav1.NewTime(d.Clock.Now())}
+	c := metav1.Condition{Type: state.ConditionFenced, Status: metav1.ConditionTrue, Reason: "AllFences", Message: state.Cut(f.Detail), LastTransitionTime: metav1.NewTime(d.Clock.Now())}
 	if len(f.Missing) > 0 {
 		c.Status, c.Reason = metav1.ConditionFalse, "FenceMissing"
 	}
@@ -251,7 +290,7 @@ func (d *drive) keepFences(f *task.Fences) {
 		}
 
 		if len(f.Missing) > 0 {
-			d.Events.Event(d.object, corev1.EventTypeWarning, c.Reason, f.Detail)
+			d.Events.Event(d.object, corev1.EventTypeWarning, c.Reason, c.Message)
 		}
 	}
 

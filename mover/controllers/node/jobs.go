@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -149,11 +150,31 @@ func summary(s engine.Summary) v1alpha1.Summary {
 		Files: s.Files, Directories: s.Directories, Symlinks: s.Symlinks,
 		Bytes: s.Bytes, ReadBytes: s.ReadBytes, StoredBytes: s.StoredBytes,
 	}
-	for _, o := range s.Omissions {
-		out.Omissions = append(out.Omissions, v1alpha1.Omission{Reason: string(o.Reason), Count: o.Count, Examples: o.Examples})
+	for _, o := range s.Omissions[:min(len(s.Omissions), maxOmissions)] {
+		out.Omissions = append(out.Omissions, v1alpha1.Omission{Reason: short(string(o.Reason)), Count: o.Count, Examples: shorten(o.Examples)})
 	}
 
 	return out
+}
+
+// What a status holds of omissions at most, whatever a worker says: paths are a tenant's choice.
+const (
+	maxOmissions = 32
+	maxExamples  = 10
+	maxExample   = 512
+)
+
+func shorten(examples []string) []string {
+	out := make([]string, 0, maxExamples)
+	for _, e := range examples[:min(len(examples), maxExamples)] {
+		out = append(out, short(e))
+	}
+
+	return out
+}
+
+func short(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), maxExample)], "")
 }
 
 // unchanged tells whether a merge patch says nothing but the resource version it is for.

@@ -1,0 +1,17 @@
+package runner
+
+import "github.com/estiba-dev/estiba/mover/engine"
+
+// known tells whether the code is one of the engine's. Others become reasons and
+// labels of metrics as little as any other text of a worker's choice.
+func known(c engine.Code) bool {
+	switch c {
+	case engine.CodeCanceled, engine.CodeStoreUnavailable, engine.CodeStoreStalled, engine.CodeStoreLostWrite, engine.CodeStoreReadOnly,
+		engine.CodeCredentialsInvalid, engine.CodeRepositoryNotFound, engine.CodeRepositoryDamaged, engine.CodeWrongKey,
+		engine.CodeSnapshotNotFound, engine.CodeSourceUnreadable, engine.CodeTargetFull, engine.CodeTargetUnwritable,
+		engine.CodeMemoryExceeded, engine.CodeWorkerDied, engine.CodeFenceMissing, engine.CodeInvalidRequest, engine.CodeInternal:
+		return true
+	default:
+		return false
+	}
+}
