@@ -359,3 +359,27 @@ func TestALostWriteIsFound(t *testing.T) {
 		})
 	}
 }
+
+func TestAPanicOverAnAnswerIsAnError(t *testing.T) {
+	t.Parallel()
+
+	st := store.Layer(&scripted{memoryStorage: newMemory(), fail: func(context.Context, int64) error {
+		var none []byte
+
+		_ = none[7]
+
+		return nil
+	}}, store.Options{})
+
+	var out store.Buffer
+
+	for name, err := range map[string]error{
+		"get":  st.GetBlob(t.Context(), "p1", 0, -1, &out),
+		"put":  st.PutBlob(t.Context(), "p1", store.Memory("x"), blob.PutOptions{}),
+		"list": st.ListBlobs(t.Context(), "p", func(blob.Metadata) error { return nil }),
+	} {
+		require.Equal(t, engine.CodeInternal, engine.CodeOf(err), name)
+		require.ErrorContains(t, err, "index out of range", name)
+		require.ErrorContains(t, err, "layers_test.go:", name)
+	}
+}

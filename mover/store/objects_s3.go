@@ -27,7 +27,10 @@ func (s *s3Objects) list(ctx context.Context, folder string) (Listing, error) {
 			return Listing{}, s3Error(ctx, o.Err)
 		}
 
-		name := strings.TrimPrefix(o.Key, folder)
+		name, ok := strings.CutPrefix(o.Key, folder)
+		if !ok {
+			return Listing{}, engine.Errorf(engine.CodeInvalidRequest, "list objects: the store was asked for what begins with %s and gave %q", folder, o.Key)
+		}
 
 		switch sub, isFolder := strings.CutSuffix(name, "/"); {
 		case name == "": // the folder itself, as some tools make it

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"strings"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/minio/minio-go/v7"
@@ -225,7 +226,12 @@ func (s *s3Storage) ListBlobs(ctx context.Context, prefix blob.ID, callback func
 			return s3Error(ctx, o.Err)
 		}
 
-		id := blob.ID(o.Key[len(s.prefix):])
+		name, ok := strings.CutPrefix(o.Key, s.prefix)
+		if !ok {
+			return engine.Errorf(engine.CodeInvalidRequest, "list blobs: the store was asked for what begins with %s and gave %q", s.key(prefix), o.Key)
+		}
+
+		id := blob.ID(name)
 		if id == kopiaStorageConfig || !ValidBlobID(id) {
 			continue
 		}

@@ -469,3 +469,24 @@ func verifyObjects(t *testing.T, o *store.Objects) {
 	_, err = o.List(ctx, "..")
 	require.Equal(t, engine.CodeInvalidRequest, engine.CodeOf(err))
 }
+
+func TestAServerThatListsSomethingElseIsRefused(t *testing.T) {
+	t.Parallel()
+
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<ListBucketResult><Contents><Key>x</Key><Size>1</Size></Contents></ListBucketResult>")
+	}))
+	t.Cleanup(server.Close)
+
+	address := strings.TrimPrefix(server.URL, "http://")
+
+	err := openS3(t, address, good(), quick()).ListBlobs(t.Context(), "", func(blob.Metadata) error { return nil })
+	require.Equal(t, engine.CodeInvalidRequest, engine.CodeOf(err), "%v", err)
+	require.ErrorContains(t, err, `gave "x"`)
+
+	o, err := store.OpenObjects(s3Settings(address), good(), quick())
+	require.NoError(t, err)
+
+	_, err = o.List(t.Context(), "backups")
+	require.Equal(t, engine.CodeInvalidRequest, engine.CodeOf(err), "%v", err)
+}

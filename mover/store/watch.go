@@ -3,7 +3,11 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"path"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -80,7 +84,7 @@ func (w *watched) run(ctx context.Context, attempt func(ctx context.Context) err
 	defer cancel(nil)
 
 	done := make(chan error, 1)
-	go func() { done <- attempt(inner) }()
+	go func() { done <- guarded(inner, attempt) }()
 
 	for {
 		remaining := max(w.bound-p.idle(), time.Millisecond)
@@ -105,6 +109,33 @@ func (w *watched) run(ctx context.Context, attempt func(ctx context.Context) err
 			w.leave(done)
 
 			return engine.Errorf(engine.CodeStoreStalled, "request to the store: %w for %s", errStalled, w.bound)
+		}
+	}
+}
+
+// guarded runs an attempt, and makes an error of a panic: what a store answers
+// must not end the daemon, and with it all workers.
+func guarded(ctx context.Context, attempt func(ctx context.Context) error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = engine.Errorf(engine.CodeInternal, "request to the store: panic: %v at %s", cause, origin())
+		}
+	}()
+
+	return attempt(ctx)
+}
+
+// origin names the line that panicked, to a function that recovers from it.
+func origin() string {
+	const enough = 16
+
+	callers := make([]uintptr, enough)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers)]) // those who recover are no news
+
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "runtime.") || !more {
+			return fmt.Sprintf("%s:%d", path.Base(f.File), f.Line)
 		}
 	}
 }
