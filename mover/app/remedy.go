@@ -16,6 +16,10 @@ func remedied(code engine.Code, message string, r v1alpha1.RepositoryReference) 
 		return message
 	}
 
+	if path, err := contract.KeyPath(r.Namespace, r.ID); code == engine.CodeWrongKey && err == nil {
+		remedy += "; the fingerprint of the right key is in " + path + " of the location's bucket"
+	}
+
 	return fmt.Sprintf("%s (repository %s of namespace %s in BackupStorageLocation %s); %s", message, r.ID, r.Namespace, r.BackupStorageLocation, remedy)
 }
 

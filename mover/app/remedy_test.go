@@ -27,5 +27,6 @@ func TestFailuresOfTheRepositoryNameItAndARemedy(t *testing.T) {
 		}
 	}
 
+	assert.Contains(t, remedied(engine.CodeWrongKey, "it failed", at), "fingerprint of the right key is in plugins/estiba/keys/app/"+at.ID+".json")
 	assert.Equal(t, "it failed", remedied(engine.CodeTargetFull, "it failed", at))
 }
