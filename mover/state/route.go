@@ -278,6 +278,36 @@ func Recheck(job *v1alpha1.VolumeRestore, pods []TargetPod, node string) (perman
 	return nil, nil
 }
 
+// Spoiled looks, while a restore writes and once more when it has, whether a pod
+// that was not there before may write to the volume, too.
+func Spoiled(job *v1alpha1.VolumeRestore, pods []TargetPod) *Finding {
+	for _, p := range pods {
+		namesake := job.Spec.Target.Kind != v1alpha1.VolumePersistentVolumeClaim && (job.Status.Pod == nil || p.UID != string(job.Status.Pod.UID))
+		if namesake || p.Finished && !appeared(job, p) {
+			continue
+		}
+
+		switch p.Gate {
+		case GateNone:
+			return &Finding{ReasonUngatedPod, fmt.Sprintf(
+				"pod %s mounts the volume and has no gate %s of this restore; it was made while the volume was restored, and may have read or changed half of it: stop the pod (scale its workload to zero) and restore again", p.Name, gateName)}
+		case GateBehind:
+			return &Finding{ReasonGatePassed, fmt.Sprintf(
+				"pod %s has left its gate %s while the volume was restored; delete the pod and restore it again", p.Name, gateName)}
+		default:
+		}
+	}
+
+	return nil
+}
+
+// appeared tells whether the pod was made after the worker began.
+func appeared(job *v1alpha1.VolumeRestore, p TargetPod) bool {
+	start := job.Status.StartTimestamp
+
+	return start != nil && p.Created.After(start.Time)
+}
+
 // ownerEnded gives the finding if the owner waits for the job no more.
 func ownerEnded(o Owner) *Finding {
 	switch o {

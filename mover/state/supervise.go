@@ -18,6 +18,18 @@ const ConditionReady = "Ready"
 // ConditionFenced is the type of the condition that says which fences the worker ran behind.
 const ConditionFenced = "Fenced"
 
+// ConditionCancel is the type of the condition that says why the controller has asked for the end of a job.
+const ConditionCancel = "CancelRequested"
+
+// canceled is why a job was cancelled: what the controller has written down, or else somebody's wish.
+func canceled(s v1alpha1.JobStatus) Finding {
+	if c := meta.FindStatusCondition(s.Conditions, ConditionCancel); c != nil {
+		return Finding{c.Reason, c.Message}
+	}
+
+	return Finding{ReasonCancelRequested, "the job was cancelled on request (spec.cancel)"}
+}
+
 // WaitingSince gives since when the job waits for the reason, if it does.
 func WaitingSince(s v1alpha1.JobStatus, reason string) (time.Time, bool) {
 	c := meta.FindStatusCondition(s.Conditions, ConditionReady)
@@ -44,6 +56,8 @@ type Subject struct {
 	Status  v1alpha1.JobStatus
 	Created time.Time
 	Cancel  bool
+	// Asker names the owner for people, and the field that names it; Again is the command that makes another one.
+	Asker, Again string
 	// Useless tells that the job is of no use once its owner has ended, however that ended.
 	Useless bool
 }
@@ -68,7 +82,8 @@ func Supervise(j Subject, v Supervision, now time.Time, b Bounds) Decision {
 	}
 
 	if f != nil && !j.Cancel {
-		d.Action, d.Reason, d.Message = ActionRequestCancel, f.Reason, f.Message
+		d.Action, d.Reason = ActionRequestCancel, f.Reason
+		d.Message = fmt.Sprintf("%s: %s; make another one (%s)", j.Asker, f.Message, j.Again)
 	}
 
 	return d

@@ -61,6 +61,9 @@ type Observed struct {
 	Waiting *Finding
 	// PodGone tells that the pod is gone or going, so that its volume must be let go at once.
 	PodGone *Finding
+	// Spoiled tells that somebody else may write to the volume of a restore: not even
+	// one that has ended well is completed then.
+	Spoiled *Finding
 }
 
 // work is what the machine of all jobs needs to know of one.
@@ -89,6 +92,14 @@ func next(w work, o Observed, now time.Time, b Bounds) Decision {
 		return d
 	}
 
+	switch well := o.Task.State == TaskEnded && o.Task.Failure == nil; {
+	case well && (o.Spoiled != nil || spoils(w.status.Reason)):
+		return failed(spoiledBy(w, o))
+	case well && o.Waiting != nil:
+		// What must be looked at before it counts as done could not be.
+		return nextWaiting(w, *o.Waiting, now, b)
+	}
+
 	if s := stopping(w, o); s != nil {
 		return nextStopped(*s, o.Task, now, b)
 	}
@@ -105,10 +116,23 @@ func next(w work, o Observed, now time.Time, b Bounds) Decision {
 	}
 }
 
+// spoils tells whether a restore that was stopped for the reason can't be completed by its worker any more.
+func spoils(reason string) bool { return reason == ReasonUngatedPod || reason == ReasonGatePassed }
+
+func spoiledBy(w work, o Observed) Finding {
+	if o.Spoiled != nil {
+		return *o.Spoiled
+	}
+
+	return Finding{w.status.Reason, w.status.Message}
+}
+
 func stopping(w work, o Observed) *stop {
 	switch {
+	case o.Spoiled != nil:
+		return &stop{*o.Spoiled, v1alpha1.PhaseFailed}
 	case w.cancel:
-		return &stop{Finding{ReasonCancelRequested, "the job was cancelled on request (spec.cancel)"}, v1alpha1.PhaseCanceled}
+		return &stop{canceled(w.status), v1alpha1.PhaseCanceled}
 	case w.status.Phase == v1alpha1.PhaseCanceling:
 		return &stop{Finding{w.status.Reason, w.status.Message}, v1alpha1.PhaseFailed}
 	case w.deadline != nil:
@@ -223,7 +247,13 @@ func nextWaiting(w work, f Finding, now time.Time, b Bounds) Decision {
 		return failed(Finding{f.Reason, fmt.Sprintf("%s; gave up after %s", f.Message, b.Gate)})
 	}
 
-	return Decision{Phase: forward(w.status), Reason: f.Reason, Message: f.Message, Action: ActionNone, RequeueAfter: b.Soon}
+	d := Decision{Phase: forward(w.status), Reason: f.Reason, Message: f.Message, Action: ActionNone, RequeueAfter: b.Soon}
+	if f.Reason == ReasonAPIUnavailable {
+		// It is not asked twice a second on top of its troubles.
+		d.RequeueAfter = b.Recheck
+	}
+
+	return d
 }
 
 func nextStart(w work, o Observed, now time.Time, b Bounds) Decision {

@@ -18,6 +18,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -418,6 +419,11 @@ func TestOwnerThatFailedCancelsItsJobs(t *testing.T) {
 
 		got, _ := w.backup(t, job.Name)
 		assert.True(t, got.Spec.Cancel, "%s", phase)
+
+		why := meta.FindStatusCondition(got.Status.Conditions, state.ConditionCancel)
+		require.NotNil(t, why)
+		assert.Contains(t, why.Message, "Backup "+owner.Name)
+		assert.Contains(t, why.Message, "velero backup create")
 	}
 }
 

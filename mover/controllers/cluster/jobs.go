@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,8 +36,10 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 		return ctrl.Result{}, err
 	}
 
-	return c.supervise(ctx, job, &job.Status.JobStatus,
-		state.Subject{Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel, Useless: true}, owner)
+	return c.supervise(ctx, job, &job.Status.JobStatus, state.Subject{
+		Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel, Useless: true,
+		Asker: fmt.Sprintf("Backup %s of UID %s (spec.backup)", job.Spec.Backup.Name, job.Spec.Backup.UID), Again: "velero backup create",
+	}, owner)
 }
 
 // routeBackup gives a job that names no node to the one its pod is on, or ends it.
@@ -98,8 +102,10 @@ func (c *Cluster) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.
 		return c.route(ctx, job, owner)
 	}
 
-	return c.supervise(ctx, job, &job.Status.JobStatus,
-		state.Subject{Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel}, owner)
+	return c.supervise(ctx, job, &job.Status.JobStatus, state.Subject{
+		Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel,
+		Asker: fmt.Sprintf("Restore %s of UID %s (spec.restore)", job.Spec.Restore.Name, job.Spec.Restore.UID), Again: "velero restore create",
+	}, owner)
 }
 
 func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner state.Owner) (ctrl.Result, error) {
@@ -196,7 +202,7 @@ func (c *Cluster) supervise(ctx context.Context, job client.Object, status *v1al
 	case dec.Action == state.ActionRemove:
 		return settle(0, c.remove(ctx, job))
 	case dec.Action == state.ActionRequestCancel:
-		return settle(dec.RequeueAfter, c.requestCancel(ctx, job, dec))
+		return settle(dec.RequeueAfter, c.requestCancel(ctx, job, status, dec))
 	case dec.Phase.Terminal() && !subject.Status.Phase.Terminal():
 		return settle(0, c.finish(ctx, job, status, dec))
 	default:
@@ -213,7 +219,19 @@ func (c *Cluster) remove(ctx context.Context, job client.Object) error {
 	return nil
 }
 
-func (c *Cluster) requestCancel(ctx context.Context, job client.Object, dec state.Decision) error {
+// requestCancel writes down why before it asks, so that the job ends with that reason.
+func (c *Cluster) requestCancel(ctx context.Context, job client.Object, status *v1alpha1.JobStatus, dec state.Decision) error {
+	before := job.DeepCopyObject().(client.Object)
+
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: state.ConditionCancel, Status: metav1.ConditionTrue, Reason: dec.Reason, Message: dec.Message,
+		LastTransitionTime: metav1.NewTime(c.Clock.Now()),
+	})
+
+	if err := c.patchStatus(ctx, job, before); err != nil {
+		return err
+	}
+
 	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"cancel":true}}`))
 	if err := c.Client.Patch(ctx, job, patch); err != nil {
 		return fmt.Errorf("cancel %T %s: %w", job, job.GetName(), err)

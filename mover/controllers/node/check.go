@@ -269,6 +269,7 @@ func (n *Node) checkRestore(ctx context.Context, job *v1alpha1.VolumeRestore) (v
 		return verdict{}, fmt.Errorf("list pods of namespace %s: %w", ref.Namespace, err)
 	}
 
+	// Somebody who came before the work began is found here; later, spoiled does.
 	v.permanent, v.waiting = state.Recheck(job, target.Pods(job, list.Items), n.Name)
 	if !v.ok() {
 		return v, nil
@@ -281,6 +282,17 @@ func (n *Node) checkRestore(ctx context.Context, job *v1alpha1.VolumeRestore) (v
 	}
 
 	return reject(state.ReasonPodNotFound, "pod %s/%s is gone", ref.Namespace, job.Status.Pod.Name), nil
+}
+
+// spoiled looks at all pods that mount the volume of a restore which is under way.
+func (n *Node) spoiled(ctx context.Context, job *v1alpha1.VolumeRestore) (*state.Finding, error) {
+	var list corev1.PodList
+
+	if err := n.Direct.List(ctx, &list, client.InNamespace(job.Spec.Target.Namespace)); err != nil {
+		return nil, fmt.Errorf("list pods of namespace %s: %w", job.Spec.Target.Namespace, err)
+	}
+
+	return state.Spoiled(job, target.Pods(job, list.Items)), nil
 }
 
 // inPod gives the reference with the volume's name in the chosen pod: pods that

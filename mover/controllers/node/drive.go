@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/controllers/target"
@@ -34,6 +35,10 @@ type drive struct {
 
 	// check looks at the live objects.
 	check func(ctx context.Context) (verdict, error)
+	// stopped tells that the job is to end, whatever a check would give.
+	stopped func(now time.Time) bool
+	// guard looks whether anybody else may write to the volume; nil where that does no harm.
+	guard func(ctx context.Context) (*state.Finding, error)
 	// decide asks the state machine.
 	decide func(o state.Observed, now time.Time) state.Decision
 	// work gives what to begin, but for the fields that every work has.
@@ -57,11 +62,7 @@ func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
 		return ctrl.Result{RequeueAfter: d.Bounds.Soon}, nil
 	}
 
-	seen, err := d.observe(ctx, run)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-
+	seen := d.observe(ctx, run)
 	was := d.status.Phase
 	now := d.Clock.Now()
 	dec := d.decide(seen, now).Bounded()
@@ -91,6 +92,10 @@ func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
 
 	if dec.Action == state.ActionStart {
 		d.begin(key)
+	}
+
+	if dec.Phase.Terminal() {
+		d.guards.drop(d.object.GetUID())
 	}
 
 	if dec.Phase.Terminal() && run.State == state.TaskEnded {
@@ -143,52 +148,103 @@ func conflict(err error) (ctrl.Result, error) {
 	return ctrl.Result{}, client.IgnoreNotFound(err)
 }
 
-func (d *drive) observe(ctx context.Context, run task.Run) (state.Observed, error) {
+// observe never fails: what can't be looked at is one of the things that a job
+// waits for, with a bound, and must not keep a job from being cancelled.
+func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 	seen := state.Observed{Task: run.Task}
 	if d.status.Phase.Terminal() {
-		return seen, nil
+		return seen
 	}
 
 	if run.State == state.TaskQueued || run.State == state.TaskRunning {
-		gone, err := d.podGone(ctx)
-		seen.PodGone = gone
+		seen.PodGone = d.podGone(ctx)
 
-		return seen, err
+		// One that is queued is checked as a whole when its turn comes.
+		if run.State == state.TaskRunning {
+			seen.Spoiled = d.guarded(ctx)
+		}
+
+		return seen
 	}
 
 	if run.State == state.TaskEnded && run.Failure == nil {
-		return seen, nil
+		d.guardEnd(ctx, &seen)
+
+		return seen
+	}
+
+	if d.stopped(d.Clock.Now()) {
+		return seen
 	}
 
 	v, err := d.check(ctx)
 	if err != nil {
-		return seen, err
+		seen.Waiting = unavailable(err)
+
+		return seen
 	}
 
 	seen.Permanent, seen.Waiting = v.permanent, v.waiting
 
-	return seen, nil
+	return seen
 }
 
-// podGone tells whether the pod must get its volume back. The cache is enough: it was there when the work began.
-func (d *drive) podGone(ctx context.Context) (*state.Finding, error) {
+func unavailable(err error) *state.Finding {
+	return &state.Finding{Reason: state.ReasonAPIUnavailable, Message: err.Error()}
+}
+
+// guarded looks from time to time who else came to the volume while it is worked on.
+func (d *drive) guarded(ctx context.Context) *state.Finding {
+	if d.guard == nil || !d.guards.due(d.object.GetUID(), d.Clock.Now(), d.Bounds.Recheck) {
+		return nil
+	}
+
+	found, err := d.guard(ctx)
+	if err != nil {
+		// The next look comes soon, and the last one before the end is not left out.
+		log.FromContext(ctx).Info("the pods of a running restore could not be looked at", "job", d.object.GetName(), "error", err.Error())
+	}
+
+	return found
+}
+
+// guardEnd looks once more before the job is completed.
+func (d *drive) guardEnd(ctx context.Context, seen *state.Observed) {
+	if d.guard == nil {
+		return
+	}
+
+	found, err := d.guard(ctx)
+	if err != nil {
+		seen.Waiting = unavailable(err)
+	}
+
+	seen.Spoiled = found
+}
+
+// podGone tells whether the pod must get its volume back. That it is being deleted is taken from the
+// cache, for nothing must be waited for then; that it is gone is not: a cache that lags must not end a job.
+func (d *drive) podGone(ctx context.Context) *state.Finding {
 	var pod corev1.Pod
 
 	err := d.Client.Get(ctx, d.pod, &pod)
-	gone := apierrors.IsNotFound(err)
-	if err != nil && !gone {
-		return nil, fmt.Errorf("read pod %s from the cache: %w", d.pod, err)
+	if apierrors.IsNotFound(err) || err == nil && pod.UID != d.podUID {
+		pod = corev1.Pod{}
+		err = d.Direct.Get(ctx, d.pod, &pod)
 	}
 
 	switch {
-	case gone || pod.UID != d.podUID:
-		return &state.Finding{Reason: state.ReasonPodNotFound, Message: fmt.Sprintf("pod %s of UID %s went away during the work", d.pod, d.podUID)}, nil
+	case apierrors.IsNotFound(err) || err == nil && pod.UID != d.podUID:
+		return &state.Finding{Reason: state.ReasonPodNotFound, Message: fmt.Sprintf("pod %s of UID %s went away during the work", d.pod, d.podUID)}
+	case err != nil:
+		// The next look, in a moment, tells.
+		return nil
 	case !pod.DeletionTimestamp.IsZero():
-		return &state.Finding{Reason: state.ReasonPodDeleted, Message: fmt.Sprintf("pod %s is being deleted, and its volume was let go for it", d.pod)}, nil
+		return &state.Finding{Reason: state.ReasonPodDeleted, Message: fmt.Sprintf("pod %s is being deleted, and its volume was let go for it", d.pod)}
 	case target.Finished(&pod):
-		return &state.Finding{Reason: state.ReasonPodNotRunning, Message: fmt.Sprintf("pod %s ended during the work", d.pod)}, nil
+		return &state.Finding{Reason: state.ReasonPodNotRunning, Message: fmt.Sprintf("pod %s ended during the work", d.pod)}
 	default:
-		return nil, nil
+		return nil
 	}
 }
 
@@ -196,16 +252,21 @@ func (d *drive) end(key string, dec state.Decision) {
 	switch {
 	case dec.Action == state.ActionKill:
 		d.Tasks.End(key, task.Abort)
-	case dec.Action == state.ActionCancel && podReason(dec.Reason):
-		// An open descriptor keeps the kubelet from unmounting: nothing is waited for.
+	case dec.Action == state.ActionCancel && atOnce(dec.Reason):
+		// An open descriptor keeps the kubelet from unmounting, and two must not write: nothing is waited for.
 		d.Tasks.End(key, task.Abort)
 	case dec.Action == state.ActionCancel:
 		d.Tasks.End(key, task.Cancel)
 	}
 }
 
-func podReason(reason string) bool {
-	return reason == state.ReasonPodDeleted || reason == state.ReasonPodNotFound || reason == state.ReasonPodNotRunning
+func atOnce(reason string) bool {
+	switch reason {
+	case state.ReasonPodDeleted, state.ReasonPodNotFound, state.ReasonPodNotRunning, state.ReasonUngatedPod, state.ReasonGatePassed:
+		return true
+	default:
+		return false
+	}
 }
 
 func (d *drive) begin(key string) {

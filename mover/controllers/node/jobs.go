@@ -38,6 +38,9 @@ func (n *Node) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		Node: n, kind: kindBackup, object: job, status: &job.Status.JobStatus,
 		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, podUID: ref.Pod.UID, claim: claimOf(ref),
 		check: func(ctx context.Context) (verdict, error) { return n.checkBackup(ctx, job) },
+		stopped: func(now time.Time) bool {
+			return job.Spec.Cancel || job.Status.Phase == v1alpha1.PhaseCanceling || state.BackupOverdue(job, now, n.Bounds)
+		},
 		decide: func(o state.Observed, now time.Time) state.Decision {
 			return state.NextBackup(job, o, now, n.Bounds)
 		},
@@ -59,7 +62,9 @@ func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Res
 	d := &drive{
 		Node: n, kind: kindRestore, object: job, status: &job.Status.JobStatus,
 		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, claim: claimOf(ref),
-		check: func(ctx context.Context) (verdict, error) { return n.checkRestore(ctx, job) },
+		check:   func(ctx context.Context) (verdict, error) { return n.checkRestore(ctx, job) },
+		stopped: func(time.Time) bool { return job.Spec.Cancel || job.Status.Phase == v1alpha1.PhaseCanceling },
+		guard:   func(ctx context.Context) (*state.Finding, error) { return n.spoiled(ctx, job) },
 		decide: func(o state.Observed, now time.Time) state.Decision {
 			return state.NextRestore(job, o, now, n.Bounds)
 		},

@@ -74,4 +74,6 @@ type Node struct {
 	Clock clock.WithTicker
 	// Bounds of the state machine.
 	Bounds state.Bounds
+
+	guards guards
 }
