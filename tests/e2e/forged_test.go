@@ -89,7 +89,7 @@ func TestAJobThatDoesNotFitFailsByName(t *testing.T) {
 		}, "OwnerGone", []string{good.Spec.Backup.Name, "a-backup-of-before", "spec.backup", "velero backup create"}},
 		"a Backup that has ended": {func(j *v1alpha1.VolumeBackup) {
 			j.Spec.Backup = v1alpha1.OwnerReference{Name: c.namespace, UID: c.backupUID(c.namespace)}
-		}, "OwnerNotRunning", []string{"Backup " + c.namespace, "Completed"}},
+		}, "OwnerNotRunning", []string{"Backup " + c.namespace, "velero backup create"}},
 	}
 
 	// All at once: one of the bounds takes a minute.

@@ -191,7 +191,8 @@ type JobStatus struct {
 	// Attempts counts how often a worker was started for the job.
 	// +optional
 	Attempts int32 `json:"attempts,omitempty"`
-	// Conditions: Ready (what the job waits for), Fenced (which fences the worker ran behind).
+	// Conditions: Ready (what the job waits for), Fenced (which fences the worker ran behind),
+	// CancelRequested (why the controller has asked for its end).
 	// +optional
 	// +listType=map
 	// +listMapKey=type

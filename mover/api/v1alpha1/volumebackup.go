@@ -31,6 +31,7 @@ type VolumeBackup struct {
 // VolumeBackupSpec is what was asked for.
 //
 // +kubebuilder:validation:XValidation:rule="self.backup == oldSelf.backup && self.repository == oldSelf.repository && self.volume == oldSelf.volume && self.source == oldSelf.source && self.requestedBy == oldSelf.requestedBy && self.options == oldSelf.options",message="spec is immutable, except for cancel"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="cancel can't be taken back"
 type VolumeBackupSpec struct {
 	// Backup is the Velero Backup that the snapshot belongs to.
 	Backup OwnerReference `json:"backup"`
@@ -46,7 +47,6 @@ type VolumeBackupSpec struct {
 	Options BackupOptions `json:"options"`
 	// Cancel asks for the job to be stopped. It can't be taken back.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self || !oldSelf",message="cancel can't be taken back"
 	Cancel bool `json:"cancel,omitempty"`
 }
 

@@ -32,6 +32,7 @@ type VolumeRestore struct {
 // VolumeRestoreSpec is what was asked for.
 //
 // +kubebuilder:validation:XValidation:rule="self.restore == oldSelf.restore && self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.target == oldSelf.target",message="spec is immutable, except for cancel"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="cancel can't be taken back"
 type VolumeRestoreSpec struct {
 	// Restore is the Velero Restore that the job belongs to.
 	Restore OwnerReference `json:"restore"`
@@ -43,7 +44,6 @@ type VolumeRestoreSpec struct {
 	Target VolumeReference `json:"target"`
 	// Cancel asks for the job to be stopped. It can't be taken back.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self || !oldSelf",message="cancel can't be taken back"
 	Cancel bool `json:"cancel,omitempty"`
 }
 
