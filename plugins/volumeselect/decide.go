@@ -15,13 +15,18 @@ type Settings struct {
 	// CoreTakesAll says that Velero's own file-system backup takes every volume
 	// that is not excluded from it (the Backup's spec.defaultVolumesToFsBackup).
 	CoreTakesAll bool
+	// NativeSnapshots says that Velero takes snapshots of the volumes for which
+	// it has a snapshotter (spec.snapshotVolumes, and a location for them).
+	NativeSnapshots bool
+	// Backup is the name of the Backup, by which a claim tells of a CSI snapshot for it.
+	Backup string
 }
 
 // Pod decides on one volume of a pod that no claim stands behind.
 func Pod(pod *corev1.Pod, volume *corev1.Volume, settings Settings) Verdict {
 	s := choose(pod, volume.Name, settings.Policies.Match(TraitsOf(nil, nil, volume)), settings.CoreTakesAll)
 
-	return s.verdict(volume.Name, obstacle(pod, volume, s.loud))
+	return s.verdict(volume.Name, obstacle(pod, volume, s))
 }
 
 // Claim is a PersistentVolumeClaim with all that is needed to decide on it.
@@ -54,6 +59,14 @@ func OfClaim(c Claim, settings Settings) (Verdict, Carrier) {
 		return s.verdict(c.Claim.Name, nil), Carrier{}
 	}
 
+	if s.caution == "" && action == nil {
+		s.caution = alsoSnapshot(c, settings)
+	}
+
+	if o := placesObstacle(mounts, s.loud); o != nil {
+		return s.verdict(c.Claim.Name, o), Carrier{}
+	}
+
 	if o := claimObstacle(c, s.loud); o != nil {
 		return s.verdict(c.Claim.Name, o), Carrier{}
 	}
@@ -61,7 +74,7 @@ func OfClaim(c Claim, settings Settings) (Verdict, Carrier) {
 	var first *obstruction
 
 	for _, m := range mounts {
-		o := obstacle(m.Pod, m.volume(), s.loud)
+		o := obstacle(m.Pod, m.volume(), s)
 		if o == nil {
 			return s.verdict(c.Claim.Name, nil), m
 		}
@@ -103,7 +116,7 @@ func mountsOf(c Claim) []Carrier {
 		}
 
 		for _, v := range pod.Spec.Volumes {
-			if ClaimName(&v) == c.Claim.Name {
+			if ClaimName(&v) == c.Claim.Name || ephemeralClaim(pod, &v, c.Claim) {
 				list = append(list, Carrier{Pod: pod, Volume: v.Name})
 			}
 		}

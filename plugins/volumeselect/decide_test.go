@@ -75,14 +75,19 @@ func TestPod(t *testing.T) {
 		"the policy gives it to Velero, too":     {include: "v", policy: "version: v1\nvolumePolicies:\n- conditions: {}\n  action: {type: fs-backup}", volume: emptyDir("v"), move: true, reason: ReasonAnnotation, caution: "moved twice"},
 		"the policy skips it":                    {include: "v", policy: "version: v1\nvolumePolicies:\n- conditions: {}\n  action: {type: skip}", volume: emptyDir("v"), move: true, reason: ReasonAnnotation, caution: "says skip"},
 
-		"a hostPath by name":       {include: "v", volume: hostPath, reason: ReasonUnsupported, level: Warning},
-		"a secret by name":         {include: "v", volume: secret, reason: ReasonNoData},
-		"inline NFS by name":       {include: "v", volume: inline, reason: ReasonUnsupported, level: Error},
-		"inline NFS by glob":       {include: "*", volume: inline, reason: ReasonUnsupported, level: Warning},
-		"an ephemeral claim":       {include: "v", volume: generic, reason: ReasonUnsupported, level: Error},
-		"a secret by policy":       {policy: one("    {}"), volume: secret, reason: ReasonNoData},
-		"nobody mounts it":         {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Containers[0].VolumeMounts = nil }, reason: ReasonNotMounted, level: Warning},
-		"an init container mounts": {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers, nil }, move: true, reason: ReasonAnnotation},
+		"a hostPath by name":                      {include: "v", volume: hostPath, reason: ReasonUnsupported, level: Warning},
+		"a secret by name":                        {include: "v", volume: secret, reason: ReasonNoData},
+		"inline NFS by name":                      {include: "v", volume: inline, reason: ReasonUnsupported, level: Error},
+		"inline NFS by glob":                      {include: "*", volume: inline, reason: ReasonUnsupported, level: Warning},
+		"an ephemeral claim":                      {include: "v", volume: generic, reason: ReasonUnsupported, level: Error},
+		"an ephemeral claim by policy":            {policy: one("    {}"), volume: generic, reason: ReasonUnsupported, level: Warning},
+		"a hopeless kind in a Windows pod":        {include: "v", volume: inline, change: func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, reason: ReasonWindows, level: Warning},
+		"a secret in a Windows pod":               {include: "v", volume: secret, change: func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, reason: ReasonNoData},
+		"a Windows pod by affinity":               {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Affinity = onNodes("windows") }, reason: ReasonWindows, level: Warning},
+		"a pod that may be on either by affinity": {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Affinity = onNodes("windows", "linux") }, move: true, reason: ReasonAnnotation},
+		"a secret by policy":                      {policy: one("    {}"), volume: secret, reason: ReasonNoData},
+		"nobody mounts it":                        {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Containers[0].VolumeMounts = nil }, reason: ReasonNotMounted, level: Warning},
+		"an init container mounts":                {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers, nil }, move: true, reason: ReasonAnnotation},
 		"a block device": {include: "v", volume: claimVolume("v", "c"), change: func(p *corev1.Pod) {
 			p.Spec.Containers[0].VolumeMounts, p.Spec.Containers[0].VolumeDevices = nil, []corev1.VolumeDevice{{Name: "v"}}
 		}, reason: ReasonBlock, level: Error},
@@ -126,6 +131,18 @@ func TestPod(t *testing.T) {
 	}
 }
 
+// onNodes wants a node with one of the systems: each in a term of its own.
+func onNodes(systems ...string) *corev1.Affinity {
+	required := &corev1.NodeSelector{}
+	for _, s := range systems {
+		required.NodeSelectorTerms = append(required.NodeSelectorTerms, corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{
+			{Key: corev1.LabelOSStable, Operator: corev1.NodeSelectorOpIn, Values: []string{s}},
+		}})
+	}
+
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: required}}
+}
+
 func claimOf(pods ...*corev1.Pod) Claim {
 	c := Claim{
 		Claim: &corev1.PersistentVolumeClaim{
@@ -158,6 +175,22 @@ func TestOfClaim(t *testing.T) {
 	onHost := claimOf(running("a", "data", claimVolume("data", "data")))
 	onHost.Volume.Spec.HostPath = &corev1.HostPathVolumeSource{Path: "/x"}
 
+	onWindows := running("a", "data", claimVolume("data", "data"))
+	onWindows.Spec.OS = &corev1.PodOS{Name: corev1.Windows}
+
+	windowsBlock := claimOf(onWindows)
+	windowsBlock.Claim.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeBlock)
+
+	ephemeral := func(include string) Claim {
+		pod := running("web", include, corev1.Volume{Name: "scratch", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}})
+		pod.UID = "p-1"
+		c := claimOf(pod)
+		c.Claim.Name = "web-scratch"
+		c.Claim.OwnerReferences = []metav1.OwnerReference{{Kind: "Pod", Name: "web", UID: "p-1", Controller: ptr.To(true)}}
+
+		return c
+	}
+
 	tests := map[string]struct {
 		claim  Claim
 		policy bool
@@ -180,6 +213,10 @@ func TestOfClaim(t *testing.T) {
 		"a pod with another claim doesn't count":       {claim: claimOf(running("a", "data", claimVolume("data", "other"))), reason: ReasonNotSelected},
 		"a raw block device":                           {claim: block, reason: ReasonBlock, level: Error},
 		"a claim without a volume":                     {claim: unbound, reason: ReasonUnbound, level: Warning},
+		"a block device of a Windows pod":              {claim: windowsBlock, policy: true, reason: ReasonWindows, level: Warning},
+		"an ephemeral volume's claim, by policy":       {claim: ephemeral(""), policy: true, reason: ReasonUnsupported, level: Warning},
+		"an ephemeral volume's claim, by name":         {claim: ephemeral("scratch"), reason: ReasonUnsupported, level: Error},
+		"an ephemeral volume's claim, unasked":         {claim: ephemeral(""), reason: ReasonNotSelected},
 		"a volume of the type hostPath":                {claim: onHost, reason: ReasonUnsupported, level: Error},
 	}
 	for name, tt := range tests {
@@ -221,4 +258,55 @@ func TestStrays(t *testing.T) {
 
 	assert.Equal(t, []string{"NoSuchVolume gone", "BadPattern [", "NoSuchVolume lost"}, got, "a glob that matches nothing is no stray")
 	assert.Empty(t, Strays(running("web", "", emptyDir("data"))))
+}
+
+func TestVeleroTakesASnapshotToo(t *testing.T) {
+	marked := func(backup string) Claim {
+		c := claimOf(running("a", "data", claimVolume("data", "data")))
+		c.Claim.Annotations = map[string]string{"velero.io/volume-snapshot-name": "s"}
+		c.Claim.Labels = map[string]string{"velero.io/backup-name": backup}
+
+		return c
+	}
+
+	moved := marked("nightly")
+	moved.Claim.Annotations = map[string]string{"velero.io/data-upload-name": "velero/u"}
+
+	onEBS := claimOf(running("a", "data", claimVolume("data", "data")))
+	onEBS.Volume.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: "ebs.csi.aws.com"}
+
+	local := claimOf(running("a", "data", claimVolume("data", "data")))
+	local.Volume.Spec.Local = &corev1.LocalVolumeSource{Path: "/x"}
+
+	tests := map[string]struct {
+		claim  Claim
+		native bool
+		policy bool
+		want   string
+	}{
+		"a CSI snapshot was taken":                       {claim: marked("nightly"), want: "CSI snapshot"},
+		"its data is moved by Velero":                    {claim: moved, want: "CSI snapshot"},
+		"the mark is an older backup's":                  {claim: marked("older")},
+		"a snapshotter may act":                          {claim: onEBS, native: true, want: "volume snapshotter"},
+		"snapshots are off":                              {claim: onEBS},
+		"no snapshotter knows such volumes":              {claim: local, native: true},
+		"a policy names Estiba, and so keeps Velero off": {claim: onEBS, native: true, policy: true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			settings := Settings{Backup: "nightly", NativeSnapshots: tt.native}
+			if tt.policy {
+				settings.Policies = parse(t, one("    {}"))
+			}
+
+			v, _ := OfClaim(tt.claim, settings)
+			assert.True(t, v.Move)
+
+			if tt.want == "" {
+				assert.Empty(t, v.Caution)
+			} else {
+				assert.Contains(t, v.Caution, tt.want)
+			}
+		})
+	}
 }

@@ -2,9 +2,11 @@ package volumeselect
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Kinds of volumes that the decision tells apart, by their names in a pod's spec.
@@ -90,7 +92,32 @@ func windows(spec *corev1.PodSpec) bool {
 		return spec.OS.Name == corev1.Windows
 	}
 
-	return spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows)
+	if system, ok := spec.NodeSelector[corev1.LabelOSStable]; ok {
+		return system == string(corev1.Windows)
+	}
+
+	return windowsByAffinity(spec.Affinity)
+}
+
+// windowsByAffinity tells whether every term that a node may fulfil wants Windows.
+func windowsByAffinity(a *corev1.Affinity) bool {
+	if a == nil || a.NodeAffinity == nil || a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return false
+	}
+
+	terms := a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+
+	return len(terms) > 0 && !slices.ContainsFunc(terms, func(t corev1.NodeSelectorTerm) bool {
+		return !slices.ContainsFunc(t.MatchExpressions, func(r corev1.NodeSelectorRequirement) bool {
+			return r.Key == corev1.LabelOSStable && r.Operator == corev1.NodeSelectorOpIn && slices.Equal(r.Values, []string{string(corev1.Windows)})
+		})
+	})
+}
+
+// ephemeralClaim tells whether the claim was made for the pod's generic
+// ephemeral volume: it is named after both, and the pod owns it.
+func ephemeralClaim(pod *corev1.Pod, v *corev1.Volume, claim *corev1.PersistentVolumeClaim) bool {
+	return v.Ephemeral != nil && pod.Name+"-"+v.Name == claim.Name && metav1.IsControlledBy(claim, pod)
 }
 
 // ClaimName gives the name of the claim that the volume names; empty for any other kind of volume.

@@ -15,12 +15,19 @@ type obstruction struct {
 
 // obstacle looks for what keeps the volume from being read through the pod. It
 // is as loud as the volume was asked for, unless there is no data to be lost.
-func obstacle(pod *corev1.Pod, volume *corev1.Volume, loud Level) *obstruction {
-	if o := kindObstacle(volume, loud); o != nil {
+func obstacle(pod *corev1.Pod, volume *corev1.Volume, s selection) *obstruction {
+	loud := s.loud
+
+	if kind := typeOf(&volume.VolumeSource); noData(kind) {
+		return &obstruction{ReasonNoData, Info, fmt.Sprintf("Kubernetes fills volumes of the kind %s itself", kind)}
+	}
+
+	// Before its kind: no volume of a Windows pod is ever worth an error.
+	if o := placeObstacle(pod, loud); o != nil {
 		return o
 	}
 
-	if o := placeObstacle(pod, loud); o != nil {
+	if o := kindObstacle(volume, s); o != nil {
 		return o
 	}
 
@@ -36,17 +43,20 @@ func obstacle(pod *corev1.Pod, volume *corev1.Volume, loud Level) *obstruction {
 	}
 }
 
-func kindObstacle(volume *corev1.Volume, loud Level) *obstruction {
-	kind := typeOf(&volume.VolumeSource)
+func kindObstacle(volume *corev1.Volume, s selection) *obstruction {
+	kind, loud := typeOf(&volume.VolumeSource), s.loud
 
 	switch {
 	case kind == kindClaim || kind == kindEmptyDir:
 		return nil
-	case noData(kind):
-		return &obstruction{ReasonNoData, Info, fmt.Sprintf("Kubernetes fills volumes of the kind %s itself", kind)}
 	case kind == kindHostPath:
 		return &obstruction{ReasonUnsupported, min(loud, Warning), "a hostPath belongs to the node, not to the pod"}
 	case kind == kindEphemeral:
+		// A policy by class or capacity meets such claims by chance.
+		if s.reason != ReasonAnnotation {
+			loud = min(loud, Warning)
+		}
+
 		return &obstruction{ReasonUnsupported, loud, "the claim of an ephemeral volume belongs to one pod, and a restored pod gets a new one; use a PersistentVolumeClaim of its own"}
 	default:
 		return &obstruction{ReasonUnsupported, loud, fmt.Sprintf("volumes of the kind %s are mounted by the pod itself; put a PersistentVolumeClaim before it", kind)}
@@ -64,6 +74,24 @@ func placeObstacle(pod *corev1.Pod, loud Level) *obstruction {
 	}
 
 	return nil
+}
+
+// placesObstacle looks for a claim that pods on Windows alone mount.
+func placesObstacle(mounts []Carrier, loud Level) *obstruction {
+	var first *obstruction
+
+	for _, m := range mounts {
+		o := placeObstacle(m.Pod, loud)
+		if o == nil || o.reason != ReasonWindows {
+			return nil
+		}
+
+		if first == nil {
+			first = o
+		}
+	}
+
+	return first
 }
 
 func runObstacle(pod *corev1.Pod, volume *corev1.Volume, loud Level) *obstruction {

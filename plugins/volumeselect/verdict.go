@@ -65,7 +65,7 @@ type Verdict struct {
 	Reason Reason
 	// Message for people: what was looked at, and what to do where something is in the way.
 	Message string
-	// Explicit says that somebody named Estiba for this volume.
+	// Explicit says that somebody named Estiba for this volume, by an annotation or a policy.
 	Explicit bool
 	// Level of the verdict.
 	Level Level
@@ -73,3 +73,6 @@ type Verdict struct {
 	// moves the volume too; empty where there is none.
 	Caution string
 }
+
+// Lost tells whether somebody asked for the volume's data, and it is not going to be in the backup.
+func (v Verdict) Lost() bool { return v.Explicit && !v.Move && v.Reason != ReasonNoData }
