@@ -7,6 +7,9 @@ const (
 	AnnotationBackupVolumes = "estiba.dev/backup-volumes"
 	// AnnotationBackupVolumesExcludes on a pod lists volumes that are not moved, in the same form.
 	AnnotationBackupVolumesExcludes = "estiba.dev/backup-volumes-excludes"
+	// AnnotationFreezeTimeout on a Velero Backup or Schedule says for how long hooks may keep an
+	// application quiesced while its volumes are moved, as a duration such as "45m".
+	AnnotationFreezeTimeout = "estiba.dev/freeze-timeout"
 	// PolicyParameterMover is the parameter of the volume policy action "custom" that names who moves the volume.
 	PolicyParameterMover = "mover"
 	// PolicyMoverEstiba is the value of PolicyParameterMover that asks for Estiba.
@@ -21,6 +24,9 @@ const (
 	AnnotationVolume = "estiba.dev/volume"
 	// AnnotationRestore on a restored Pod holds a GateRecord.
 	AnnotationRestore = "estiba.dev/restore"
+	// AnnotationLookAgain on a Repository asks the controller to look at it now; its
+	// value is when that was asked for, in RFC 3339.
+	AnnotationLookAgain = "estiba.dev/look-again"
 	// LabelNode on a job names the node whose daemon is to do it.
 	LabelNode = "estiba.dev/node"
 	// LabelHeartbeat on a Lease marks it as the heartbeat of a node's daemon; its value is HeartbeatNode.

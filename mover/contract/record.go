@@ -50,6 +50,10 @@ type PodRecord struct {
 	Version int               `json:"version"`
 	Backup  Owner             `json:"backup"`
 	Volumes map[string]Volume `json:"volumes"`
+	// Unprotected are the volumes that were to be moved and were not asked for,
+	// with the reason: a restore must say that their data isn't in the backup. A
+	// release that doesn't know the field restores the pod all the same.
+	Unprotected map[string]string `json:"unprotected,omitempty"`
 }
 
 // ClaimRecord is the value of AnnotationVolume.

@@ -50,6 +50,12 @@ func TestRecordsHaveTheirShape(t *testing.T) {
 	require.NoError(t, err)
 	golden(t, "pod-record.v1.json", pod)
 
+	unprotected, err := contract.PodRecord{
+		Backup: owner, Volumes: map[string]contract.Volume{}, Unprotected: map[string]string{"data": "PodNotRunning: pod web is Pending"},
+	}.Encode()
+	require.NoError(t, err)
+	golden(t, "pod-record-unprotected.v1.json", unprotected)
+
 	claim, err := contract.ClaimRecord{Backup: owner, Volume: volume()}.Encode()
 	require.NoError(t, err)
 	golden(t, "claim-record.v1.json", claim)
@@ -75,6 +81,13 @@ func TestRecordsOfTheGoldenFilesAreRead(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, volume(), pod.Volumes["data"])
 	assert.Equal(t, "nightly-<1>", pod.Backup.Name)
+
+	assert.Empty(t, pod.Unprotected)
+
+	pod, err = contract.DecodePodRecord(read("pod-record-unprotected.v1.json"))
+	require.NoError(t, err)
+	assert.Empty(t, pod.Volumes)
+	assert.Equal(t, map[string]string{"data": "PodNotRunning: pod web is Pending"}, pod.Unprotected)
 
 	claim, err := contract.DecodeClaimRecord(read("claim-record.v1.json"))
 	require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -251,41 +252,64 @@ func TestMissingResourceDefinitionsAreToldFromMissingObjects(t *testing.T) {
 }
 
 func TestWaitRepository(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 700, time.UTC)
+	at := func(d time.Duration) *metav1.Time { return &metav1.Time{Time: start.Add(d).Truncate(time.Second)} }
+	status := func(phase v1alpha1.RepositoryPhase, reason string, looked *metav1.Time) v1alpha1.RepositoryStatus {
+		return v1alpha1.RepositoryStatus{Phase: phase, Reason: reason, Message: "no master key", LastCheckedTimestamp: looked}
+	}
 	ready := v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryReady, ID: "abcdefghijklmnopqrstuvwxyz"}
+	short, long := 20*time.Millisecond, time.Minute
 
 	tests := map[string]struct {
-		status v1alpha1.RepositoryStatus
-		err    error
-		says   string
+		seen            []v1alpha1.RepositoryStatus
+		bound, creation time.Duration
+		// slow is for how long the first status is seen.
+		slow  time.Duration
+		err   error
+		says  string
+		poked bool
 	}{
-		"ready with its ID":          {status: ready},
-		"not ready says why at once": {status: v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryNotReady, Reason: "KeyMissing", Message: "no master key"}, err: jobs.ErrRepositoryNotReady, says: "KeyMissing: no master key"},
-		"nobody looks at it":         {err: jobs.ErrRepositoryUnanswered, says: "shop-"},
+		"ready with its ID":               {seen: []v1alpha1.RepositoryStatus{{}, ready}, bound: long, creation: long},
+		"not ready says why at once":      {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(0))}, bound: long, creation: long, err: jobs.ErrRepositoryNotReady, says: "KeyMissing: no master key"},
+		"not ready long ago, and ready":   {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(-time.Hour)), ready}, bound: long, creation: long, poked: true},
+		"not ready long ago, and again":   {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(-time.Hour)), status(v1alpha1.RepositoryNotReady, "StoreDown", at(time.Second))}, bound: long, creation: long, err: jobs.ErrRepositoryNotReady, says: "StoreDown", poked: true},
+		"not ready long ago, and no word": {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(-time.Hour))}, bound: short, creation: long, err: jobs.ErrRepositoryNotReady, says: "looked at 2026-01-02T02:04:05Z", poked: true},
+		"nobody looks at it":              {seen: []v1alpha1.RepositoryStatus{{}}, bound: short, creation: long, err: jobs.ErrRepositoryUnanswered, says: "shop-"},
+		"it is being made for long":       {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNew, "RepositoryCreating", at(0))}, bound: short, creation: 3 * short, err: jobs.ErrRepositoryCreating, says: "still being created: RepositoryCreating"},
+		"it is made after the bound":      {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNew, "RepositoryCreating", at(0)), ready}, bound: short, creation: long, slow: 3 * short},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			c := newClient(t)
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
+			_, err := jobs.New(c, velero).EnsureRepository(context.Background(), "default", "shop")
+			require.NoError(t, err)
 
-			// The controller answers at the second look.
-			looks := 0
+			looks, began := 0, time.Now()
 			seen := interceptor.NewClient(c, interceptor.Funcs{
 				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 					err := c.Get(ctx, key, obj, opts...)
 					if repo, ok := obj.(*v1alpha1.Repository); ok && err == nil {
-						if looks++; looks == 2 && tt.err == jobs.ErrRepositoryUnanswered { //nolint:errorlint // a table's own value
-							cancel()
-						} else if looks >= 2 {
-							repo.Status = tt.status
+						repo.Status = tt.seen[min(looks, len(tt.seen)-1)]
+						if time.Since(began) < tt.slow {
+							repo.Status = tt.seen[0]
+
+							return nil
 						}
+
+						looks++
 					}
 
 					return err
 				},
 			})
 
-			repo, err := jobs.New(seen, velero).WaitRepository(ctx, "default", "shop", time.Millisecond)
+			repo, err := jobs.New(seen, velero).WaitRepository(context.Background(), "default", "shop",
+				jobs.RepositoryWait{Since: start, Now: start, Every: time.Millisecond, Bound: tt.bound, Creation: tt.creation})
+
+			var kept v1alpha1.Repository
+			require.NoError(t, c.Get(context.Background(), types.NamespacedName{Namespace: velero, Name: jobs.RepositoryName("default", "shop")}, &kept))
+			assert.Equal(t, tt.poked, kept.Annotations[contract.AnnotationLookAgain] == "2026-01-02T03:04:05Z", "it asks for a look only where the last one is too old")
+
 			if tt.err != nil {
 				require.ErrorIs(t, err, tt.err)
 				assert.ErrorContains(t, err, tt.says)
@@ -318,7 +342,8 @@ func TestWaitRepositoryOutlivesAnAPIServerThatStumbles(t *testing.T) {
 		},
 	})
 
-	_, err := jobs.New(seen, velero).WaitRepository(context.Background(), "default", "shop", time.Millisecond)
+	_, err := jobs.New(seen, velero).WaitRepository(context.Background(), "default", "shop",
+		jobs.RepositoryWait{Every: time.Millisecond, Bound: time.Minute, Creation: time.Minute})
 	require.NoError(t, err)
 }
 

@@ -8,8 +8,10 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 )
 
 // Errors about repositories.
@@ -18,6 +20,8 @@ var (
 	ErrRepositoryNotReady = errors.New("repository is not ready")
 	// ErrRepositoryUnanswered says that nobody looked at the repository in time.
 	ErrRepositoryUnanswered = errors.New("nobody has looked at the repository yet")
+	// ErrRepositoryCreating says that the controller was still at work on the repository when time was up.
+	ErrRepositoryCreating = errors.New("repository is still being created")
 )
 
 // EnsureRepository finds the Repository of a namespace's volumes in a backup
@@ -43,28 +47,61 @@ func (j *Jobs) EnsureRepository(ctx context.Context, location, volumesOf string)
 	return have, nil
 }
 
+// RepositoryWait says how to wait for a repository.
+type RepositoryWait struct {
+	// Since is when whoever waits began. What the controller saw before is not
+	// believed where it was bad: it is asked to look again. Zero believes all.
+	Since time.Time
+	// Now is the time at the call.
+	Now time.Time
+	// Every is how often to look.
+	Every time.Duration
+	// Bound is how long to wait for a controller that says nothing, or nothing new.
+	Bound time.Duration
+	// Creation is how long to wait, in all, for a controller that says that it is at work.
+	Creation time.Duration
+}
+
 // WaitRepository makes sure that the Repository exists and waits until it is
-// ready and has its ID, looking every so often. It ends with
-// ErrRepositoryNotReady, the reason and the message as soon as the controller
-// says that it isn't, and with ErrRepositoryUnanswered when ctx ends before the
-// controller has said anything.
-func (j *Jobs) WaitRepository(ctx context.Context, location, volumesOf string, every time.Duration) (*v1alpha1.Repository, error) {
+// ready and has its ID. It ends with ErrRepositoryNotReady, the reason and the
+// message as soon as the controller has looked and says that it isn't, with
+// ErrRepositoryCreating when the controller is at work on it for too long, and
+// with ErrRepositoryUnanswered when the controller says nothing.
+func (j *Jobs) WaitRepository(ctx context.Context, location, volumesOf string, w RepositoryWait) (*v1alpha1.Repository, error) {
 	repo, err := j.EnsureRepository(ctx, location, volumesOf)
 	if err != nil {
 		return nil, err
 	}
 
-	tick := time.NewTicker(every)
+	if w.stale(repo) {
+		j.poke(ctx, repo, w.Now)
+	}
+
+	tick := time.NewTicker(w.Every)
 	defer tick.Stop()
 
+	bound, creation := time.NewTimer(w.Bound), time.NewTimer(w.Creation)
+	defer bound.Stop()
+	defer creation.Stop()
+
 	for {
-		if done, err := settled(repo); done || err != nil {
-			return repo, err
+		if repo.Status.Phase == v1alpha1.RepositoryReady && repo.Status.ID != "" {
+			return repo, nil
+		}
+
+		if repo.Status.Phase == v1alpha1.RepositoryNotReady && !w.stale(repo) {
+			return nil, givenUp(repo)
 		}
 
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for Repository %s/%s: %w: %w", repo.Namespace, repo.Name, ErrRepositoryUnanswered, ctx.Err())
+			return nil, fmt.Errorf("%w: %w", givenUp(repo), ctx.Err())
+		case <-creation.C:
+			return nil, givenUp(repo)
+		case <-bound.C:
+			if !creating(repo) {
+				return nil, givenUp(repo)
+			}
 		case <-tick.C:
 		}
 
@@ -72,18 +109,49 @@ func (j *Jobs) WaitRepository(ctx context.Context, location, volumesOf string, e
 		if err := j.client.Get(ctx, types.NamespacedName{Namespace: repo.Namespace, Name: repo.Name}, &next); err == nil {
 			repo = &next
 		}
-		// An API server that doesn't answer now may answer at the next look; ctx bounds it.
+		// An API server that doesn't answer now may answer at the next look; the bounds hold.
 	}
 }
 
-func settled(repo *v1alpha1.Repository) (bool, error) {
-	switch repo.Status.Phase {
-	case v1alpha1.RepositoryReady:
-		return repo.Status.ID != "", nil
-	case v1alpha1.RepositoryNotReady:
-		return true, fmt.Errorf("backup storage location %q, volumes of namespace %q: %w: %s: %s",
-			repo.Spec.BackupStorageLocation, repo.Spec.Namespace, ErrRepositoryNotReady, repo.Status.Reason, repo.Status.Message)
-	default:
-		return false, nil
+// stale tells whether the repository was found unusable before Since. Times in
+// objects are whole seconds.
+func (w RepositoryWait) stale(repo *v1alpha1.Repository) bool {
+	if repo.Status.Phase != v1alpha1.RepositoryNotReady || w.Since.IsZero() {
+		return false
 	}
+
+	at := repo.Status.LastCheckedTimestamp
+
+	return at == nil || at.Time.Before(w.Since.Truncate(time.Second))
+}
+
+func creating(repo *v1alpha1.Repository) bool {
+	return (repo.Status.Phase == v1alpha1.RepositoryNew || repo.Status.Phase == "") && repo.Status.Reason != ""
+}
+
+// givenUp gives the error about a repository that is not ready when time is up.
+func givenUp(repo *v1alpha1.Repository) error {
+	what := fmt.Sprintf("Repository %s/%s (backup storage location %q, volumes of namespace %q)",
+		repo.Namespace, repo.Name, repo.Spec.BackupStorageLocation, repo.Spec.Namespace)
+
+	said := fmt.Sprintf("%s: %s", repo.Status.Reason, repo.Status.Message)
+	if at := repo.Status.LastCheckedTimestamp; at != nil {
+		said += " (looked at " + at.UTC().Format(time.RFC3339) + ")"
+	}
+
+	switch {
+	case repo.Status.Phase == v1alpha1.RepositoryNotReady:
+		return fmt.Errorf("%s: %w: %s", what, ErrRepositoryNotReady, said)
+	case creating(repo):
+		return fmt.Errorf("%s: %w: %s", what, ErrRepositoryCreating, said)
+	default:
+		return fmt.Errorf("wait for %s: %w", what, ErrRepositoryUnanswered)
+	}
+}
+
+// poke asks the controller to look at the repository again. If that fails, it
+// looks on its schedule.
+func (j *Jobs) poke(ctx context.Context, repo *v1alpha1.Repository, now time.Time) {
+	text := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, contract.AnnotationLookAgain, now.UTC().Format(time.RFC3339))
+	_ = j.client.Patch(ctx, repo.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(text)))
 }

@@ -247,7 +247,7 @@ func TestEachMissingPartIsNamed(t *testing.T) {
 		wait time.Duration
 		says []string
 	}{
-		"no daemon reports":              {pod: pod, wait: 2 * time.Minute, says: []string{"no node daemon", "kubectl -n velero get daemonsets"}},
+		"no daemon reports":              {pod: pod, wait: 3 * time.Minute, says: []string{"no node daemon", "kubectl -n velero get daemonsets"}},
 		"the daemon of the node doesn't": {pod: elsewhere, says: []string{"node other", "spec.nodeName=other"}},
 	}
 	for name, tt := range tests {
@@ -257,8 +257,12 @@ func TestEachMissingPartIsNamed(t *testing.T) {
 
 			annotations, op := b.run(tt.pod)
 			assert.Empty(t, op)
-			assert.NotContains(t, annotations, contract.AnnotationVolumes)
 			assert.Empty(t, b.jobs())
+
+			record, err := contract.DecodePodRecord(annotations[contract.AnnotationVolumes])
+			require.NoError(t, err)
+			assert.Empty(t, record.Volumes)
+			assert.Contains(t, record.Unprotected["cache"], tt.says[0], "a restore must be able to say so")
 
 			require.Len(t, b.said(logrus.ErrorLevel), 1)
 
@@ -303,10 +307,12 @@ func (b *bench) set(phase v1alpha1.Phase) {
 }
 
 func TestAQuiescedPodIsThawedAfterItsVolumes(t *testing.T) {
-	hook := map[string]string{contract.AnnotationBackupVolumes: "cache", "post.hook.backup.velero.io/command": "thaw"}
+	hooks := map[string]string{
+		contract.AnnotationBackupVolumes: "cache", "pre.hook.backup.velero.io/command": "freeze", "post.hook.backup.velero.io/command": "thaw",
+	}
 
 	t.Run("when they are done", func(t *testing.T) {
-		pod := podWith("web", hook, emptyDir("cache"))
+		pod := podWith("web", hooks, emptyDir("cache"))
 		b := newBench(t, pod)
 		began := b.clock.Now()
 
@@ -324,23 +330,309 @@ func TestAQuiescedPodIsThawedAfterItsVolumes(t *testing.T) {
 		made := b.jobs()
 		require.Len(t, made, 1)
 		assert.True(t, made[0].Spec.Options.Frozen)
-		assert.Equal(t, FreezeBound, made[0].Spec.Options.Deadline.Duration)
+		assert.Equal(t, DefaultFreezeBound, made[0].Spec.Options.Deadline.Duration)
 		assert.Empty(t, b.said(logrus.ErrorLevel))
 	})
 
 	t.Run("or when the bound is reached, and they are cancelled", func(t *testing.T) {
-		pod := podWith("web", hook, emptyDir("cache"))
+		pod := podWith("web", hooks, emptyDir("cache"))
 		b := newBench(t, pod)
 		began := b.clock.Now()
 
 		keepTime(t, b.clock, func(time.Duration) {})
 		b.run(pod)
 
-		assert.Less(t, b.clock.Since(began), FreezeBound+cancelBound+time.Minute)
+		assert.Less(t, b.clock.Since(began), DefaultFreezeBound+cancelBound+time.Minute)
 		assert.True(t, b.jobs()[0].Spec.Cancel)
 		require.Len(t, b.said(logrus.ErrorLevel), 1)
 		assert.Contains(t, b.said(logrus.ErrorLevel)[0], "are cancelled")
+		assert.Contains(t, b.said(logrus.ErrorLevel)[0], contract.AnnotationFreezeTimeout)
 	})
+
+	t.Run("within the bound that the Backup sets", func(t *testing.T) {
+		pod := podWith("web", hooks, emptyDir("cache"))
+		b := newBench(t, pod)
+		b.backup.Annotations = map[string]string{contract.AnnotationFreezeTimeout: "1h"}
+
+		keepTime(t, b.clock, func(gone time.Duration) {
+			if gone >= 50*time.Minute {
+				b.set(v1alpha1.PhaseCompleted)
+			}
+		})
+		b.run(pod)
+
+		assert.Equal(t, time.Hour, b.jobs()[0].Spec.Options.Deadline.Duration)
+		assert.False(t, b.jobs()[0].Spec.Cancel)
+		assert.Empty(t, b.said(logrus.ErrorLevel))
+	})
+}
+
+func TestHooksThatDoNotFreeze(t *testing.T) {
+	t.Run("a pre hook alone, such as a dump, is waited for by nobody", func(t *testing.T) {
+		pod := podWith("web", map[string]string{contract.AnnotationBackupVolumes: "cache", "pre.hook.backup.velero.io/command": "dump"}, emptyDir("cache"))
+		b := newBench(t, pod)
+
+		_, op := b.run(pod)
+		assert.NotEmpty(t, op)
+		assert.Equal(t, v1alpha1.BackupOptions{}, b.jobs()[0].Spec.Options)
+	})
+
+	t.Run("a post hook alone is held back up to the bound, and the jobs go on", func(t *testing.T) {
+		pod := podWith("web", map[string]string{contract.AnnotationBackupVolumes: "cache", "post.hook.backup.velero.io/command": "clear"}, emptyDir("cache"))
+		b := newBench(t, pod)
+		began := b.clock.Now()
+
+		keepTime(t, b.clock, func(time.Duration) {})
+
+		_, op := b.run(pod)
+		assert.NotEmpty(t, op)
+		assert.GreaterOrEqual(t, b.clock.Since(began), DefaultFreezeBound)
+		assert.Equal(t, v1alpha1.BackupOptions{}, b.jobs()[0].Spec.Options)
+		assert.False(t, b.jobs()[0].Spec.Cancel)
+		assert.Empty(t, b.said(logrus.ErrorLevel))
+		require.Len(t, b.said(logrus.WarnLevel), 1)
+		assert.Contains(t, b.said(logrus.WarnLevel)[0], "they go on")
+	})
+}
+
+func TestTheWaitForAThawAsksForItsOwnJobsAndSeldom(t *testing.T) {
+	pod := podWith("web", map[string]string{
+		contract.AnnotationBackupVolumes: "cache", "pre.hook.backup.velero.io/command": "freeze", "post.hook.backup.velero.io/command": "thaw",
+	}, emptyDir("cache"))
+	b := newBench(t, pod)
+
+	gets, lists := 0, 0
+	working := b.client
+	b.client = interceptor.NewClient(working.(client.WithWatch), interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, k client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if _, ok := o.(*v1alpha1.VolumeBackup); ok {
+				gets++
+			}
+
+			return c.Get(ctx, k, o, opts...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
+			if _, ok := l.(*v1alpha1.VolumeBackupList); ok {
+				lists++
+			}
+
+			return c.List(ctx, l, opts...)
+		},
+	})
+
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+
+	go func() {
+		defer close(stopped)
+
+		for ctx.Err() == nil {
+			if b.clock.HasWaiters() {
+				b.clock.Step(50 * time.Millisecond)
+			}
+
+			runtime.Gosched()
+		}
+	}()
+
+	b.backup.Annotations = map[string]string{contract.AnnotationFreezeTimeout: "65s"}
+	b.run(pod)
+	cancel()
+	<-stopped
+
+	assert.Zero(t, lists)
+	// 5 s at 150 ms, a minute at 2 s, and as much for half a minute of cancelling.
+	assert.Less(t, gets, 34+30+34+13+10)
+	assert.Greater(t, gets, 34+30)
+}
+
+func TestEachSelectedVolumeThatIsNotMovedIsInTheRecord(t *testing.T) {
+	claim, pv := boundClaim("data")
+	hostPath := corev1.Volume{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}}
+	secret := corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{}}}
+	pod := podWith("web", selecting("data,cache,host,secret"), ofClaim("data", "data"), emptyDir("cache"), emptyDir("other"), hostPath, secret)
+	block := corev1.PersistentVolumeBlock
+	claim.Spec.VolumeMode = &block
+
+	b := newBench(t, claim, pv, pod)
+	annotations, _ := b.run(pod)
+
+	record, err := contract.DecodePodRecord(annotations[contract.AnnotationVolumes])
+	require.NoError(t, err)
+	assert.Contains(t, record.Volumes, "cache")
+	require.Len(t, record.Unprotected, 2, "neither what nobody asked for, nor what Kubernetes fills itself: %v", record.Unprotected)
+	assert.Contains(t, record.Unprotected["data"], "BlockVolume: ")
+	assert.Contains(t, record.Unprotected["host"], "UnsupportedVolume: ")
+}
+
+func TestARepositoryThatIsNotReadyIsInThePodsRecord(t *testing.T) {
+	claim, pv := boundClaim("data")
+	pod := podWith("web", selecting("data"), ofClaim("data", "data"))
+	b := newBench(t, claim, pv, pod)
+	b.repository(v1alpha1.RepositoryStatus{
+		Phase: v1alpha1.RepositoryNotReady, Reason: "MasterKeyMissing", Message: "no key", LastCheckedTimestamp: ptr.To(metav1.NewTime(b.clock.Now())),
+	})
+
+	volume, _ := b.run(pv)
+	record, _ := b.run(claim)
+	assert.NotContains(t, volume, contract.AnnotationVolume)
+	assert.NotContains(t, record, contract.AnnotationVolume)
+
+	annotations, _ := b.run(pod)
+	r, err := contract.DecodePodRecord(annotations[contract.AnnotationVolumes])
+	require.NoError(t, err)
+	assert.Contains(t, r.Unprotected["data"], "MasterKeyMissing: no key")
+}
+
+func (b *bench) repository(status v1alpha1.RepositoryStatus) {
+	b.Helper()
+
+	repo := jobs.NewRepository("velero", "default", "shop")
+	require.NoError(b, b.client.Get(context.Background(), client.ObjectKeyFromObject(repo), repo))
+
+	repo.Status = status
+	require.NoError(b, b.client.Update(context.Background(), repo))
+}
+
+func TestAClaimIsRecordedWhereItsVolumeIs(t *testing.T) {
+	claim, pv := boundClaim("data")
+	pod := podWith("web", selecting("data"), ofClaim("data", "data"))
+
+	t.Run("although the job can't be made", func(t *testing.T) {
+		b := newBench(t, claim, pv, pod)
+		working := b.client
+		b.client = interceptor.NewClient(working.(client.WithWatch), interceptor.Funcs{
+			Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+				if _, ok := o.(*v1alpha1.VolumeBackup); ok {
+					return errors.New("refused")
+				}
+
+				return c.Create(ctx, o, opts...)
+			},
+		})
+
+		volume, _ := b.run(pv)
+		record, op := b.run(claim)
+		require.Contains(t, volume, contract.AnnotationVolume)
+		assert.Equal(t, volume[contract.AnnotationVolume], record[contract.AnnotationVolume])
+		assert.Empty(t, op)
+		assert.NotEmpty(t, b.said(logrus.ErrorLevel))
+
+		annotations, _ := b.run(pod)
+		assert.Contains(t, annotations[contract.AnnotationVolumes], `"data":{"job":"vb-`, "its pods are held until it is known what became of the data")
+	})
+
+	t.Run("although the daemon has gone in between", func(t *testing.T) {
+		b := newBench(t, claim, pv, pod)
+		volume, _ := b.run(pv)
+		b.clock.Step(5 * time.Minute)
+
+		record, op := b.run(claim)
+		require.Contains(t, volume, contract.AnnotationVolume)
+		assert.Equal(t, volume[contract.AnnotationVolume], record[contract.AnnotationVolume])
+		assert.Empty(t, op)
+	})
+}
+
+func TestAVolumeIsRecordedOnlyIfItsClaimIsInTheBackup(t *testing.T) {
+	labelled := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}}
+
+	tests := map[string]struct {
+		change func(b *velerov1.Backup, c *corev1.PersistentVolumeClaim, p *corev1.Pod)
+		want   bool
+	}{
+		"no filters": {want: true},
+		"its namespace": {change: func(b *velerov1.Backup, _ *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			b.Spec.IncludedNamespaces = []string{"shop"}
+		}, want: true},
+		"another namespace": {change: func(b *velerov1.Backup, _ *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			b.Spec.IncludedNamespaces = []string{"bank"}
+		}},
+		"its namespace is out": {change: func(b *velerov1.Backup, _ *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			b.Spec.ExcludedNamespaces = []string{"shop"}
+		}},
+		"volumes only": {change: func(b *velerov1.Backup, _ *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			b.Spec.IncludedResources = []string{"persistentvolumes"}
+		}},
+		"claims by short name": {change: func(b *velerov1.Backup, _ *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			b.Spec.IncludedResources = []string{"pvc", "pv"}
+		}, want: true},
+		"claims are out": {change: func(b *velerov1.Backup, _ *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			b.Spec.ExcludedNamespaceScopedResources = []string{"persistentvolumeclaims"}
+		}},
+		"the claim's label": {change: func(b *velerov1.Backup, c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			b.Spec.LabelSelector = labelled
+			c.Labels = labelled.MatchLabels
+		}, want: true},
+		"the pod's label": {change: func(b *velerov1.Backup, _ *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+			b.Spec.LabelSelector = labelled
+			p.Labels = labelled.MatchLabels
+		}, want: true},
+		"nobody's label": {change: func(b *velerov1.Backup, _ *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			b.Spec.OrLabelSelectors = []*metav1.LabelSelector{labelled}
+		}},
+		"excluded by its label": {change: func(_ *velerov1.Backup, c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			c.Labels = map[string]string{contract.LabelExcludeFromBackup: "true"}
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			claim, pv := boundClaim("data")
+			pod := podWith("web", selecting("data"), ofClaim("data", "data"))
+			backup := &velerov1.Backup{}
+
+			if tt.change != nil {
+				tt.change(backup, claim, pod)
+			}
+
+			b := newBench(t, claim, pv, pod)
+			backup.Spec.StorageLocation = b.backup.Spec.StorageLocation
+			b.backup.Spec = backup.Spec
+
+			if !tt.want {
+				// Nobody is waited for.
+				b.client = interceptor.NewClient(b.client.(client.WithWatch), interceptor.Funcs{
+					Get: func(ctx context.Context, c client.WithWatch, k client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+						if _, ok := o.(*v1alpha1.Repository); ok {
+							t.Error("the repository was looked for")
+						}
+
+						return c.Get(ctx, k, o, opts...)
+					},
+				})
+			}
+
+			annotations, _ := b.run(pv)
+			_, recorded := annotations[contract.AnnotationVolume]
+			assert.Equal(t, tt.want, recorded)
+		})
+	}
+}
+
+func TestRecordsOutliveThePodsWhileVeleroFinalizes(t *testing.T) {
+	claim, pv := boundClaim("data")
+	pod := podWith("web", selecting("data,cache,host"), ofClaim("data", "data"), emptyDir("cache"),
+		corev1.Volume{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}})
+	b := newBench(t, claim, pv, pod)
+
+	inVolume, _ := b.run(pv)
+	inClaim, _ := b.run(claim)
+	inPod, _ := b.run(pod)
+
+	require.NoError(t, b.client.Delete(context.Background(), pod))
+	b.clock.Step(time.Hour)
+	b.backup.Status.Phase = velerov1.BackupPhaseFinalizing
+	pod.Status.Phase = corev1.PodSucceeded
+
+	volumeAgain, _ := b.run(pv)
+	claimAgain, op := b.run(claim)
+	podAgain, podOp := b.run(pod)
+
+	assert.Equal(t, inVolume[contract.AnnotationVolume], volumeAgain[contract.AnnotationVolume])
+	assert.Equal(t, inClaim[contract.AnnotationVolume], claimAgain[contract.AnnotationVolume])
+	assert.Equal(t, inPod[contract.AnnotationVolumes], podAgain[contract.AnnotationVolumes])
+	assert.Empty(t, op+podOp)
+	assert.Len(t, b.jobs(), 2)
 }
 
 func TestProgressOutlivesTheAPIServer(t *testing.T) {

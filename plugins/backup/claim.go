@@ -7,7 +7,6 @@ import (
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -33,7 +32,7 @@ func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	updated := stripped(item)
 	log := a.log.WithField("claim", updated.GetNamespace()+"/"+updated.GetName())
 
-	job := a.ask(ctx, log, updated, b)
+	job, report := a.ask(ctx, log, updated, b)
 	if job == nil {
 		return updated, nil, "", nil, nil
 	}
@@ -43,7 +42,7 @@ func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	}
 
 	var mine []*v1alpha1.VolumeBackup
-	if job.Spec.RequestedBy == v1alpha1.RequestedByClaim {
+	if report {
 		mine = append(mine, job)
 	}
 
@@ -52,40 +51,49 @@ func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	return updated, nil, id, items, nil
 }
 
-// ask gives the claim's job, or nil where there is none to be.
-func (a *ClaimAction) ask(ctx context.Context, log logrus.FieldLogger, item *unstructured.Unstructured, b *velerov1.Backup) *v1alpha1.VolumeBackup {
+// ask gives the claim's job, or nil where there is none to be. That the operation
+// is to report it is said by mine.
+func (a *ClaimAction) ask(ctx context.Context, log logrus.FieldLogger, item *unstructured.Unstructured, b *velerov1.Backup) (job *v1alpha1.VolumeBackup, mine bool) {
 	claim, err := typed[corev1.PersistentVolumeClaim](item)
 	if err != nil {
 		unprotected(log, item.GetName(), err)
 
-		return nil
+		return nil, false
+	}
+
+	reference := claimNamed(claim.Namespace, claim.Name)
+
+	if finalizing(b) {
+		if job, err = a.session.made(ctx, b, reference); err != nil {
+			unprotected(log, claim.Name, err)
+		}
+
+		return job, false
 	}
 
 	p, err := a.session.planClaim(ctx, b, claim)
 	if err != nil {
 		unprotected(log, claim.Name, err)
 
-		return nil
+		return a.session.foreseen(b, reference), false
 	}
 
-	if !finalizing(b) && a.session.first(string(b.UID)+"/"+string(claim.UID)) {
+	if a.session.first(string(b.UID) + "/" + string(claim.UID)) {
 		report(log, p.verdict)
 	}
 
 	if !p.verdict.Move {
-		return nil
+		return nil, false
 	}
 
 	job, outcome, err := a.session.request(ctx, b, p, v1alpha1.RequestedByClaim)
 	if err != nil {
-		if !finalizing(b) || !apierrors.IsNotFound(err) {
-			unprotected(log, claim.Name, err)
-		}
+		unprotected(log, claim.Name, err)
 
-		return nil
+		return job, false
 	}
 
 	asked(log, job, string(outcome))
 
-	return job
+	return job, job.Spec.RequestedBy == v1alpha1.RequestedByClaim
 }

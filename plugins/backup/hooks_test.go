@@ -2,36 +2,41 @@ package backup
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/estiba-dev/estiba/mover/contract"
 )
 
-func TestHooked(t *testing.T) {
+func TestHooksOf(t *testing.T) {
 	exec := []velerov1.BackupResourceHook{{Exec: &velerov1.ExecHook{Command: []string{"true"}}}}
 
 	tests := map[string]struct {
 		annotations map[string]string
 		spec        *velerov1.BackupResourceHookSpec
-		want        bool
+		want        around
 	}{
 		"nothing":                       {},
-		"a pre hook":                    {annotations: map[string]string{"pre.hook.backup.velero.io/command": "x"}, want: true},
-		"a post hook":                   {annotations: map[string]string{"post.hook.backup.velero.io/command": "x"}, want: true},
-		"the old name of the pre hook":  {annotations: map[string]string{"hook.backup.velero.io/command": "x"}, want: true},
+		"a pre hook":                    {annotations: map[string]string{"pre.hook.backup.velero.io/command": "x"}, want: around{pre: true}},
+		"a post hook":                   {annotations: map[string]string{"post.hook.backup.velero.io/command": "x"}, want: around{post: true}},
+		"the old name of the pre hook":  {annotations: map[string]string{"hook.backup.velero.io/command": "x"}, want: around{pre: true}},
+		"both":                          {annotations: map[string]string{"pre.hook.backup.velero.io/command": "x", "post.hook.backup.velero.io/command": "y"}, want: around{pre: true, post: true}},
+		"one of each origin":            {annotations: map[string]string{"pre.hook.backup.velero.io/command": "x"}, spec: &velerov1.BackupResourceHookSpec{PostHooks: exec}, want: around{pre: true, post: true}},
 		"a container without a command": {annotations: map[string]string{"pre.hook.backup.velero.io/container": "x"}},
 		"a restore hook":                {annotations: map[string]string{"post.hook.restore.velero.io/command": "x"}},
-		"hooks for all":                 {spec: &velerov1.BackupResourceHookSpec{PostHooks: exec}, want: true},
+		"hooks for all":                 {spec: &velerov1.BackupResourceHookSpec{PostHooks: exec}, want: around{post: true}},
 		"hooks without commands":        {spec: &velerov1.BackupResourceHookSpec{}},
-		"hooks for its namespace":       {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, IncludedNamespaces: []string{"sh*"}}, want: true},
+		"hooks for its namespace":       {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, IncludedNamespaces: []string{"sh*"}}, want: around{pre: true}},
 		"hooks for another namespace":   {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, IncludedNamespaces: []string{"other"}}},
 		"its namespace is excluded":     {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, ExcludedNamespaces: []string{"shop"}}},
-		"hooks for pods":                {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, IncludedResources: []string{"pods"}}, want: true},
+		"hooks for pods":                {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, IncludedResources: []string{"pods"}}, want: around{pre: true}},
 		"hooks for something else":      {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, IncludedResources: []string{"deployments"}}},
 		"pods are excluded":             {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, ExcludedResources: []string{"pods"}}},
-		"hooks for its labels":          {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}}}, want: true},
+		"hooks for its labels":          {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}}}, want: around{pre: true}},
 		"hooks for other labels":        {spec: &velerov1.BackupResourceHookSpec{PreHooks: exec, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}}},
 	}
 	for name, tt := range tests {
@@ -43,7 +48,28 @@ func TestHooked(t *testing.T) {
 				hooks.Resources = append(hooks.Resources, *tt.spec)
 			}
 
-			assert.Equal(t, tt.want, hooked(pod, hooks))
+			assert.Equal(t, tt.want, hooksOf(pod, hooks))
+		})
+	}
+}
+
+func TestFreezeBound(t *testing.T) {
+	for name, tt := range map[string]struct {
+		value string
+		want  time.Duration
+		bad   bool
+	}{
+		"nothing":        {want: 10 * time.Minute},
+		"a duration":     {value: " 1h30m ", want: 90 * time.Minute},
+		"no unit":        {value: "90", want: 10 * time.Minute, bad: true},
+		"a negative one": {value: "-1m", want: 10 * time.Minute, bad: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &velerov1.Backup{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{contract.AnnotationFreezeTimeout: tt.value}}}
+
+			got, err := freezeBound(b)
+			assert.Equal(t, tt.want, got)
+			assert.Equal(t, tt.bad, err != nil)
 		})
 	}
 }

@@ -3,7 +3,6 @@ package backup
 import (
 	"context"
 	"fmt"
-	"time"
 
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,10 +14,6 @@ import (
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/plugins/volumeselect"
 )
-
-// FreezeBound is how long an application may stay quiesced for its volumes:
-// afterwards the jobs are cancelled, and Velero's post hook runs.
-const FreezeBound = 10 * time.Minute
 
 // plan is the decision on one volume and, if it is moved, all but the repository of its job.
 type plan struct {
@@ -60,7 +55,7 @@ func (s *Session) planClaim(ctx context.Context, b *velerov1.Backup, claim *core
 		p.node = carrier.Pod.Spec.NodeName
 		p.volume = claimReference(c, carrier)
 		p.source = contract.ClaimSource(claim.Name, string(claim.UID), string(c.Volume.UID))
-		p.frozen = anyHooked(c, b)
+		p.frozen = anyFrozen(c, b)
 	}
 
 	return p, nil
@@ -79,12 +74,12 @@ func claimReference(c volumeselect.Claim, carrier volumeselect.Carrier) v1alpha1
 	}
 }
 
-// anyHooked tells whether a running pod that mounts the claim has hooks: its
-// application is quiesced while the job runs.
-func anyHooked(c volumeselect.Claim, b *velerov1.Backup) bool {
+// anyFrozen tells whether hooks freeze and thaw a running pod that mounts the
+// claim: its application is quiesced while the job runs.
+func anyFrozen(c volumeselect.Claim, b *velerov1.Backup) bool {
 	for i := range c.Pods {
 		pod := &c.Pods[i]
-		if pod.Status.Phase != corev1.PodRunning || !hooked(pod, b.Spec.Hooks) {
+		if pod.Status.Phase != corev1.PodRunning || !hooksOf(pod, b.Spec.Hooks).frozen() {
 			continue
 		}
 
@@ -114,7 +109,7 @@ func (s *Session) planOwn(ctx context.Context, b *velerov1.Backup, pod *corev1.P
 			Pod: v1alpha1.PodReference{Name: pod.Name, UID: pod.UID},
 		}
 		p.source = contract.EphemeralSource(workload(pod), string(pod.UID), volume.Name)
-		p.frozen = hooked(pod, b.Spec.Hooks)
+		p.frozen = hooksOf(pod, b.Spec.Hooks).frozen()
 	}
 
 	return p, nil
@@ -141,32 +136,78 @@ func (p plan) job(b *velerov1.Backup, repo v1alpha1.RepositoryReference, by v1al
 	}
 
 	if p.frozen {
-		spec.Options = v1alpha1.BackupOptions{Frozen: true, Deadline: &metav1.Duration{Duration: FreezeBound}}
+		bound, _ := freezeBound(b) // the pod's action says what is wrong with it
+		spec.Options = v1alpha1.BackupOptions{Frozen: true, Deadline: &metav1.Duration{Duration: bound}}
 	}
 
 	return jobs.NewBackup(b.Namespace, p.node, spec)
 }
 
-// request makes sure of the plan's job. While Velero finalizes a backup, nothing
-// new is asked for: the job is looked up, so that the item's record is written again.
+// request makes sure of the plan's job. Where the job is known and it is only
+// not known whether it exists, it is given beside the error.
 func (s *Session) request(ctx context.Context, b *velerov1.Backup, p plan, by v1alpha1.RequestedBy) (*v1alpha1.VolumeBackup, jobs.Outcome, error) {
 	j, err := s.jobs(b.Namespace)
 	if err != nil {
 		return nil, "", err
 	}
 
-	if finalizing(b) {
-		job, err := j.Backup(ctx, jobs.BackupJobName(b.UID, p.volume))
-
-		return job, jobs.Found, err
-	}
-
 	repo, err := s.ready(ctx, b, p.volume.Namespace, p.node)
 	if err != nil {
-		return nil, "", err
+		return s.foreseen(b, p.volume), "", err
 	}
 
-	job, outcome, err := j.EnsureBackup(ctx, p.job(b, repo, by))
+	want := p.job(b, repo, by)
 
-	return job, outcome, notInstalled(err)
+	job, outcome, err := j.EnsureBackup(ctx, want)
+	if err != nil {
+		return want, "", notInstalled(err, b.Namespace)
+	}
+
+	return job, outcome, nil
+}
+
+// made finds the job of a volume among those of the backup; nil where it has none.
+func (s *Session) made(ctx context.Context, b *velerov1.Backup, v v1alpha1.VolumeReference) (*v1alpha1.VolumeBackup, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.finished.value == nil || s.clock.Since(s.finished.at) >= memory {
+		j, err := s.jobs(b.Namespace)
+		if err != nil {
+			return nil, err
+		}
+
+		list, err := j.BackupsOf(ctx, b.UID)
+		if err != nil {
+			return nil, err
+		}
+
+		s.finished = remembered[map[string]*v1alpha1.VolumeBackup]{at: s.clock.Now(), value: map[string]*v1alpha1.VolumeBackup{}}
+		for i := range list {
+			s.finished.value[string(b.UID)+"/"+volumeKey(list[i].Spec.Volume)] = &list[i]
+		}
+	}
+
+	return s.finished.value[string(b.UID)+"/"+volumeKey(v)], nil
+}
+
+// foresee remembers the job that a PersistentVolume's record names: the record
+// of its claim must name it, too, or a restore would find neither the volume nor the data.
+func (s *Session) foresee(b *velerov1.Backup, job *v1alpha1.VolumeBackup) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.promised[string(b.UID)+"/"+volumeKey(job.Spec.Volume)] = job
+}
+
+// foreseen gives the job that a PersistentVolume's record names, or nil.
+func (s *Session) foreseen(b *velerov1.Backup, v v1alpha1.VolumeReference) *v1alpha1.VolumeBackup {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.promised[string(b.UID)+"/"+volumeKey(v)]
+}
+
+func claimNamed(namespace, name string) v1alpha1.VolumeReference {
+	return v1alpha1.VolumeReference{Namespace: namespace, Claim: &v1alpha1.ClaimReference{Name: name}}
 }

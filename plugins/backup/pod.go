@@ -36,6 +36,8 @@ type visit struct {
 
 	// volumes are the records of the pod's moved volumes.
 	volumes map[string]contract.Volume
+	// lost says of the volumes that are selected and have no job why that is so.
+	lost map[string]string
 	// all are the jobs of the pod's volumes; mine are those that its operation reports.
 	all, mine []*v1alpha1.VolumeBackup
 }
@@ -58,15 +60,15 @@ func (a *PodAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 		return updated, nil, "", nil, nil
 	}
 
-	v := &visit{session: a.session, log: log, backup: b, pod: pod, volumes: map[string]contract.Volume{}}
+	v := &visit{session: a.session, log: log, backup: b, pod: pod, volumes: map[string]contract.Volume{}, lost: map[string]string{}}
 	v.volumesOf(ctx)
 
-	if err := annotatePod(updated, b, v.volumes); err != nil {
+	if err := annotatePod(updated, b, v.volumes, v.lost); err != nil {
 		unprotected(log, "of pod "+pod.Name, err)
 	}
 
-	if !finalizing(b) && len(v.all) > 0 && hooked(pod, b.Spec.Hooks) {
-		a.session.thawWait(log, b, v.all)
+	if hooks := hooksOf(pod, b.Spec.Hooks); hooks.post && !finalizing(b) && len(v.all) > 0 {
+		a.session.thawWait(log, b, v.all, hooks.frozen())
 	}
 
 	id, items := operationFor(b, v.mine)
@@ -80,40 +82,54 @@ func (v *visit) volumesOf(ctx context.Context) {
 	}
 
 	for i := range v.pod.Spec.Volumes {
-		volume := &v.pod.Spec.Volumes[i]
-
-		job, err := v.volume(ctx, volume)
-		if err != nil {
-			unprotected(v.log, volume.Name, err)
-
-			continue
-		}
+		name := v.pod.Spec.Volumes[i].Name
+		job, lost := v.volume(ctx, &v.pod.Spec.Volumes[i])
 
 		if job == nil {
+			if lost != "" {
+				v.lost[name] = lost
+			}
+
 			continue
 		}
 
-		if v.volumes[volume.Name], err = recordOf(job); err != nil {
-			delete(v.volumes, volume.Name)
-			unprotected(v.log, volume.Name, err)
+		record, err := recordOf(job)
+		if err != nil {
+			v.lost[name] = notAskedFor(err)
+			unprotected(v.log, name, err)
+
+			continue
 		}
+
+		v.volumes[name] = record
 	}
 }
 
-// volume gives the volume's job, or nil where there is none to be.
-func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (*v1alpha1.VolumeBackup, error) {
+// volume gives the volume's job, or nil where there is none to be; then it says
+// why, if somebody asked for the volume.
+func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha1.VolumeBackup, lost string) {
+	if finalizing(v.backup) {
+		return v.made(ctx, volume)
+	}
+
 	p, err := v.plan(ctx, volume)
-	if err != nil || !p.verdict.Move {
-		return nil, err
+	if err != nil {
+		unprotected(v.log, volume.Name, err)
+
+		return nil, notAskedFor(err)
+	}
+
+	if !p.verdict.Move {
+		return nil, lostBy(p.verdict)
 	}
 
 	job, outcome, err := v.session.request(ctx, v.backup, p, v1alpha1.RequestedByPod)
-	if finalizing(v.backup) && apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-
 	if err != nil {
-		return nil, err
+		unprotected(v.log, volume.Name, err)
+
+		// A job that is known but for the API server's answer may exist. Its
+		// record lets a restore find that out, before the pod starts.
+		return job, notAskedFor(err)
 	}
 
 	asked(v.log, job, string(outcome))
@@ -125,7 +141,36 @@ func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (*v1alpha1.Vo
 		v.mine = append(v.mine, job)
 	}
 
-	return job, nil
+	return job, ""
+}
+
+// made finds the job that was asked for while the backup ran. What the cluster
+// looks like now, when Velero finalizes, doesn't count.
+func (v *visit) made(ctx context.Context, volume *corev1.Volume) (job *v1alpha1.VolumeBackup, lost string) {
+	reference := v1alpha1.VolumeReference{Namespace: v.pod.Namespace, Name: volume.Name, Pod: v1alpha1.PodReference{Name: v.pod.Name}}
+	if claim := volumeselect.ClaimName(volume); claim != "" {
+		reference.Claim = &v1alpha1.ClaimReference{Name: claim}
+	}
+
+	job, err := v.session.made(ctx, v.backup, reference)
+	if err != nil {
+		unprotected(v.log, volume.Name, err)
+
+		return nil, notAskedFor(err)
+	}
+
+	if job != nil {
+		return job, ""
+	}
+
+	switch p, err := v.plan(ctx, volume); {
+	case err != nil:
+		return nil, ""
+	case p.verdict.Move:
+		return nil, "NotAskedFor: the backup has no VolumeBackup for it; see the backup's log"
+	default:
+		return nil, lostBy(p.verdict)
+	}
 }
 
 func (v *visit) plan(ctx context.Context, volume *corev1.Volume) (plan, error) {

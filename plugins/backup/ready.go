@@ -16,13 +16,16 @@ import (
 )
 
 const (
-	// heartbeatBound is how old a heartbeat may be; daemons renew it every 10 s.
-	heartbeatBound = 60 * time.Second
+	// heartbeatBound is how old a heartbeat may be. Daemons renew it every 10 s,
+	// by their node's clock; the rest is for clocks that differ.
+	heartbeatBound = 2 * time.Minute
 	// repositoryBound is how long all actions of a process together wait for one repository.
 	repositoryBound = 30 * time.Second
 	// repositoryBoundAgain is how long they wait for a further one when nobody answered for the first.
 	repositoryBoundAgain = 3 * time.Second
-	repositoryPace       = 100 * time.Millisecond
+	// creationBound is how long they wait for one that the controller is at work on.
+	creationBound  = 60 * time.Second
+	repositoryPace = 100 * time.Millisecond
 )
 
 type repositoryKey struct{ location, namespace string }
@@ -61,12 +64,12 @@ func (s *Session) alive(ctx context.Context, namespace, node string) error {
 	const selector = contract.LabelComponent + "=" + contract.ComponentNode
 
 	if fresh == 0 {
-		return fmt.Errorf("no node daemon of Estiba has reported within %s: is it installed and running? kubectl -n %s get daemonsets,pods -l %s",
+		return fmt.Errorf("no node daemon of Estiba has reported within %s: is it installed and running, and do the clocks of the nodes agree? kubectl -n %s get daemonsets,pods -l %s",
 			heartbeatBound, namespace, selector)
 	}
 
 	if at, ok := beats[node]; !ok || now.Sub(at) >= heartbeatBound {
-		return fmt.Errorf("the node daemon of Estiba on node %s has not reported within %s (%d others have): kubectl -n %s get pods -l %s --field-selector spec.nodeName=%s",
+		return fmt.Errorf("the node daemon of Estiba on node %s has not reported within %s (%d others have), or the node's clock is behind: kubectl -n %s get pods -l %s --field-selector spec.nodeName=%s",
 			node, heartbeatBound, fresh, namespace, selector, node)
 	}
 
@@ -120,17 +123,14 @@ func (s *Session) repository(ctx context.Context, b *velerov1.Backup, volumesOf 
 		return v1alpha1.RepositoryReference{}, err
 	}
 
-	bound := repositoryBound
+	wait := jobs.RepositoryWait{Since: startOf(b), Now: s.clock.Now(), Every: repositoryPace, Bound: repositoryBound, Creation: creationBound}
 	if s.unanswered {
-		bound = repositoryBoundAgain
+		wait.Bound = repositoryBoundAgain
 	}
-
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
 
 	var answer repositoryAnswer
 
-	repo, err := j.WaitRepository(ctx, key.location, key.namespace, repositoryPace)
+	repo, err := j.WaitRepository(ctx, key.location, key.namespace, wait)
 	if err == nil {
 		answer.repository = v1alpha1.RepositoryReference{BackupStorageLocation: key.location, Namespace: key.namespace, ID: repo.Status.ID}
 	} else {
@@ -148,16 +148,20 @@ func (s *Session) repository(ctx context.Context, b *velerov1.Backup, volumesOf 
 
 // lasting tells whether asking again within the same backup would give the same error.
 func lasting(err error) bool {
-	return errors.Is(err, jobs.ErrRepositoryUnanswered) || errors.Is(err, jobs.ErrRepositoryNotReady) || errors.Is(err, jobs.ErrNotInstalled)
+	return errors.Is(err, jobs.ErrRepositoryUnanswered) || errors.Is(err, jobs.ErrRepositoryCreating) ||
+		errors.Is(err, jobs.ErrRepositoryNotReady) || errors.Is(err, jobs.ErrNotInstalled)
 }
 
 func repositoryRemedy(err error, namespace string, key repositoryKey) error {
 	switch {
 	case errors.Is(err, jobs.ErrNotInstalled):
-		return notInstalled(err)
+		return notInstalled(err, namespace)
 	case errors.Is(err, jobs.ErrRepositoryNotReady):
 		return fmt.Errorf("%w; see: kubectl -n %s describe repositories.%s %s; kubectl -n %s get backupstoragelocation %s; kubectl -n %s get secret %s",
 			err, namespace, v1alpha1.GroupName, jobs.RepositoryName(key.location, key.namespace), namespace, key.location, namespace, contract.MasterKeySecret)
+	case errors.Is(err, jobs.ErrRepositoryCreating):
+		return fmt.Errorf("%w; the controller is at work on it, so back up again when it is Ready: kubectl -n %s get repositories.%s %s",
+			err, namespace, v1alpha1.GroupName, jobs.RepositoryName(key.location, key.namespace))
 	case errors.Is(err, jobs.ErrRepositoryUnanswered):
 		return fmt.Errorf("%w: does Estiba's controller run? kubectl -n %s get deployments,pods -l %s=%s",
 			err, namespace, contract.LabelComponent, contract.ComponentController)
@@ -167,11 +171,12 @@ func repositoryRemedy(err error, namespace string, key repositoryKey) error {
 }
 
 // notInstalled adds the remedy to an error that wraps jobs.ErrNotInstalled.
-func notInstalled(err error) error {
+func notInstalled(err error, namespace string) error {
 	if !errors.Is(err, jobs.ErrNotInstalled) {
 		return err
 	}
 
-	return fmt.Errorf("%w; apply the manifests that belong to this release of the plugin (kubectl apply -k examples/install), and look at: kubectl get crds -l %s",
-		err, "app.kubernetes.io/part-of=estiba")
+	return fmt.Errorf("%w; apply your overlay of Estiba's manifests of the plugin's release to namespace %s "+
+		"(README, \"Install it beside your Velero\"); its resource definitions are missing: kubectl get crds -l %s",
+		err, namespace, "app.kubernetes.io/part-of=estiba")
 }

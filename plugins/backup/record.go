@@ -53,12 +53,12 @@ func annotateClaim(item *unstructured.Unstructured, b *velerov1.Backup, job *v1a
 	return nil
 }
 
-func annotatePod(item *unstructured.Unstructured, b *velerov1.Backup, volumes map[string]contract.Volume) error {
-	if len(volumes) == 0 {
+func annotatePod(item *unstructured.Unstructured, b *velerov1.Backup, volumes map[string]contract.Volume, lost map[string]string) error {
+	if len(volumes)+len(lost) == 0 {
 		return nil
 	}
 
-	text, err := contract.PodRecord{Backup: recordOwner(b), Volumes: volumes}.Encode()
+	text, err := contract.PodRecord{Backup: recordOwner(b), Volumes: volumes, Unprotected: lost}.Encode()
 	if err != nil {
 		return err
 	}

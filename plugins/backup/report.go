@@ -48,3 +48,15 @@ func asked(log logrus.FieldLogger, job *v1alpha1.VolumeBackup, how string) {
 	log.WithFields(logrus.Fields{"job": job.Name, "volume": volumeKey(job.Spec.Volume)}).
 		Infof("VolumeBackup %s/%s for %s: %s", job.Namespace, job.Name, volumeKey(job.Spec.Volume), how)
 }
+
+// lostBy says in a record why a volume that somebody asked for isn't in the backup; empty for all others.
+func lostBy(v volumeselect.Verdict) string {
+	if !v.Lost() {
+		return ""
+	}
+
+	return string(v.Reason) + ": " + v.Message
+}
+
+// notAskedFor says in a record that the volume's job could not be asked for.
+func notAskedFor(err error) string { return "NotAskedFor: " + err.Error() }

@@ -48,6 +48,10 @@ type Session struct {
 	pods     map[string]remembered[[]corev1.Pod]
 	beats    remembered[map[string]time.Time]
 	reported map[string]bool
+	// finished are the jobs of the backup by volume, looked up when Velero finalizes.
+	finished remembered[map[string]*v1alpha1.VolumeBackup]
+	// promised are the jobs that records of PersistentVolumes name.
+	promised map[string]*v1alpha1.VolumeBackup
 
 	// A repository may be waited for; that must not keep others from what is known.
 	repositoryMu sync.Mutex
@@ -69,6 +73,7 @@ func NewSession(connect Connect, c clock.Clock) *Session {
 		pods:         map[string]remembered[[]corev1.Pod]{},
 		repositories: map[repositoryKey]repositoryAnswer{},
 		reported:     map[string]bool{},
+		promised:     map[string]*v1alpha1.VolumeBackup{},
 	}
 	s.poll = operation.NewPoll(c, s.list)
 
@@ -118,7 +123,11 @@ func (s *Session) settingsOf(ctx context.Context, b *velerov1.Backup) (volumesel
 		return known, nil
 	}
 
-	settings := volumeselect.Settings{CoreTakesAll: b.Spec.DefaultVolumesToFsBackup != nil && *b.Spec.DefaultVolumesToFsBackup}
+	settings := volumeselect.Settings{
+		Backup:          b.Name,
+		CoreTakesAll:    b.Spec.DefaultVolumesToFsBackup != nil && *b.Spec.DefaultVolumesToFsBackup,
+		NativeSnapshots: (b.Spec.SnapshotVolumes == nil || *b.Spec.SnapshotVolumes) && len(b.Spec.VolumeSnapshotLocations) > 0,
+	}
 
 	for _, name := range policyNames(b) {
 		p, err := s.readPolicies(ctx, b.Namespace, name)

@@ -7,53 +7,107 @@ import (
 
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/plugins/operation"
 )
 
-// cancelBound is how long cancelled jobs may take to stop.
-const cancelBound = 30 * time.Second
+const (
+	// cancelBound is how long cancelled jobs may take to stop.
+	cancelBound = 30 * time.Second
+	// A frozen application is thawed at once when a small volume is done; what
+	// takes longer is looked at less often.
+	briskFor = 5 * time.Second
+	calmPace = 2 * time.Second
+)
 
-// thawWait waits until the jobs have ended, so that Velero's post hook thaws
-// the application afterwards. Velero waits for nothing but this call between the hooks.
-// What isn't done within the freeze bound is cancelled.
-func (s *Session) thawWait(log logrus.FieldLogger, b *velerov1.Backup, list []*v1alpha1.VolumeBackup) {
+// thawWait waits until the jobs have ended, so that Velero's post hook runs
+// afterwards: Velero waits for nothing but this call between the hooks. Of an
+// application that is frozen, what isn't done within the bound is cancelled, for
+// it would be read while the application writes. Where a hook only clears up
+// afterwards, the jobs go on.
+func (s *Session) thawWait(log logrus.FieldLogger, b *velerov1.Backup, list []*v1alpha1.VolumeBackup, frozen bool) {
 	id := operation.ID{Kind: operation.Backup}
 	for _, job := range list {
 		id.Jobs = append(id.Jobs, job.Name)
 	}
 
-	log.Infof("hooks quiesce the pod: waiting up to %s for %d volumes", FreezeBound, len(list))
+	bound, err := freezeBound(b)
+	if err != nil {
+		log.Warn(err)
+	}
 
-	last := s.waitFor(b, id, FreezeBound)
+	log.Infof("a post hook follows: waiting up to %s for %d volumes (annotation %s of the Backup)", bound, len(list), contract.AnnotationFreezeTimeout)
+
+	last := s.waitFor(b.Namespace, id, bound)
 	if operation.Ended(id, last) {
 		return
 	}
 
 	open := unfinished(id, last)
-	log.Errorf("volumes were not moved within %s, the bound for a quiesced application, and are cancelled: %s", FreezeBound, strings.Join(open, ", "))
+
+	if !frozen {
+		log.Warnf("the post hook runs before these volumes are moved, for they were not done within %s; they go on (annotation %s of the Backup gives them more time): %s",
+			bound, contract.AnnotationFreezeTimeout, strings.Join(open, ", "))
+
+		return
+	}
+
+	log.Errorf("volumes were not moved within %s, the bound for a quiesced application, and are cancelled (annotation %s of the Backup raises it): %s",
+		bound, contract.AnnotationFreezeTimeout, strings.Join(open, ", "))
 
 	if err := s.cancel(open, b.Namespace); err != nil {
 		log.Warnf("cancelling: %v", err)
 	}
 
-	if last = s.waitFor(b, id, cancelBound); !operation.Ended(id, last) {
+	if last = s.waitFor(b.Namespace, id, cancelBound); !operation.Ended(id, last) {
 		log.Warnf("still running %s after they were cancelled: %s", cancelBound, strings.Join(unfinished(id, last), ", "))
 	}
 }
 
-func (s *Session) waitFor(b *velerov1.Backup, id operation.ID, bound time.Duration) map[string]jobs.Progress {
-	// The bound is kept by the session's clock; the context only bounds a call that hangs.
-	ctx, cancel := context.WithTimeout(context.Background(), bound+progressBound)
+// waitFor looks at the operation's jobs, and at no others, until they have ended or the bound is reached.
+func (s *Session) waitFor(namespace string, id operation.ID, bound time.Duration) map[string]jobs.Progress {
+	found := make(map[string]jobs.Progress, len(id.Jobs))
+
+	for began := s.clock.Now(); ; {
+		s.look(namespace, unfinished(id, found), found)
+
+		gone := s.clock.Since(began)
+		if gone >= bound || operation.Ended(id, found) {
+			return found
+		}
+
+		pace := operation.Pace
+		if gone >= briskFor {
+			pace = calmPace
+		}
+
+		<-s.clock.After(min(pace, bound-gone))
+	}
+}
+
+// look reads the jobs into found. An API server that doesn't answer is asked
+// again by the next look; a job that is gone is never going to end otherwise.
+func (s *Session) look(namespace string, names []string, found map[string]jobs.Progress) {
+	ctx, cancel := context.WithTimeout(context.Background(), progressBound)
 	defer cancel()
 
-	began := s.clock.Now()
+	j, err := s.jobs(namespace)
+	if err != nil {
+		return
+	}
 
-	return s.poll.Wait(ctx, owner(b), func(found map[string]jobs.Progress) bool {
-		return operation.Ended(id, found) || s.clock.Since(began) >= bound
-	})
+	for _, name := range names {
+		switch job, err := j.Backup(ctx, name); {
+		case err == nil:
+			found[name] = jobs.BackupProgress(job)
+		case apierrors.IsNotFound(err):
+			found[name] = jobs.Progress{Job: name, Phase: v1alpha1.PhaseFailed, Reason: "JobMissing"}
+		}
+	}
 }
 
 func unfinished(id operation.ID, found map[string]jobs.Progress) []string {

@@ -54,7 +54,15 @@ func (a *VolumeAction) foresee(ctx context.Context, item *unstructured.Unstructu
 	}
 
 	ref := pv.Spec.ClaimRef
-	if ref == nil || pv.Status.Phase != corev1.VolumeBound {
+	if ref == nil {
+		return nil, nil
+	}
+
+	if finalizing(b) {
+		return a.session.made(ctx, b, claimNamed(ref.Namespace, ref.Name))
+	}
+
+	if pv.Status.Phase != corev1.VolumeBound || !admitsNamespace(b, ref.Namespace) {
 		return nil, nil
 	}
 
@@ -67,15 +75,14 @@ func (a *VolumeAction) foresee(ctx context.Context, item *unstructured.Unstructu
 		return nil, nil
 	}
 
-	p, err := a.session.planClaim(ctx, b, &claim)
-	if err != nil || !p.verdict.Move {
+	pods, err := a.session.podsIn(ctx, claim.Namespace)
+	if err != nil || !admitsClaim(b, &claim, pods) {
 		return nil, err
 	}
 
-	if finalizing(b) {
-		job, _, err := a.session.request(ctx, b, p, v1alpha1.RequestedByClaim)
-
-		return job, err
+	p, err := a.session.planClaim(ctx, b, &claim)
+	if err != nil || !p.verdict.Move {
+		return nil, err
 	}
 
 	repo, err := a.session.ready(ctx, b, p.volume.Namespace, p.node)
@@ -83,5 +90,8 @@ func (a *VolumeAction) foresee(ctx context.Context, item *unstructured.Unstructu
 		return nil, err
 	}
 
-	return p.job(b, repo, v1alpha1.RequestedByClaim), nil
+	job := p.job(b, repo, v1alpha1.RequestedByClaim)
+	a.session.foresee(b, job)
+
+	return job, nil
 }

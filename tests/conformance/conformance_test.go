@@ -223,7 +223,7 @@ func TestBackupWithoutTheMover(t *testing.T) {
 			breakIt: func(w *world) {
 				stale := &coordinationv1.Lease{
 					ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "estiba-node-a", Labels: map[string]string{contract.LabelHeartbeat: contract.HeartbeatNode}},
-					Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("node-a"), RenewTime: ptr.To(metav1.NewMicroTime(time.Now().Add(-2 * time.Minute)))},
+					Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("node-a"), RenewTime: ptr.To(metav1.NewMicroTime(time.Now().Add(-3 * time.Minute)))},
 				}
 				w.api.Put(w.T, leases, stale)
 			},
@@ -232,7 +232,7 @@ func TestBackupWithoutTheMover(t *testing.T) {
 		"the repository can't be used": {
 			breakIt: func(w *world) {
 				repo := jobs.NewRepository("velero", "default", "shop")
-				repo.Status = v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryNotReady, Reason: "MasterKeyMissing", Message: "no key"}
+				repo.Status = v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryNotReady, Reason: "MasterKeyMissing", Message: "no key", LastCheckedTimestamp: ptr.To(metav1.Now())}
 				w.api.Put(w.T, repositories, repo)
 			},
 			says: "MasterKeyMissing: no key",
