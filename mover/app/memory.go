@@ -1,7 +1,9 @@
 package app
 
 import (
+	"math"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 )
@@ -24,4 +26,21 @@ func containerMemory() int64 {
 	}
 
 	return 0
+}
+
+// minBrokerMemory is what it takes to pass a pack of kopia on.
+const minBrokerMemory = 32 << 20
+
+// brokerMemory is what of the process's own share of memory the blobs on their
+// way between stores and workers may take, in bytes: half, the rest is for everything else.
+func brokerMemory(share int64) int64 { return max(share/2, minBrokerMemory) }
+
+// boundMemory has this process collect its garbage in time to stay within its
+// share, so that what it leaves to the workers is theirs. An eighth is for what
+// the runtime does not count. Where the container has no limit there is nothing
+// to keep within, and GOMEMLIMIT, where it was set, stays as it is.
+func boundMemory(limit, share int64) {
+	if limit > 0 && share > 0 && debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(share / 8 * 7)
+	}
 }

@@ -119,6 +119,8 @@ func (p *process) startTasks(k *keys, notify func(namespace, key string)) error 
 		limit = containerMemory()
 	}
 
+	boundMemory(limit, p.config.MemoryShare)
+
 	ceiling, enough := runner.Ceiling(limit, p.config.MemoryShare, p.config.Slots+p.config.Reserved)
 	if !enough {
 		p.log.Info("the memory limit leaves less for each worker than it needs; raise it or use fewer slots", "limit", limit, "slots", p.config.Slots, "reserved", p.config.Reserved)

@@ -37,6 +37,8 @@ type locations struct {
 	options   store.Options
 	caches    *caches
 	away      *away
+	// room is what the brokers of all workers hold at a time.
+	room *store.Room
 }
 
 func newLocations(reader client.Reader, c config.Config, counters *store.Counters) *locations {
@@ -49,6 +51,7 @@ func newLocations(reader client.Reader, c config.Config, counters *store.Counter
 		},
 		caches: newCaches(c.CacheDir, c.CacheTotal, hardFactor*(c.MetadataCache+c.ContentCache), time.Now),
 		away:   newAway(clock.RealClock{}),
+		room:   store.NewRoom(brokerMemory(c.MemoryShare)),
 	}
 }
 
@@ -120,7 +123,7 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 	}
 
 	return &served{
-		broker: store.NewBroker(st, store.BrokerOptions{ReadOnly: readOnly}),
+		broker: store.NewBroker(st, store.BrokerOptions{ReadOnly: readOnly, Room: l.room}),
 		close: sync.OnceValue(func() error {
 			release()
 

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,18 +11,19 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
 const (
-	// DefaultMemory is how many bytes of blobs one broker holds at a time.
+	// DefaultMemory is how many bytes of blobs a Broker without a Room holds at a time.
 	DefaultMemory = 128 << 20
+	// DefaultWorkerTimeout is how long a worker may take to send or take one blob.
+	DefaultWorkerTimeout = 2 * time.Minute
 	// MaxBlobSize is the largest blob that is taken, in bytes. kopia's packs are
 	// some 20 MB; indexes of very large repositories are more.
 	MaxBlobSize = 512 << 20
-	// unknownWeight is what a blob that is read in full is taken for: as large as a pack.
+	// unknownWeight is what a blob that is read in full is taken for until it was read: as large as a pack.
 	unknownWeight = 32 << 20
 )
 
@@ -31,9 +31,12 @@ const (
 type BrokerOptions struct {
 	// ReadOnly refuses writes and deletes: for restores.
 	ReadOnly bool
-	// Memory bounds the bytes of blobs held at a time; 0 means DefaultMemory. A
-	// larger blob passes alone.
-	Memory int64
+	// Room bounds the bytes of blobs held at a time, of all brokers that share
+	// it; nil means one of this broker alone, of DefaultMemory.
+	Room *Room
+	// WorkerTimeout is how long the worker may take to send or take one blob, and
+	// so hold a part of the Room; 0 means DefaultWorkerTimeout.
+	WorkerTimeout time.Duration
 }
 
 // Broker serves the storage of one repository to one worker. The storage must
@@ -41,8 +44,8 @@ type BrokerOptions struct {
 // trusted: a Broker checks all that it says, and knows nothing but blobs.
 type Broker struct {
 	storage blob.Storage
-	memory  *semaphore.Weighted
-	limit   int64
+	room    *Room
+	timeout time.Duration
 	mux     *http.ServeMux
 }
 
@@ -52,11 +55,15 @@ func NewBroker(st blob.Storage, o BrokerOptions) *Broker {
 		st = readOnly{st}
 	}
 
-	if o.Memory <= 0 {
-		o.Memory = DefaultMemory
+	if o.Room == nil {
+		o.Room = NewRoom(DefaultMemory)
 	}
 
-	b := &Broker{storage: &checked{st}, memory: semaphore.NewWeighted(o.Memory), limit: o.Memory, mux: http.NewServeMux()}
+	if o.WorkerTimeout <= 0 {
+		o.WorkerTimeout = DefaultWorkerTimeout
+	}
+
+	b := &Broker{storage: &checked{st}, room: o.Room, timeout: o.WorkerTimeout, mux: http.NewServeMux()}
 
 	b.handle("GET "+pathBlobs+"/{id}", b.get)
 	b.handle("PUT "+pathBlobs+"/{id}", b.put)
@@ -100,16 +107,6 @@ func fail(w http.ResponseWriter, err error) {
 // reply writes v; when the worker is gone there is nobody to tell.
 func reply(w io.Writer, v any) { _ = json.NewEncoder(w).Encode(v) }
 
-// reserve holds room for n bytes; the function given frees it.
-func (b *Broker) reserve(ctx context.Context, n int64) (release func(), err error) {
-	n = min(n, b.limit)
-	if err := b.memory.Acquire(ctx, n); err != nil {
-		return nil, canceled(ctx, "wait for the broker's memory")
-	}
-
-	return func() { b.memory.Release(n) }, nil
-}
-
 func (b *Broker) get(w http.ResponseWriter, r *http.Request) error {
 	offset, length, err := rangeOf(r)
 	if err != nil {
@@ -121,17 +118,23 @@ func (b *Broker) get(w http.ResponseWriter, r *http.Request) error {
 		weight = unknownWeight
 	}
 
-	release, err := b.reserve(r.Context(), weight)
+	held, err := b.room.reserve(r.Context(), weight)
 	if err != nil {
 		return err
 	}
 
-	defer release()
+	defer held.release()
 
 	var out Buffer
 	if err := b.storage.GetBlob(r.Context(), blob.ID(r.PathValue("id")), offset, length, &out); err != nil {
 		return err // it goes onto the wire as it is
 	}
+
+	held.resize(int64(out.Length()))
+
+	// A worker that does not read must not keep the others from their part. Where
+	// there is no connection, there is none to wait for.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(b.timeout))
 
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.Itoa(out.Length()))
@@ -175,12 +178,14 @@ func (b *Broker) put(w http.ResponseWriter, r *http.Request) error {
 		return refuseWrite("put", id)
 	}
 
-	release, err := b.reserve(r.Context(), size)
+	held, err := b.room.reserve(r.Context(), size)
 	if err != nil {
 		return err
 	}
 
-	defer release()
+	defer held.release()
+
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(b.timeout)) // as in get
 
 	content := make([]byte, size)
 	if _, err := io.ReadFull(r.Body, content); err != nil {
