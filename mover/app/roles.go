@@ -32,7 +32,7 @@ func runNode(c config.Config, stderr io.Writer) error {
 		return err
 	}
 
-	opener := volumes{nodevolume.New(c.PodsRoot)}
+	opener := newVolumes(nodevolume.New(c.PodsRoot), p.clock)
 	n := &node.Node{
 		Name: c.NodeName, Namespace: c.Namespace,
 		Client: p.manager.GetClient(), Direct: p.manager.GetAPIReader(), Tasks: p.tasks, Volumes: opener,

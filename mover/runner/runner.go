@@ -93,6 +93,10 @@ func (r *Runner) startWorker(ctx context.Context, t Task) (*process, error) {
 
 	if t.OpenVolume != nil {
 		f, err := t.OpenVolume(ctx)
+		if err != nil && ctx.Err() != nil {
+			return nil, canceled(t.Request.Verb, context.Cause(ctx))
+		}
+
 		if err != nil {
 			return nil, fmt.Errorf("open the volume: %w", err)
 		}
