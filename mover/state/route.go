@@ -138,6 +138,10 @@ func mounting(job *v1alpha1.VolumeRestore, pods []TargetPod) []TargetPod {
 
 func routeWithoutPods(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b Bounds) Decision {
 	target := fmt.Sprintf("pod %s/%s", job.Spec.Target.Namespace, job.Spec.Target.Pod.Name)
+	if c := job.Spec.Target.Claim; c != nil {
+		target = fmt.Sprintf("a pod that mounts claim %s/%s", job.Spec.Target.Namespace, c.Name)
+	}
+
 	d := Decision{
 		Phase: phaseOf(job.Status.JobStatus), Reason: ReasonWaitingForPods, Action: ActionNone, RequeueAfter: b.Recheck,
 		Message: fmt.Sprintf("waits for %s to be created", target),
@@ -148,7 +152,7 @@ func routeWithoutPods(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time,
 	}
 
 	d.Reason = ReasonPodNotFound
-	d.Message = fmt.Sprintf("%s does not exist although the Restore has made all its objects; it was perhaps refused at admission, or was there before: see the Restore's log", target)
+	d.Message = fmt.Sprintf("%s does not exist although the Restore has made all its objects; it was perhaps refused at admission, was there before, or is not part of the Restore: see the Restore's log", target)
 
 	if since, ok := WaitingSince(job.Status.JobStatus, ReasonPodNotFound); ok && now.Sub(since) >= b.MissingPod {
 		return failed(Finding{d.Reason, d.Message})

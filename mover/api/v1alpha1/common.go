@@ -98,20 +98,24 @@ type ClaimReference struct {
 	PersistentVolumeUID types.UID `json:"persistentVolumeUID,omitempty"`
 }
 
-// VolumeReference names one volume through a pod that mounts it.
+// VolumeReference names one volume through a pod that mounts it, or, where it
+// is to be restored, through its claim alone.
 //
 // +kubebuilder:validation:XValidation:rule="(self.kind == 'PersistentVolumeClaim') == has(self.claim)",message="claim is for volumes of kind PersistentVolumeClaim, and they need it"
+// +kubebuilder:validation:XValidation:rule="has(self.claim) || (has(self.pod) && has(self.name))",message="a volume without a claim is named by its pod and by its name there"
 type VolumeReference struct {
 	// Kind of the volume.
 	Kind VolumeKind `json:"kind"`
 	// Namespace of the pod and the claim.
 	// +kubebuilder:validation:MinLength=1
 	Namespace string `json:"namespace"`
-	// Pod that mounts the volume.
-	Pod PodReference `json:"pod"`
+	// Pod that mounts the volume. A restore of a claim needs none: it looks for all pods that mount the claim.
+	// +optional
+	Pod PodReference `json:"pod,omitzero"`
 	// Name of the volume in the pod's spec.volumes.
+	// +optional
 	// +kubebuilder:validation:MinLength=1
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 	// Claim behind the volume.
 	// +optional
 	Claim *ClaimReference `json:"claim,omitempty"`

@@ -31,6 +31,7 @@ type VolumeBackup struct {
 // VolumeBackupSpec is what was asked for.
 //
 // +kubebuilder:validation:XValidation:rule="self.backup == oldSelf.backup && self.repository == oldSelf.repository && self.volume == oldSelf.volume && self.source == oldSelf.source && self.requestedBy == oldSelf.requestedBy && self.options == oldSelf.options",message="spec is immutable, except for cancel"
+// +kubebuilder:validation:XValidation:rule="has(self.volume.pod) && has(self.volume.name)",message="a volume is backed up through a pod that mounts it: volume.pod and volume.name are needed"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="cancel can't be taken back"
 type VolumeBackupSpec struct {
 	// Backup is the Velero Backup that the snapshot belongs to.

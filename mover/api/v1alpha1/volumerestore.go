@@ -14,6 +14,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Total Bytes",type=integer,format=int64,JSONPath=`.status.progress.totalBytes`
 // +kubebuilder:printcolumn:name="Storage Location",type=string,JSONPath=`.spec.repository.backupStorageLocation`
 // +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.target.namespace`
+// +kubebuilder:printcolumn:name="Claim",type=string,JSONPath=`.spec.target.claim.name`
 // +kubebuilder:printcolumn:name="Volume",type=string,JSONPath=`.spec.target.name`
 // +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.status.node`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
