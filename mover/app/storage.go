@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/format"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -84,8 +86,15 @@ func (l *locations) secret(ctx context.Context, name, key string) ([]byte, error
 	return value, nil
 }
 
+// access is how one worker uses a repository.
+type access struct {
+	readOnly bool
+	// attempt is the number of the job's run, from 1.
+	attempt int32
+}
+
 // open opens the storage of one repository, for one worker.
-func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, readOnly bool) (runner.Storage, error) {
+func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, a access) (runner.Storage, error) {
 	var location velerov1.BackupStorageLocation
 
 	err := l.reader.Get(ctx, types.NamespacedName{Namespace: l.namespace, Name: ref.BackupStorageLocation}, &location)
@@ -110,11 +119,26 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 	}
 
 	options := l.at(at)
-	options.ReadOnly = readOnly
+	options.ReadOnly = a.readOnly
 
-	st, err := store.Open(ctx, at.Settings, at.Source(l.secret), folder, options)
+	open := func(o store.Options) (blob.Storage, error) {
+		st, err := store.Open(ctx, at.Settings, at.Source(l.secret), folder, o)
+		if err != nil {
+			return nil, fmt.Errorf("open the store of location %s: %w", location.Name, err)
+		}
+
+		return st, nil
+	}
+
+	if a.attempt > 1 {
+		if err := answers(ctx, open, options); err != nil {
+			return nil, err
+		}
+	}
+
+	st, err := open(options)
 	if err != nil {
-		return nil, fmt.Errorf("open the store of location %s: %w", location.Name, err)
+		return nil, err
 	}
 
 	release, err := l.caches.hold(ref.ID)
@@ -123,7 +147,7 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 	}
 
 	return &served{
-		broker: store.NewBroker(st, store.BrokerOptions{ReadOnly: readOnly, Room: l.room}),
+		broker: store.NewBroker(st, store.BrokerOptions{ReadOnly: a.readOnly, Room: l.room}),
 		close: sync.OnceValue(func() error {
 			release()
 
@@ -131,6 +155,28 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 			return st.Close(context.WithoutCancel(ctx))
 		}),
 	}, nil
+}
+
+// answers asks a store once whether it is there. The attempts of a job share one
+// bound of patience in this way: the first has waited for a store that is away
+// for as long as is allowed, and those after it must not hold a slot for as long again.
+func answers(ctx context.Context, open func(store.Options) (blob.Storage, error), o store.Options) error {
+	o.RetryFor, o.StallAfter = -1, min(o.StallAfter, bucketStall)
+
+	st, err := open(o)
+	if err != nil {
+		return err
+	}
+
+	defer st.Close(ctx) //nolint:errcheck // it was only asked for
+
+	// What is not there yet may be what the job is about to make.
+	_, err = st.GetMetadata(ctx, format.KopiaRepositoryBlobID)
+	if err != nil && !errors.Is(err, blob.ErrBlobNotFound) {
+		return fmt.Errorf("look whether the store answers again: %w", err)
+	}
+
+	return nil
 }
 
 // at gives the options for a location: its errors name it.

@@ -7,7 +7,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -54,7 +56,7 @@ func TestAStorageThatIsOpenKeepsItsRepositorysCache(t *testing.T) {
 	cacheOf(t, dir, "a", 2)
 
 	open := func(letter string) io.Closer {
-		st, err := l.open(t.Context(), v1alpha1.RepositoryReference{BackupStorageLocation: "default", Namespace: "app", ID: repositoryID(letter)}, false)
+		st, err := l.open(t.Context(), v1alpha1.RepositoryReference{BackupStorageLocation: "default", Namespace: "app", ID: repositoryID(letter)}, access{attempt: 1})
 		require.NoError(t, err)
 
 		c, ok := st.(io.Closer)
@@ -144,4 +146,41 @@ func TestAFailureOfTheStoreNamesObjectFieldAndRemedy(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestFurtherAttemptsDoNotWaitForAStoreThatIsAway(t *testing.T) {
+	t.Parallel()
+
+	var (
+		status atomic.Int64
+		asked  atomic.Int64
+	)
+
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(int(status.Load()))
+		fmt.Fprint(w, "<Error><Code>NoSuchKey</Code></Error>") //nolint:errcheck // the client tells
+	}))
+	t.Cleanup(server.Close)
+
+	l, _ := locationsOf(t, func(c *config.Config) { c.StoreRetry = time.Hour }, s3Location(server.URL), s3Secret())
+	ref := v1alpha1.RepositoryReference{BackupStorageLocation: "default", Namespace: "app", ID: repositoryID("a")}
+
+	status.Store(http.StatusServiceUnavailable)
+
+	st, err := l.open(t.Context(), ref, access{attempt: 1})
+	require.NoError(t, err, "the first attempt finds out by its own requests")
+	assert.Zero(t, asked.Load())
+	require.NoError(t, st.(io.Closer).Close())
+
+	_, err = l.open(t.Context(), ref, access{attempt: 2})
+	require.Equal(t, engine.CodeStoreUnavailable, engine.CodeOf(err), "%v", err)
+	require.ErrorContains(t, err, "bucket bkt at "+server.URL)
+	assert.Equal(t, int64(1), asked.Load(), "it asks once")
+
+	status.Store(http.StatusNotFound)
+
+	st, err = l.open(t.Context(), ref, access{attempt: 2})
+	require.NoError(t, err, "a store that answers is there")
+	require.NoError(t, st.(io.Closer).Close())
 }

@@ -85,7 +85,7 @@ func (r *registry) Begin(key string, w task.Work) {
 		Frozen:     w.Frozen,
 		OpenVolume: w.OpenVolume,
 		OpenStorage: func(ctx context.Context) (runner.Storage, error) {
-			return r.locations.open(ctx, w.Repository, readOnly(k.verb))
+			return r.locations.open(ctx, w.Repository, access{readOnly: readOnly(k.verb), attempt: w.Attempt})
 		},
 	})
 }
