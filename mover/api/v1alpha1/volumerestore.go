@@ -1,6 +1,9 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
 
 // VolumeRestore asks the mover to write one snapshot into one volume, while
 // every pod that mounts the volume waits at its gate.
@@ -67,6 +70,10 @@ type VolumeRestoreStatus struct {
 	// Pod through whose mount the volume is written.
 	// +optional
 	Pod *PodReference `json:"pod,omitempty"`
+	// ClaimUID is the UID of the PersistentVolumeClaim that the data was written
+	// into; empty for an emptyDir. A claim of the same name made later is another one.
+	// +optional
+	ClaimUID types.UID `json:"claimUID,omitempty"`
 	// Summary of what was moved.
 	// +optional
 	Summary Summary `json:"summary,omitzero"`
