@@ -22,6 +22,8 @@ type verdict struct {
 	permanent *state.Finding
 	waiting   *state.Finding
 	volume    Volume
+	// claim is the UID of the volume's claim, if there is one.
+	claim types.UID
 }
 
 func reject(reason, format string, args ...any) verdict {
@@ -250,7 +252,7 @@ func (n *Node) checkPersistentVolume(ctx context.Context, claim *corev1.Persiste
 
 	out.PersistentVolume, out.HostPath, out.MustBeMounted = pv.Name, pv.Spec.HostPath != nil, true
 
-	return verdict{volume: out}, nil
+	return verdict{volume: out, claim: claim.UID}, nil
 }
 
 // checkRestore looks at the owner, at the gates of all pods that mount the volume, and at the volume.
@@ -277,11 +279,22 @@ func (n *Node) checkRestore(ctx context.Context, job *v1alpha1.VolumeRestore) (v
 
 	for i := range list.Items {
 		if pod := &list.Items[i]; pod.UID == job.Status.Pod.UID {
-			return n.checkVolume(ctx, pod, wanted{VolumeReference: n.inPod(pod, ref), field: "spec.target", remedy: "restore again"})
+			return n.checkVolume(ctx, pod, wanted{VolumeReference: n.inPod(pod, sameClaim(job)), field: "spec.target", remedy: "restore again"})
 		}
 	}
 
 	return reject(state.ReasonPodNotFound, "pod %s/%s is gone", ref.Namespace, job.Status.Pod.Name), nil
+}
+
+// sameClaim gives the target with the UID of its claim, once that is known: a
+// claim that is made anew while its restore is under way is another one.
+func sameClaim(job *v1alpha1.VolumeRestore) v1alpha1.VolumeReference {
+	ref := *job.Spec.Target.DeepCopy()
+	if ref.Claim != nil && job.Status.ClaimUID != "" {
+		ref.Claim.UID = job.Status.ClaimUID
+	}
+
+	return ref
 }
 
 // spoiled looks at all pods that mount the volume of a restore which is under way.

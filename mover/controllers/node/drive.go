@@ -32,6 +32,8 @@ type drive struct {
 	pod    types.NamespacedName
 	podUID types.UID
 	claim  string
+	// claimUID is that of the claim, once it is known.
+	claimUID types.UID
 
 	// check looks at the live objects.
 	check func(ctx context.Context) (verdict, error)
@@ -185,8 +187,17 @@ func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 	}
 
 	seen.Permanent, seen.Waiting = v.permanent, v.waiting
+	d.claimed(v)
 
 	return seen
+}
+
+// claimed keeps which claim a restore is about to fill.
+func (d *drive) claimed(v verdict) {
+	job, ok := d.object.(*v1alpha1.VolumeRestore)
+	if ok && v.ok() && job.Status.ClaimUID == "" {
+		job.Status.ClaimUID, d.claimUID = v.claim, v.claim
+	}
 }
 
 func unavailable(err error) *state.Finding {
@@ -398,7 +409,7 @@ func (d *drive) tell(dec state.Decision, now time.Time) {
 		d.Events.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: d.pod.Namespace, Name: d.pod.Name, UID: d.podUID}, kind, dec.Reason, about)
 
 		if d.claim != "" {
-			d.Events.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: d.pod.Namespace, Name: d.claim}, kind, dec.Reason, about)
+			d.Events.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: d.pod.Namespace, Name: d.claim, UID: d.claimUID}, kind, dec.Reason, about)
 		}
 	}
 

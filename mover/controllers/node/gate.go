@@ -116,13 +116,41 @@ func (k *GateKeeper) jobs(ctx context.Context, pod *corev1.Pod, record contract.
 		}
 
 		if found && fits(&vr, pod, record, volume) {
-			job.Status = &vr.Status.JobStatus
+			mine, err := k.filled(ctx, &vr, pod)
+			if err != nil {
+				return nil, err
+			}
+
+			if mine {
+				job.Status = &vr.Status.JobStatus
+			}
 		}
 
 		out = append(out, job)
 	}
 
 	return out, nil
+}
+
+// filled tells whether what the job has filled, or is filling, is the pod's very
+// volume, and not one of the same name: a pod or a claim may have been made anew.
+func (k *GateKeeper) filled(ctx context.Context, vr *v1alpha1.VolumeRestore, pod *corev1.Pod) (bool, error) {
+	ref := vr.Spec.Target
+	if ref.Claim == nil {
+		chosen := vr.Status.Pod
+		return chosen != nil && chosen.UID == pod.UID || chosen == nil && vr.Status.Phase != v1alpha1.PhaseCompleted, nil
+	}
+
+	// A daemon of the release before keeps no UID.
+	if vr.Status.Phase != v1alpha1.PhaseCompleted || vr.Status.ClaimUID == "" {
+		return true, nil
+	}
+
+	var claim corev1.PersistentVolumeClaim
+
+	found, err := k.node.get(ctx, ref.Namespace, ref.Claim.Name, &claim)
+
+	return found && claim.UID == vr.Status.ClaimUID, err
 }
 
 func fits(vr *v1alpha1.VolumeRestore, pod *corev1.Pod, record contract.GateRecord, volume string) bool {

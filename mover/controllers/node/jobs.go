@@ -48,6 +48,10 @@ func (n *Node) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		keep: func(r task.Result) v1alpha1.Summary { return keepBackup(job, r.Backup) },
 	}
 
+	if ref.Claim != nil {
+		d.claimUID = ref.Claim.UID
+	}
+
 	return d.step(ctx)
 }
 
@@ -60,7 +64,8 @@ func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Res
 
 	ref := job.Spec.Target
 	d := &drive{
-		Node: n, kind: kindRestore, object: job, status: &job.Status.JobStatus,
+		claimUID: job.Status.ClaimUID,
+		Node:     n, kind: kindRestore, object: job, status: &job.Status.JobStatus,
 		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, claim: claimOf(ref),
 		check:   func(ctx context.Context) (verdict, error) { return n.checkRestore(ctx, job) },
 		stopped: func(time.Time) bool { return job.Spec.Cancel || job.Status.Phase == v1alpha1.PhaseCanceling },
