@@ -1,7 +1,9 @@
 package restore
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/sirupsen/logrus"
@@ -9,7 +11,9 @@ import (
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/plugins/operation"
 )
 
 // boundTo are the annotations and fields by which a claim is bound to its
@@ -32,7 +36,9 @@ func boundTo() (keys []string, fields []string) {
 	return keys, fields
 }
 
-// ClaimAction lets a moved claim get a new volume.
+// ClaimAction lets a moved claim get a new volume, and asks for the job that
+// fills it. The actions of the pods that mount the claim find the same job; where
+// no pod of the restore does, the job says so by its failure.
 type ClaimAction struct{ action }
 
 // NewClaimAction gives the action for PersistentVolumeClaims.
@@ -40,7 +46,9 @@ func NewClaimAction(log logrus.FieldLogger, s *Session) *ClaimAction {
 	return &ClaimAction{action{session: s, log: log, name: "estiba.dev/restore-claim", resources: []string{"persistentvolumeclaims"}}}
 }
 
-// Execute frees the claim from its original volume if its data was moved.
+// Execute frees the claim from its original volume if its data was moved. It
+// returns an error, and Velero doesn't restore the claim, where the data is known
+// to exist and can't be asked for.
 func (a *ClaimAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.RestoreItemActionExecuteOutput, error) {
 	item := stripped(in.Item)
 	out := velero.NewRestoreItemActionExecuteOutput(item)
@@ -64,11 +72,40 @@ func (a *ClaimAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero
 
 	free(item)
 
-	if withData(in.Restore) && !bringsPods(in.Restore) {
-		log.Warnf("claim %s gets a new and empty volume: its data is restored with a pod that mounts it, and this restore leaves pods out", item.GetName())
+	if !withData(in.Restore) {
+		log.Infof("claim %s gets a new and empty volume: the restore doesn't bring volumes (spec.restorePVs is false)", item.GetName())
+
+		return out, nil
 	}
 
-	return out, nil
+	id, err := a.filled(log, item, in.Restore, record)
+	if err != nil {
+		return nil, fmt.Errorf("claim %s/%s is not restored, for it would come back empty: %w", item.GetNamespace(), item.GetName(), err)
+	}
+
+	return out.WithOperationID(id.String()), nil
+}
+
+// filled makes sure of the job that fills the claim, through whichever pods mount it.
+func (a *ClaimAction) filled(log logrus.FieldLogger, item *unstructured.Unstructured, r *velerov1.Restore, record contract.ClaimRecord) (operation.ID, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), executeBound)
+	defer cancel()
+
+	m, err := a.session.meansOf(ctx, r)
+	if err != nil {
+		return operation.ID{}, err
+	}
+
+	byVolume, err := a.session.ensure(ctx, log, r, []target{{volume: record.Volume, backup: record.Backup, where: v1alpha1.VolumeReference{
+		Kind:      v1alpha1.VolumePersistentVolumeClaim,
+		Namespace: mapped(item.GetNamespace(), r),
+		Claim:     &v1alpha1.ClaimReference{Name: item.GetName()},
+	}}}, m.location)
+	if err != nil {
+		return operation.ID{}, err
+	}
+
+	return operation.ID{Kind: operation.Restore, Jobs: slices.Collect(maps.Values(byVolume))}, nil
 }
 
 func free(item *unstructured.Unstructured) {
@@ -85,13 +122,4 @@ func free(item *unstructured.Unstructured) {
 	for _, f := range fields {
 		unstructured.RemoveNestedField(item.Object, "spec", f)
 	}
-}
-
-// bringsPods tells whether the restore's filters let pods through.
-func bringsPods(r *velerov1.Restore) bool {
-	names := func(list []string) bool {
-		return slices.ContainsFunc(list, func(s string) bool { return s == "*" || s == "pods" || s == "pod" || s == "po" })
-	}
-
-	return !names(r.Spec.ExcludedResources) && (len(r.Spec.IncludedResources) == 0 || names(r.Spec.IncludedResources))
 }

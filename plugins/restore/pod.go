@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -35,28 +36,60 @@ func NewPodAction(log logrus.FieldLogger, s *Session) *PodAction {
 func (a *PodAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.RestoreItemActionExecuteOutput, error) {
 	item := stripped(in.Item)
 	log := a.log.WithField("pod", item.GetNamespace()+"/"+item.GetName())
+	refused := func(err error) error {
+		return fmt.Errorf("pod %s/%s is not restored, for it would start without its data: %w", item.GetNamespace(), item.GetName(), err)
+	}
 
-	id, err := a.gated(log, item, in)
+	record, ok, err := recordOf(log, in)
 	if err != nil {
-		return nil, fmt.Errorf("pod %s/%s is not restored, for it would start without its data: %w", item.GetNamespace(), item.GetName(), err)
+		return nil, refused(err)
 	}
 
 	out := velero.NewRestoreItemActionExecuteOutput(item)
+	if !ok {
+		return out, nil
+	}
+
+	id, err := a.gated(log, item, in, record)
+	if err != nil {
+		return nil, refused(err)
+	}
+
 	if len(id.Jobs) > 0 {
 		out = out.WithOperationID(id.String())
 	}
 
+	out.AdditionalItems = warnings(log, item, record)
+
 	return out, nil
+}
+
+// warnings says which of the pod's volumes come back without their data. Velero
+// counts no line of a restore's log, but it warns, by name, of each additional
+// item that the backup doesn't hold (velero v1.18.3 pkg/restore/restore.go): so
+// they are named as such, by a resource that there is none of.
+func warnings(log logrus.FieldLogger, item *unstructured.Unstructured, record contract.PodRecord) []velero.ResourceIdentifier {
+	var list []velero.ResourceIdentifier
+
+	for _, name := range slices.Sorted(maps.Keys(record.Unprotected)) {
+		log.WithField("volume", name).Warnf("volume %s of pod %s/%s comes back without its data, for that is not in backup %s although it was to be: %s",
+			name, item.GetNamespace(), item.GetName(), record.Backup.Name, record.Unprotected[name])
+
+		list = append(list, velero.ResourceIdentifier{
+			GroupResource: schema.GroupResource{Group: v1alpha1.GroupName, Resource: "volume-data-not-in-backup"},
+			Namespace:     item.GetNamespace(),
+			Name:          "pod-" + item.GetName() + "-volume-" + name,
+		})
+	}
+
+	return list
 }
 
 // gated puts the gate into the item, if it has volumes to be filled, and gives
 // the operation that fills them.
-func (a *PodAction) gated(log logrus.FieldLogger, item *unstructured.Unstructured, in *velero.RestoreItemActionExecuteInput) (operation.ID, error) {
-	record, ok, err := recordOf(log, in)
-	if err != nil || !ok {
-		return operation.ID{}, err
-	}
-
+func (a *PodAction) gated(
+	log logrus.FieldLogger, item *unstructured.Unstructured, in *velero.RestoreItemActionExecuteInput, record contract.PodRecord,
+) (operation.ID, error) {
 	pod, err := podOf(item)
 	if err != nil {
 		return operation.ID{}, err
@@ -141,10 +174,7 @@ type target struct {
 // targetsOf gives the pod's volumes that are to be filled, as they will be in
 // the namespace that the pod is restored to.
 func targetsOf(log logrus.FieldLogger, pod *corev1.Pod, record contract.PodRecord, r *velerov1.Restore) []target {
-	namespace := pod.Namespace
-	if mapped := r.Spec.NamespaceMapping[namespace]; mapped != "" {
-		namespace = mapped
-	}
+	namespace := mapped(pod.Namespace, r)
 
 	var list []target
 
@@ -186,7 +216,7 @@ func (s *Session) ensure(ctx context.Context, log logrus.FieldLogger, r *velerov
 	for _, t := range targets {
 		job, outcome, err := j.EnsureRestore(ctx, jobs.NewRestore(r.Namespace, t.spec(r, location)))
 		if err != nil {
-			return nil, errors.Join(remedy(err), s.cancel(ctx, made, r.Namespace))
+			return nil, errors.Join(remedy(err, r.Namespace), s.cancel(ctx, made, r.Namespace))
 		}
 
 		if outcome == jobs.Created {
@@ -195,11 +225,19 @@ func (s *Session) ensure(ctx context.Context, log logrus.FieldLogger, r *velerov
 
 		byVolume[t.where.Name] = job.Name
 
-		log.WithFields(logrus.Fields{"job": job.Name, "volume": t.where.Name}).
-			Infof("VolumeRestore %s/%s for volume %s: %s", job.Namespace, job.Name, t.where.Name, outcome)
+		log.WithFields(logrus.Fields{"job": job.Name, "volume": t.title()}).
+			Infof("VolumeRestore %s/%s for volume %s: %s", job.Namespace, job.Name, t.title(), outcome)
 	}
 
 	return byVolume, nil
+}
+
+func (t target) title() string {
+	if t.where.Name == "" && t.where.Claim != nil {
+		return t.where.Claim.Name
+	}
+
+	return t.where.Name
 }
 
 func (t target) spec(r *velerov1.Restore, location string) v1alpha1.VolumeRestoreSpec {
@@ -216,9 +254,19 @@ func (t target) spec(r *velerov1.Restore, location string) v1alpha1.VolumeRestor
 	}
 }
 
-func remedy(err error) error {
+// mapped gives the namespace that what was in the given one is restored to.
+func mapped(namespace string, r *velerov1.Restore) string {
+	if to := r.Spec.NamespaceMapping[namespace]; to != "" {
+		return to
+	}
+
+	return namespace
+}
+
+func remedy(err error, namespace string) error {
 	if errors.Is(err, jobs.ErrNotInstalled) {
-		return fmt.Errorf("%w; apply the manifests that belong to this release of the plugin (kubectl apply -k examples/install), then restore again", err)
+		return fmt.Errorf("%w; apply your overlay of Estiba's manifests of the plugin's release to namespace %s "+
+			"(README, \"Install it beside your Velero\"): its resource definitions are missing; then restore again", err, namespace)
 	}
 
 	return err

@@ -24,6 +24,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/plugins/operation"
 )
 
 const repositoryID = "abcdefghijklmnopqrstuvwxyz"
@@ -49,6 +50,10 @@ func parts(now time.Time) map[string]client.Object {
 		"lease": &coordinationv1.Lease{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "estiba-node-n", Labels: map[string]string{contract.LabelHeartbeat: contract.HeartbeatNode}},
 			Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("n"), RenewTime: ptr.To(metav1.NewMicroTime(now))},
+		},
+		"controller": &coordinationv1.Lease{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "estiba-controller"},
+			Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("c"), RenewTime: ptr.To(metav1.NewMicroTime(now))},
 		},
 	}
 }
@@ -283,9 +288,10 @@ func TestAPodThatNobodyWouldLetInIsNotRestored(t *testing.T) {
 		record  string
 		says    string
 	}{
-		"no DaemonSet":           {without: "daemonset", says: "install Estiba's mover"},
+		"no DaemonSet":           {without: "daemonset", says: "apply your overlay of Estiba's manifests"},
 		"no heartbeat":           {without: "lease", says: "no node daemon"},
-		"a heartbeat that's old": {step: 2 * time.Minute, says: "no node daemon"},
+		"a heartbeat that's old": {step: 3 * time.Minute, says: "no node daemon"},
+		"no controller":          {without: "controller", says: "the controller of Estiba"},
 		"no Backup":              {without: "backup", says: "Backup velero/nightly"},
 		"a record of the future": {record: `{"version":2}`, says: "version 2"},
 	}
@@ -344,13 +350,14 @@ func TestClaim(t *testing.T) {
 		record string
 		change func(r *velerov1.Restore)
 		freed  bool
+		filled bool
 		warns  string
 	}{
-		"one that was moved":             {record: claimRecord(t, "nightly"), freed: true},
-		"volumes aren't to be restored":  {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.RestorePVs = ptr.To(false) }, freed: true},
-		"one with another backup's":      {record: claimRecord(t, "older"), warns: "older"},
-		"the restore leaves pods out":    {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.ExcludedResources = []string{"pods"} }, freed: true, warns: "empty volume"},
-		"the restore brings claims only": {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.IncludedResources = []string{"persistentvolumeclaims"} }, freed: true, warns: "empty volume"},
+		"one that was moved":            {record: claimRecord(t, "nightly"), freed: true, filled: true},
+		"volumes aren't to be restored": {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.RestorePVs = ptr.To(false) }, freed: true},
+		"one with another backup's":     {record: claimRecord(t, "older"), warns: "older"},
+		"the restore leaves pods out":   {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.ExcludedResources = []string{"pods"} }, freed: true, filled: true},
+		"into another namespace":        {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.NamespaceMapping = map[string]string{"shop": "shop2"} }, freed: true, filled: true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -378,13 +385,95 @@ func TestClaim(t *testing.T) {
 				assert.Equal(t, "pv", got.Spec.VolumeName)
 			}
 
-			if tt.warns == "" {
-				assert.Empty(t, b.lines.AllEntries())
-			} else {
+			if tt.warns != "" {
 				assert.Contains(t, b.lines.LastEntry().Message, tt.warns)
 			}
+
+			made := b.jobs()
+			if !tt.filled {
+				assert.Empty(t, made)
+				assert.Empty(t, out.OperationID)
+
+				return
+			}
+
+			namespace := "shop"
+			if to := b.restore.Spec.NamespaceMapping["shop"]; to != "" {
+				namespace = to
+			}
+
+			require.Len(t, made, 1)
+			assert.Equal(t, "estiba/v1/VolumeRestore/"+made[0].Name, out.OperationID)
+			assert.Equal(t, v1alpha1.VolumeReference{
+				Kind: v1alpha1.VolumePersistentVolumeClaim, Namespace: namespace, Claim: &v1alpha1.ClaimReference{Name: "data"},
+			}, made[0].Spec.Target, "whichever pods mount it")
 		})
 	}
+}
+
+func TestAClaimAndItsPodsShareTheJob(t *testing.T) {
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: "data", Annotations: map[string]string{contract.AnnotationVolume: claimRecord(t, "nightly")},
+	}}
+	b := newBench(t)
+
+	out, err := NewClaimAction(b.log, b.session).Execute(&velero.RestoreItemActionExecuteInput{Item: b.item(claim), ItemFromBackup: b.item(claim), Restore: b.restore})
+	require.NoError(t, err)
+
+	_, ofPod, err := b.pod(recorded("web", podRecord(t, "nightly")))
+	require.NoError(t, err)
+	assert.Len(t, b.jobs(), 2, "one for the claim, and one for the emptyDir")
+
+	id, err := operation.Parse(out.OperationID)
+	require.NoError(t, err)
+	assert.Contains(t, ofPod.OperationID, id.Jobs[0])
+}
+
+func TestAClaimThatNobodyWouldFillIsNotRestored(t *testing.T) {
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: "data", Annotations: map[string]string{contract.AnnotationVolume: claimRecord(t, "nightly")},
+	}}
+	b := newBench(t, "lease")
+
+	_, err := NewClaimAction(b.log, b.session).Execute(&velero.RestoreItemActionExecuteInput{Item: b.item(claim), ItemFromBackup: b.item(claim), Restore: b.restore})
+	require.ErrorContains(t, err, "would come back empty")
+	require.ErrorContains(t, err, "no node daemon")
+}
+
+func TestVolumesThatAreNotInTheBackupAreSaidToComeBackEmpty(t *testing.T) {
+	text, err := contract.PodRecord{
+		Backup: contract.Owner{Name: "nightly", UID: "b-1"}, Volumes: map[string]contract.Volume{},
+		Unprotected: map[string]string{"data": "NotAskedFor: no node daemon", "cache": "PodNotRunning: pod web is Pending"},
+	}.Encode()
+	require.NoError(t, err)
+
+	// Neither a daemon nor a DaemonSet: nothing is needed to say so.
+	b := newBench(t, "lease", "daemonset", "controller", "backup")
+	pod, out, err := b.pod(recorded("web", text))
+	require.NoError(t, err)
+	assert.Len(t, pod.Spec.InitContainers, 1, "it is not gated")
+	assert.Empty(t, out.OperationID)
+	assert.Empty(t, b.jobs())
+
+	lines := b.lines.AllEntries()
+	require.Len(t, lines, 2)
+
+	for i, want := range []string{"volume cache", "volume data"} {
+		assert.Equal(t, logrus.WarnLevel, lines[i].Level)
+		assert.Contains(t, lines[i].Message, want)
+		assert.Contains(t, lines[i].Message, "comes back without its data")
+	}
+
+	assert.Contains(t, lines[1].Message, "no node daemon")
+
+	var named []string
+	for _, i := range out.AdditionalItems {
+		named = append(named, i.GroupResource.String()+" "+i.Namespace+" "+i.Name)
+	}
+
+	assert.Equal(t, []string{
+		"volume-data-not-in-backup.estiba.dev shop pod-web-volume-cache", "volume-data-not-in-backup.estiba.dev shop pod-web-volume-data",
+	}, named, "Velero warns of what the backup doesn't hold")
 }
 
 func TestVolume(t *testing.T) {

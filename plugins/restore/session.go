@@ -28,8 +28,9 @@ const (
 	progressBound = 15 * time.Second
 	// memory is how long what was read of the cluster serves further calls.
 	memory = 5 * time.Second
-	// heartbeatBound is how old a heartbeat may be; daemons renew it every 10 s.
-	heartbeatBound = 60 * time.Second
+	// heartbeatBound is how old a sign of life may be. Daemons and the controller
+	// give one every few seconds, by their node's clock; the rest is for clocks that differ.
+	heartbeatBound = 2 * time.Minute
 )
 
 // Connect gives the client of the cluster; it is called when one is needed, and often.
@@ -125,6 +126,10 @@ func (s *Session) meansOf(ctx context.Context, r *velerov1.Restore) (means, erro
 		return means{}, err
 	}
 
+	if err := s.led(ctx, c, r.Namespace); err != nil {
+		return means{}, err
+	}
+
 	var b velerov1.Backup
 	if err := c.Get(ctx, types.NamespacedName{Namespace: r.Namespace, Name: r.Spec.BackupName}, &b); err != nil {
 		return means{}, fmt.Errorf("read Backup %s/%s, which names the storage location of the data: %w", r.Namespace, r.Spec.BackupName, err)
@@ -151,7 +156,8 @@ func image(ctx context.Context, c client.Client, namespace string) (string, erro
 		}
 	}
 
-	return "", fmt.Errorf("namespace %s has no DaemonSet with the label %s: install Estiba's mover (kubectl apply -k examples/install), then restore again", namespace, selector)
+	return "", fmt.Errorf("namespace %s has no DaemonSet with the label %s, which is Estiba's node daemon: apply your overlay of Estiba's manifests to it "+
+		"(README, \"Install it beside your Velero\"), then restore again", namespace, selector)
 }
 
 // alive looks for any fresh heartbeat: on which node the pod will be isn't known yet.
@@ -167,7 +173,25 @@ func (s *Session) alive(ctx context.Context, c client.Client, namespace string) 
 		}
 	}
 
-	return fmt.Errorf("no node daemon of Estiba has reported within %s: see kubectl -n %s get daemonsets,pods -l %s, then restore again", heartbeatBound, namespace, selector)
+	return fmt.Errorf("no node daemon of Estiba has reported within %s, or the clocks of the nodes differ: see kubectl -n %s get daemonsets,pods -l %s, then restore again",
+		heartbeatBound, namespace, selector)
+}
+
+// led looks for a controller: without one, no job ever gets a node.
+func (s *Session) led(ctx context.Context, c client.Client, namespace string) error {
+	var l coordinationv1.Lease
+
+	err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: contract.ComponentController}, &l)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read Lease %s/%s, the sign of life of Estiba's controller: %w", namespace, contract.ComponentController, err)
+	}
+
+	if err == nil && l.Spec.RenewTime != nil && s.clock.Since(l.Spec.RenewTime.Time) < heartbeatBound {
+		return nil
+	}
+
+	return fmt.Errorf("the controller of Estiba has not renewed Lease %s/%s within %s, or the clocks of the nodes differ: see kubectl -n %s get deployments,pods -l %s=%s, then restore again",
+		namespace, contract.ComponentController, heartbeatBound, namespace, contract.LabelComponent, contract.ComponentController)
 }
 
 func (s *Session) cancel(ctx context.Context, names []string, namespace string) error {

@@ -284,6 +284,8 @@ func TestRestore(t *testing.T) {
 	assert.Empty(t, freed.Spec.VolumeName)
 	assert.Empty(t, freed.Annotations)
 
+	claimOperation := out.OperationID
+
 	out, err = w.restoreItem("estiba.dev/restore-pod", copied(pod.item), pod.item)
 	require.NoError(t, err)
 
@@ -304,8 +306,14 @@ func TestRestore(t *testing.T) {
 	for _, job := range made {
 		assert.Equal(t, "shop2", job.Spec.Target.Namespace, "the namespace that the pod is restored to")
 		assert.Equal(t, "shop", job.Spec.Repository.Namespace, "the namespace that the volume came from")
-		assert.Equal(t, job.Name, record.Jobs[job.Spec.Target.Name])
 		assert.Contains(t, out.OperationID, job.Name)
+
+		if job.Spec.Target.Claim != nil {
+			assert.Equal(t, job.Name, record.Jobs["data"])
+			assert.Equal(t, "estiba/v1/VolumeRestore/"+job.Name, claimOperation)
+		} else {
+			assert.Equal(t, job.Name, record.Jobs[job.Spec.Target.Name])
+		}
 	}
 
 	a, err := w.manager.GetRestoreItemActionV2("estiba.dev/restore-pod")
@@ -341,7 +349,7 @@ func TestRestoreWithoutTheMoverGatesNoPod(t *testing.T) {
 
 	_, err := w.restoreItem("estiba.dev/restore-pod", copied(pod.item), pod.item)
 	require.ErrorContains(t, err, "it would start without its data")
-	require.ErrorContains(t, err, "kubectl apply")
+	require.ErrorContains(t, err, "apply your overlay of Estiba's manifests")
 }
 
 func TestDelete(t *testing.T) {

@@ -136,6 +136,10 @@ func (w *world) fill() {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "estiba-node-a", Labels: map[string]string{contract.LabelHeartbeat: contract.HeartbeatNode}},
 		Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("node-a"), RenewTime: ptr.To(metav1.NowMicro())},
 	})
+	w.api.Put(w.T, leases, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "estiba-controller"},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("c"), RenewTime: ptr.To(metav1.NowMicro())},
+	})
 	w.api.Put(w.T, daemonsets, &appsv1.DaemonSet{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "estiba-mover", Labels: map[string]string{contract.LabelComponent: contract.ComponentNode}},
 		Spec:       appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "mover", Image: image}}}}},
