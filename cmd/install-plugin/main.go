@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -56,8 +57,10 @@ func install(from, to string, log io.Writer) error {
 }
 
 // copyFile puts a copy in place by a rename, so that nobody ever executes half
-// of it, and one that runs can be replaced. Its temporary name isn't executable
-// until it is whole: Velero takes every executable file of the folder for a plugin.
+// of it, and one that runs can be replaced. It becomes executable only under its
+// own name: Velero takes every executable file of the folder for a plugin, and
+// ends itself over two that say the same. Killed in between, it is not executable,
+// and the init container that runs again mends that.
 func copyFile(from, to string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -72,7 +75,10 @@ func copyFile(from, to string) (err error) {
 
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.Remove(out.Name()))
+			// After the rename there is nothing of that name.
+			if gone := os.Remove(out.Name()); !errors.Is(gone, fs.ErrNotExist) {
+				err = errors.Join(err, gone)
+			}
 		}
 	}()
 
@@ -81,9 +87,9 @@ func copyFile(from, to string) (err error) {
 		return fmt.Errorf("copy %s to %s: %w", from, out.Name(), err)
 	}
 
-	if err = os.Chmod(out.Name(), executable); err != nil {
+	if err = os.Rename(out.Name(), to); err != nil {
 		return err
 	}
 
-	return os.Rename(out.Name(), to)
+	return os.Chmod(to, executable)
 }

@@ -3,9 +3,9 @@
 //
 // Velero's Backup, and perhaps its storage location, are about to vanish, so
 // what is asked for holds all that is needed. Errors of such an action are only
-// logged by Velero (velero v1.18.3 internal/delete/delete_item_action_handler.go);
-// what slips through is found by the mover's own collection. The package must
-// not delete data itself.
+// logged by Velero (velero v1.18.3 internal/delete/delete_item_action_handler.go),
+// and the Backup is deleted all the same: a snapshot that could not be asked for
+// here stays in its repository. The package must not delete data itself.
 package remove
 
 import (
