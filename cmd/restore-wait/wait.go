@@ -17,6 +17,8 @@ import (
 const (
 	// repeatInterval is how often a held gate repeats why.
 	repeatInterval = time.Minute
+	// silence is how long the node's daemon may write nothing: it writes its line anew every 20 s.
+	silence = time.Minute
 	// maxFile bounds what is read, in bytes.
 	maxFile = 64 << 10
 	// maxTermination is what the kubelet keeps of a termination message, in bytes.
@@ -42,6 +44,11 @@ type waiter struct {
 	failure   string
 	complaint string
 	shown     time.Time
+
+	// written is when the file of progress was last written, heard when that was first seen here.
+	written, heard time.Time
+	// missed is when the daemon was last said to be silent.
+	missed time.Time
 }
 
 func newWaiter(o options, out io.Writer, ticks <-chan time.Time) *waiter {
@@ -79,6 +86,7 @@ func (w *waiter) look(now time.Time) (status int, done bool) {
 	}
 
 	if content == nil {
+		w.listen(now)
 		return 0, false
 	}
 
@@ -136,6 +144,27 @@ func (w *waiter) showProgress() {
 		w.progress = line
 		w.say(line)
 	}
+}
+
+// listen says each minute that there is no word from the node's daemon, if there
+// is none: nobody else can tell on a node that has no daemon.
+func (w *waiter) listen(now time.Time) {
+	var written time.Time
+	if info, err := os.Stat(filepath.Join(w.options.gate, contract.GateProgressFile)); err == nil {
+		written = info.ModTime()
+	}
+
+	if w.heard.IsZero() || !written.Equal(w.written) {
+		w.written, w.heard, w.missed = written, now, now
+		return
+	}
+
+	if now.Sub(w.heard) < silence || now.Sub(w.missed) < repeatInterval {
+		return
+	}
+
+	w.missed = now
+	w.say(fmt.Sprintf("no word from the node's daemon for %d s; see whether the DaemonSet estiba-node has a pod on this node that is ready", int(now.Sub(w.heard).Seconds())))
 }
 
 // complain says an error once, for as long as it is the same.

@@ -55,6 +55,8 @@ type moment struct {
 	after    time.Duration
 	progress string
 	outcome  string
+	// kept leaves the files as they are.
+	kept bool
 }
 
 const (
@@ -65,6 +67,10 @@ const (
 // show writes the moment's files into the gate.
 func (m moment) show(t *testing.T, folder string) {
 	t.Helper()
+
+	if m.kept {
+		return
+	}
 
 	for name, content := range map[string]string{contract.GateProgressFile: m.progress, contract.GateOutcomeFile: m.outcome} {
 		path := filepath.Join(folder, name)
@@ -79,6 +85,8 @@ func (m moment) show(t *testing.T, folder string) {
 }
 
 func TestLook(t *testing.T) {
+	const missed = "no word from the node's daemon for N s; see whether the DaemonSet estiba-node has a pod on this node that is ready\n"
+
 	const kept = "the restore failed, and this pod is kept from starting without its data: volume data: no room\n"
 
 	tests := map[string]struct {
@@ -94,6 +102,16 @@ func TestLook(t *testing.T) {
 			onFailure: exitOnFailure,
 			moments:   []moment{{progress: "1 of 2\n"}, {progress: "1 of 2\n"}, {progress: "2 of 2\n"}},
 			said:      "1 of 2\n2 of 2\n",
+		},
+		"a daemon that never speaks is missed each minute": {
+			onFailure: exitOnFailure,
+			moments:   []moment{{}, {after: 59 * time.Second}, {after: time.Second}, {after: 59 * time.Second}, {after: time.Second}},
+			said:      strings.Replace(missed, "N", "60", 1) + strings.Replace(missed, "N", "120", 1),
+		},
+		"a daemon that goes silent is missed": {
+			onFailure: exitOnFailure,
+			moments:   []moment{{}, {after: 50 * time.Second, progress: "1 of 2"}, {after: 50 * time.Second, kept: true}, {after: 10 * time.Second, kept: true}},
+			said:      "1 of 2\n" + strings.Replace(missed, "N", "60", 1),
 		},
 		"an open gate lets the pod start": {
 			onFailure: exitOnFailure, moments: []moment{{progress: "1 of 1"}, {progress: "1 of 1", outcome: open}},

@@ -89,10 +89,9 @@ func (g *Gate) Read() (State, error) {
 	return state, nil
 }
 
-// SetProgress writes the line of progress, unless it stands there already.
-// Control characters become spaces, and what is too long is cut off.
+// SetProgress writes the line of progress. One that says the same is a sign of life. Control characters become spaces, and what is too long is cut off.
 func (g *Gate) SetProgress(line string) error {
-	return g.write(contract.GateProgressFile, []byte(oneLine(line)+"\n"))
+	return g.replace(contract.GateProgressFile, []byte(oneLine(line)+"\n"))
 }
 
 // SetOutcome writes the outcome, unless it stands there already. A failed one
@@ -166,6 +165,11 @@ func (g *Gate) write(name string, content []byte) error {
 		return nil
 	}
 
+	return g.replace(name, content)
+}
+
+// replace replaces a file in one step.
+func (g *Gate) replace(name string, content []byte) error {
 	f, err := g.root.Dir().CreateFile(name, int64(len(content)))
 	if err != nil {
 		return fmt.Errorf("write the gate's %s: %w", name, err)

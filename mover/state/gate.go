@@ -80,6 +80,14 @@ func NextGate(jobs []GateJob, waiting time.Duration, b Bounds) GateDecision {
 	return d
 }
 
+// UnreadableGate is the decision about a pod whose record of what its gate waits for can't be read.
+func UnreadableGate(err error) GateDecision {
+	return GateDecision{
+		State: GateFailed, Reason: ReasonJobMissing, Progress: "it can't be told which volumes are waited for",
+		Message: Cut(fmt.Sprintf("it can't be told which volumes the gate waits for: %v; delete the pod and restore it again", err)),
+	}
+}
+
 func gateJob(j GateJob, waiting time.Duration, b Bounds) (string, Finding) {
 	if j.Status == nil {
 		f := Finding{}

@@ -147,6 +147,7 @@ func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner 
 	}
 
 	if dec.Phase.Terminal() {
+		c.tellSubjects(ctx, job, dec, pods)
 		c.count("VolumeRestore", job, &job.Status.JobStatus, job.Spec.Target.Namespace)
 	}
 
@@ -251,6 +252,7 @@ func (c *Cluster) finish(ctx context.Context, job client.Object, status *v1alpha
 	}
 
 	c.event(job, true, dec.Reason, dec.Message)
+	c.tellSubjects(ctx, job, dec, nil)
 
 	switch j := job.(type) {
 	case *v1alpha1.VolumeBackup:

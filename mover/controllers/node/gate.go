@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,8 +32,12 @@ type GateKeeper struct {
 type told struct {
 	pod      types.UID
 	progress string
+	at       time.Time
 	outcome  contract.GateOutcome
 }
+
+// aliveEvery is how often the line of progress is written anew though it says the same.
+const aliveEvery = 20 * time.Second
 
 // NewGateKeeper makes one for the node's pods.
 func NewGateKeeper(n *Node, g Gates) *GateKeeper {
@@ -50,10 +55,14 @@ func (k *GateKeeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, fmt.Errorf("read pod %s from the cache: %w", req, err)
 	}
 
-	record, gated := k.gated(&pod)
-	if gone || !gated {
+	if gone || !k.gated(&pod) {
 		k.forget(req.NamespacedName)
 		return ctrl.Result{}, nil
+	}
+
+	record, err := contract.DecodeGateRecord(pod.Annotations[contract.AnnotationRestore])
+	if err != nil {
+		return k.act(ctx, &pod, state.UnreadableGate(err))
 	}
 
 	jobs, err := k.jobs(ctx, &pod, record)
@@ -62,15 +71,19 @@ func (k *GateKeeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 
 	standing := k.node.Clock.Since(pod.CreationTimestamp.Time)
-	dec := state.NextGate(jobs, standing, k.node.Bounds)
 
-	err = k.write(ctx, &pod, dec)
+	return k.act(ctx, &pod, state.NextGate(jobs, standing, k.node.Bounds))
+}
+
+// act writes what was decided, and says when to look again.
+func (k *GateKeeper) act(ctx context.Context, pod *corev1.Pod, dec state.GateDecision) (ctrl.Result, error) {
+	err := k.write(ctx, pod, dec)
 	if errors.Is(err, ErrNotMounted) {
 		return ctrl.Result{RequeueAfter: k.node.Bounds.Soon}, nil
 	}
 
 	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("write gate of pod %s: %w", req, err)
+		return ctrl.Result{}, fmt.Errorf("write gate of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 
 	switch dec.State {
@@ -85,18 +98,14 @@ func (k *GateKeeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 }
 
 // gated tells whether the pod stands at, or before, a gate on this node.
-func (k *GateKeeper) gated(pod *corev1.Pod) (contract.GateRecord, bool) {
+func (k *GateKeeper) gated(pod *corev1.Pod) bool {
 	if pod.Spec.NodeName != k.node.Name || !pod.DeletionTimestamp.IsZero() || target.Finished(pod) {
-		return contract.GateRecord{}, false
+		return false
 	}
 
-	if g := target.Gate(pod); g != state.GateAhead && g != state.GateThere {
-		return contract.GateRecord{}, false
-	}
+	g := target.Gate(pod)
 
-	record, err := contract.DecodeGateRecord(pod.Annotations[contract.AnnotationRestore])
-
-	return record, err == nil
+	return g == state.GateAhead || g == state.GateThere
 }
 
 // jobs reads the restores that the gate waits for, on whichever nodes they run.
@@ -179,12 +188,15 @@ func (k *GateKeeper) write(ctx context.Context, pod *corev1.Pod, dec state.GateD
 		last = told{pod: pod.UID}
 	}
 
-	if dec.Progress != last.progress {
+	now := k.node.Clock.Now()
+
+	// The same line again is a sign of life for the one who waits.
+	if dec.Progress != last.progress || now.Sub(last.at) >= aliveEvery {
 		if err := k.gates.Progress(ctx, pod.UID, dec.Progress); err != nil {
 			return err
 		}
 
-		last.progress = dec.Progress
+		last.progress, last.at = dec.Progress, now
 	}
 
 	outcome := contract.GateOutcome{Version: contract.RecordVersion}

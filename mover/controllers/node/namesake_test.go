@@ -30,7 +30,9 @@ func TestAGateOpensForNoNamesake(t *testing.T) {
 		"another pod of its name": {mutate: func(j *v1alpha1.VolumeRestore) { j.Status.Pod.UID = "older" }, state: contract.GateFailed},
 		"no pod was ever chosen":  {mutate: func(j *v1alpha1.VolumeRestore) { j.Status.Pod = nil }, state: contract.GateFailed},
 		"a failure before a pod was chosen is told": {
-			mutate: func(j *v1alpha1.VolumeRestore) { j.Status.Pod, j.Status.Phase, j.Status.Reason = nil, v1alpha1.PhaseFailed, "X" }, state: contract.GateFailed,
+			mutate: func(j *v1alpha1.VolumeRestore) {
+				j.Status.Pod, j.Status.Phase, j.Status.Reason = nil, v1alpha1.PhaseFailed, "X"
+			}, state: contract.GateFailed,
 		},
 		"the claim that was filled":                      {shared: true, mutate: func(j *v1alpha1.VolumeRestore) { j.Status.ClaimUID = "cuid" }, state: contract.GateOpen},
 		"another claim of its name":                      {shared: true, mutate: func(j *v1alpha1.VolumeRestore) { j.Status.ClaimUID = "older" }, state: contract.GateFailed},

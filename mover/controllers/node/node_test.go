@@ -498,3 +498,28 @@ func TestHeartbeat(t *testing.T) {
 		w.clock.Step(10 * time.Second)
 	}
 }
+
+func TestAnUnreadableRecordIsTold(t *testing.T) {
+	t.Parallel()
+
+	for name, change := range map[string]func(*corev1.Pod){
+		"a record of another release": func(p *corev1.Pod) { p.Annotations[contract.AnnotationRestore] = `{"version":99}` },
+		"a record that was lost":      func(p *corev1.Pod) { p.Annotations = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			owner, pod, job := restoreScene(t)
+			change(pod)
+
+			w := newWorld(t, owner, pod, job)
+			gate := &slate{}
+
+			_, err := node.NewGateKeeper(w.Node, gate).Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(pod)})
+			require.NoError(t, err)
+			require.Len(t, gate.outcomes, 1)
+			assert.Equal(t, contract.GateFailed, gate.outcomes[0].State)
+			assert.Contains(t, gate.outcomes[0].Message, "unreadable record")
+		})
+	}
+}

@@ -23,7 +23,9 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/target"
 	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/mover/state"
 )
 
 // CacheOptions confine the daemon's caches to what is its node's: it neither
@@ -111,8 +113,11 @@ func (n *Node) Setup(mgr ctrl.Manager, keeper *GateKeeper, changes *Changes) err
 	}
 
 	gated := predicate.NewPredicateFuncs(func(o client.Object) bool {
-		_, ok := o.GetAnnotations()[contract.AnnotationRestore]
-		return ok
+		// One whose annotation was lost waits for somebody to say so.
+		pod, isPod := o.(*corev1.Pod)
+		_, noted := o.GetAnnotations()[contract.AnnotationRestore]
+
+		return noted || isPod && target.Gate(pod) != state.GateNone
 	})
 
 	err = ctrl.NewControllerManagedBy(mgr).Named("gate").WithOptions(options).
