@@ -49,6 +49,12 @@ type backup struct {
 	count  counter
 	stored atomic.Int64
 	read   int64
+
+	packs *packs
+	// lost are the packs that the store did not have when the backup began; dropped
+	// is how many of them counted as stored until then.
+	lost    lostPacks
+	dropped int
 }
 
 func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
@@ -62,7 +68,11 @@ func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
 
 	var res engine.BackupResult
 
-	err = b.engine.opened(ctx, writing, func(ctx context.Context, rep repo.Repository) error {
+	err = b.engine.opened(ctx, writing, func(ctx context.Context, rep *repository.Repository) error {
+		if err := b.prepare(ctx, rep); err != nil {
+			return fmt.Errorf("look for lost packs: %w", err)
+		}
+
 		if res, err = b.upload(ctx, rep); err != nil {
 			return err
 		}
@@ -79,8 +89,8 @@ func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
 }
 
 // upload uploads the volume and saves the snapshot in a session of its own.
-func (b *backup) upload(ctx context.Context, rep repo.Repository) (engine.BackupResult, error) {
-	ps := parents(ctx, rep, b.request)
+func (b *backup) upload(ctx context.Context, rep repo.DirectRepository) (engine.BackupResult, error) {
+	ps := b.parents(ctx, rep)
 	if err := errors.Join(b.soft.Err(), repository.StorageErr(b.engine.storage())); err != nil {
 		return engine.BackupResult{}, fmt.Errorf("look for earlier snapshots: %w", err)
 	}
@@ -92,12 +102,12 @@ func (b *backup) upload(ctx context.Context, rep repo.Repository) (engine.Backup
 		return engine.BackupResult{}, fmt.Errorf("begin to write: %w", err)
 	}
 
-	res, err := b.write(ctx, w, ps)
+	res, err := b.write(ctx, rep, w, ps)
 
 	return res, errors.Join(err, w.Close(context.WithoutCancel(ctx)))
 }
 
-func (b *backup) write(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest) (engine.BackupResult, error) {
+func (b *backup) write(ctx context.Context, rep repo.DirectRepository, w repo.RepositoryWriter, ps []*snapshot.Manifest) (engine.BackupResult, error) {
 	m, src, err := b.passes(ctx, w, ps)
 	if err != nil {
 		return engine.BackupResult{}, errors.Join(err, b.keep(ctx, w, m))
@@ -107,7 +117,11 @@ func (b *backup) write(ctx context.Context, w repo.RepositoryWriter, ps []*snaps
 		return engine.BackupResult{}, err
 	}
 
-	res := engine.BackupResult{SnapshotID: string(m.ID), Incremental: len(ps) > 0, Summary: summaryOf(m)}
+	if err := b.confirm(ctx, rep, m); err != nil {
+		return engine.BackupResult{}, fmt.Errorf("look for what was written: %w", err)
+	}
+
+	res := engine.BackupResult{SnapshotID: string(m.ID), Incremental: len(ps) > 0, LostPacks: b.dropped, Summary: summaryOf(m)}
 	res.Summary.ReadBytes = b.read
 	res.Summary.StoredBytes = b.stored.Load()
 	res.Summary.Omissions = src.omitted.list()
@@ -130,7 +144,7 @@ func summaryOf(m *snapshot.Manifest) engine.Summary {
 }
 
 // save writes the snapshot down, removes the checkpoints that it makes useless,
-// and has all of it written to the store and looked for there.
+// and has all of it written to the store.
 func (b *backup) save(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) error {
 	if err := b.put(ctx, w, m); err != nil {
 		return err
@@ -144,9 +158,20 @@ func (b *backup) save(ctx context.Context, w repo.RepositoryWriter, m *snapshot.
 		return fmt.Errorf("write the snapshot to the store: %w", err)
 	}
 
+	return repository.StorageErr(b.engine.storage())
+}
+
+// confirm looks for all of it in the store. The packs come first: a storage that
+// has found out that it lost something may refuse to do anything more, and then the
+// snapshot could not be removed.
+func (b *backup) confirm(ctx context.Context, rep repo.DirectRepository, m *snapshot.Manifest) error {
+	if err := b.verify(ctx, rep, m); err != nil {
+		return err
+	}
+
 	if v, ok := b.engine.storage().(Verifier); ok {
 		if err := v.VerifyWritten(ctx); err != nil {
-			return fmt.Errorf("look for what was written: %w", err)
+			return err
 		}
 	}
 

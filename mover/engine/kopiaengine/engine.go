@@ -2,6 +2,7 @@ package kopiaengine
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
@@ -23,6 +24,8 @@ type Config struct {
 	CancelGrace time.Duration
 	// ProgressInterval is how often progress is told. 0 chooses 1 second.
 	ProgressInterval time.Duration
+	// Log is told of damage that was found and mended. Nil tells nobody.
+	Log *slog.Logger
 }
 
 // Verifier is a storage that can look whether it really has what it acknowledged.
@@ -51,6 +54,10 @@ func New(cfg Config) *Engine {
 	cfg.CheckpointInterval = orDefault(cfg.CheckpointInterval, defaultCheckpointInterval)
 	cfg.CancelGrace = orDefault(cfg.CancelGrace, defaultCancelGrace)
 	cfg.ProgressInterval = orDefault(cfg.ProgressInterval, defaultProgressInterval)
+
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 
 	if cfg.Repository.Now == nil {
 		cfg.Repository.Now = time.Now

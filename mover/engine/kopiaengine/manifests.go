@@ -103,10 +103,11 @@ const maxCheckpoints = 2
 
 // parents gives the snapshots against which reading may be spared: the last
 // complete one of the same source and instance, and what was begun and not
-// finished since, the latest first. What can't be read is left out: a damaged
-// repository must not keep a new backup from being made.
-func parents(ctx context.Context, rep repo.Repository, r engine.BackupRequest) []*snapshot.Manifest {
-	ids, err := findIDs(ctx, rep, chainLabels(r))
+// finished since, the latest first. What can't be read, or needs a pack that is
+// lost, is left out: a damaged repository must not keep a new backup from being
+// made, nor pass its damage on.
+func (b *backup) parents(ctx context.Context, rep repo.DirectRepository) []*snapshot.Manifest {
+	ids, err := findIDs(ctx, rep, chainLabels(b.request))
 	if err != nil {
 		return nil
 	}
@@ -132,7 +133,7 @@ func parents(ctx context.Context, rep repo.Repository, r engine.BackupRequest) [
 			checkpoints++
 		}
 
-		if readable(ctx, rep, m) {
+		if readRoot(ctx, rep, m) == nil && b.lost.spare(ctx, rep, m) == nil {
 			chosen = append(chosen, m)
 
 			if complete(m) {
@@ -142,11 +143,6 @@ func parents(ctx context.Context, rep repo.Repository, r engine.BackupRequest) [
 	}
 
 	return chosen
-}
-
-// readable tells whether the root folder of a snapshot can be read.
-func readable(ctx context.Context, rep repo.Repository, m *snapshot.Manifest) bool {
-	return readRoot(ctx, rep, m) == nil
 }
 
 // readRoot reads the root folder of a snapshot and throws it away.

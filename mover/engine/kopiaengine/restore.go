@@ -13,6 +13,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/beneath"
 	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/repository"
 )
 
 // Restore implements engine.Engine. What is in the volume under the names of the
@@ -36,7 +37,7 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 
-	err = e.opened(ctx, readingAll, func(ctx context.Context, rep repo.Repository) error {
+	err = e.opened(ctx, readingAll, func(ctx context.Context, rep *repository.Repository) error {
 		m, err := snapshotOfJob(ctx, rep, r.Job)
 		if err != nil {
 			return err

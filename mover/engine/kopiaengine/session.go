@@ -76,13 +76,13 @@ const (
 // anywhere.
 func (e *Engine) withRepository(ctx context.Context, a access, work func(context.Context, repo.Repository) error) error {
 	_, err := within(ctx, 0, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, e.opened(ctx, a, work)
+		return struct{}{}, e.opened(ctx, a, func(ctx context.Context, rep *repository.Repository) error { return work(ctx, rep) })
 	})
 
 	return e.explain(ctx, engine.CodeInternal, err)
 }
 
-func (e *Engine) opened(ctx context.Context, a access, work func(context.Context, repo.Repository) error) error {
+func (e *Engine) opened(ctx context.Context, a access, work func(context.Context, *repository.Repository) error) error {
 	s := e.cfg.Repository
 	s.ReadOnly = s.ReadOnly || a != writing
 	s.ReadAhead = a == readingAll

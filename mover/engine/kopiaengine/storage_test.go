@@ -2,6 +2,7 @@ package kopiaengine_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,11 @@ type testStorage struct {
 	onPut    func(ctx context.Context, id blob.ID) error
 	verified atomic.Int32
 	puts     atomic.Int32
+	lists    atomic.Int32
 }
+
+// errLoseWrite from onPut makes the storage acknowledge a write and forget it.
+var errLoseWrite = errors.New("lose the write")
 
 // Err gives the failure that the storage remembers.
 func (s *testStorage) Err() error {
@@ -50,12 +55,23 @@ func (s *testStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, 
 	s.puts.Add(1)
 
 	if s.onPut != nil {
-		if err := s.onPut(ctx, id); err != nil {
+		if err := s.onPut(ctx, id); errors.Is(err, errLoseWrite) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
 
 	return s.Storage.PutBlob(ctx, id, data, opts)
+}
+
+// ListBlobs counts the listings of packs.
+func (s *testStorage) ListBlobs(ctx context.Context, prefix blob.ID, cb func(blob.Metadata) error) error {
+	if prefix == "p" || prefix == "q" {
+		s.lists.Add(1)
+	}
+
+	return s.Storage.ListBlobs(ctx, prefix, cb)
 }
 
 // isData tells whether a blob holds the content of files.
