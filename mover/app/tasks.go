@@ -53,6 +53,16 @@ const keyTimeout = 10 * time.Second
 
 // Begin begins the work, unless one of the same key is queued or runs.
 func (r *registry) Begin(key string, w task.Work) {
+	if s, ok := r.tasks.Status(key); ok && s.State != runner.Done {
+		return
+	}
+
+	// The API server may take its time, and all other tasks are looked at meanwhile.
+	ctx, stop := context.WithTimeout(context.Background(), keyTimeout)
+	defer stop()
+
+	password, err := r.keys.password(ctx, w.Repository.ID)
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
@@ -64,10 +74,6 @@ func (r *registry) Begin(key string, w task.Work) {
 	k := &known{uid: w.UID, attempt: w.Attempt, verb: verbOf(w), at: w.Repository, since: r.clock.Now()}
 	r.known[key] = k
 
-	ctx, stop := context.WithTimeout(context.Background(), keyTimeout)
-	defer stop()
-
-	password, err := r.keys.password(ctx, w.Repository.ID)
 	if err != nil {
 		k.refused = keyFailure(err)
 		return

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -201,4 +202,45 @@ func TestKeys(t *testing.T) {
 	require.Error(t, err)
 	assert.True(t, permanentKeyError(err))
 	assert.NotContains(t, err.Error(), "password")
+}
+
+// slow answers when it is let.
+type slow struct {
+	client.Reader
+	asked, let chan struct{}
+}
+
+func (s slow) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	close(s.asked)
+	<-s.let
+
+	return s.Reader.Get(ctx, key, o, opts...)
+}
+
+func TestOtherTasksAreLookedAtWhileTheKeyIsRead(t *testing.T) {
+	t.Parallel()
+
+	r, changes := newRegistry(t, true, func(context.Context, runner.Task, runner.Watch) (protocol.Result, error) {
+		return protocol.Result{Restore: &engine.RestoreResult{}}, nil
+	})
+	s := slow{Reader: r.keys.reader, asked: make(chan struct{}), let: make(chan struct{})}
+	r.keys.reader = s
+
+	begun := make(chan struct{})
+
+	go func() {
+		defer close(begun)
+
+		r.Begin("k", restoreWork())
+	}()
+
+	<-s.asked
+
+	_, ok := r.Look("other")
+	assert.False(t, ok)
+
+	r.End("other", task.Abort)
+	close(s.let)
+	<-begun
+	until(t, r, changes, ended)
 }

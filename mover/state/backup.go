@@ -98,6 +98,10 @@ func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b B
 		}
 	}
 
+	if o.Waiting != nil && o.Permanent == nil {
+		return Decision{Phase: forward(s), Reason: o.Waiting.Reason, Message: o.Waiting.Message, Action: ActionNone, RequeueAfter: b.Recheck}
+	}
+
 	if f := firstFinding(o.Permanent, o.Waiting); f != nil {
 		return Decision{
 			Phase: forward(s), Reason: f.Reason, Message: f.Message, Action: ActionNone,

@@ -254,16 +254,17 @@ func TestNextDeletion(t *testing.T) {
 		action   state.Action
 		after    time.Duration
 	}{
-		"a new one is started":                        {want: v1alpha1.PhaseAccepted, reason: state.ReasonAccepted, action: state.ActionStart, after: 2 * time.Second},
-		"a running one is in progress":                {seen: state.Observed{Task: state.Task{State: state.TaskRunning}}, want: v1alpha1.PhaseInProgress, reason: state.ReasonRunning, after: 2 * time.Second},
-		"a queued one waits":                          {seen: state.Observed{Task: state.Task{State: state.TaskQueued}}, want: v1alpha1.PhaseAccepted, reason: state.ReasonQueued, after: 5 * time.Second},
-		"a confirmed one is completed":                {seen: ended(1, nil), want: v1alpha1.PhaseCompleted, reason: state.ReasonCompleted},
-		"a permanent failure is tried again, too":     {attempts: 1, seen: ended(1, failure("WrongKey", false)), want: v1alpha1.PhaseAccepted, reason: "WrongKey", after: 10 * time.Second},
-		"the hundredth failure is tried in an hour":   {attempts: 100, seen: ended(1, failure("WrongKey", false)), want: v1alpha1.PhaseAccepted, reason: "WrongKey", after: time.Hour},
-		"after the wait it is started again":          {attempts: 1, seen: ended(1, failure("WrongKey", false)), at: created.Add(2 * time.Minute), want: v1alpha1.PhaseAccepted, reason: state.ReasonAccepted, action: state.ActionStart, after: 2 * time.Second},
-		"a missing location is looked for slowly":     {seen: state.Observed{Permanent: missing}, want: v1alpha1.PhaseAccepted, reason: state.ReasonLocationNotFound, after: time.Minute},
-		"a completed one is never left":               {phase: v1alpha1.PhaseCompleted, want: v1alpha1.PhaseCompleted},
-		"one that nobody runs any more starts afresh": {phase: v1alpha1.PhaseInProgress, attempts: 50, want: v1alpha1.PhaseInProgress, reason: state.ReasonAccepted, action: state.ActionStart, after: 2 * time.Second},
+		"a new one is started":                         {want: v1alpha1.PhaseAccepted, reason: state.ReasonAccepted, action: state.ActionStart, after: 2 * time.Second},
+		"a running one is in progress":                 {seen: state.Observed{Task: state.Task{State: state.TaskRunning}}, want: v1alpha1.PhaseInProgress, reason: state.ReasonRunning, after: 2 * time.Second},
+		"a queued one waits":                           {seen: state.Observed{Task: state.Task{State: state.TaskQueued}}, want: v1alpha1.PhaseAccepted, reason: state.ReasonQueued, after: 5 * time.Second},
+		"a confirmed one is completed":                 {seen: ended(1, nil), want: v1alpha1.PhaseCompleted, reason: state.ReasonCompleted},
+		"a permanent failure is tried again, too":      {attempts: 1, seen: ended(1, failure("WrongKey", false)), want: v1alpha1.PhaseAccepted, reason: "WrongKey", after: 10 * time.Second},
+		"the hundredth failure is tried in an hour":    {attempts: 100, seen: ended(1, failure("WrongKey", false)), want: v1alpha1.PhaseAccepted, reason: "WrongKey", after: time.Hour},
+		"after the wait it is started again":           {attempts: 1, seen: ended(1, failure("WrongKey", false)), at: created.Add(2 * time.Minute), want: v1alpha1.PhaseAccepted, reason: state.ReasonAccepted, action: state.ActionStart, after: 2 * time.Second},
+		"a missing location is looked for slowly":      {seen: state.Observed{Permanent: missing}, want: v1alpha1.PhaseAccepted, reason: state.ReasonLocationNotFound, after: time.Minute},
+		"a snapshot that is still taken is waited for": {seen: state.Observed{Waiting: missing}, want: v1alpha1.PhaseAccepted, reason: state.ReasonLocationNotFound, after: 5 * time.Second},
+		"a completed one is never left":                {phase: v1alpha1.PhaseCompleted, want: v1alpha1.PhaseCompleted},
+		"one that nobody runs any more starts afresh":  {phase: v1alpha1.PhaseInProgress, attempts: 50, want: v1alpha1.PhaseInProgress, reason: state.ReasonAccepted, action: state.ActionStart, after: 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

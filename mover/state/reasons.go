@@ -24,6 +24,8 @@ const (
 	ReasonFreezeExceeded = "FreezeExceeded"
 	// ReasonAttemptsExhausted: the worker was started as often as it may be, and never ended with a result.
 	ReasonAttemptsExhausted = "AttemptsExhausted"
+	// ReasonBackupNotDone: the job that takes the snapshot which is to be forgotten has not ended.
+	ReasonBackupNotDone = "BackupNotDone"
 	// ReasonInternal: a fault of ours; also what a worker's code becomes that nobody knows.
 	ReasonInternal = "InternalError"
 	// ReasonDraining: the daemon is being stopped; the job goes on when it is back.

@@ -222,7 +222,8 @@ func routePod(p TargetPod, h Heartbeat, now time.Time, b Bounds) *Decision {
 		return wait(ReasonPodUnscheduled, fmt.Sprintf("waits for pod %s to be scheduled", p.Name), p.Created, b.Unscheduled)
 	case p.Gate != GateThere:
 		return wait(ReasonGateNotReached, fmt.Sprintf("waits for pod %s on node %s to reach its gate", p.Name, p.Node), p.scheduled(), b.Gate)
-	case h.Renewed.IsZero():
+	case h.Renewed.IsZero(), now.Sub(h.Renewed) >= b.NodeLost:
+		// A job that is given to a daemon that is silent fails at once; this one may be about to start.
 		return wait(ReasonNoDaemonOnNode, noDaemon(p.Node), p.scheduled(), b.Gate)
 	default:
 		return nil

@@ -61,6 +61,7 @@ func TestRouteRestore(t *testing.T) {
 		owner  state.Owner
 		pods   []state.TargetPod
 		deaf   bool
+		silent time.Duration
 		at     time.Duration
 		phase  v1alpha1.Phase
 		reason string
@@ -106,6 +107,8 @@ func TestRouteRestore(t *testing.T) {
 		"an image that can't be pulled fails, so named": {kind: ephemeral, pods: []state.TargetPod{pod("a", pull)}, at: 5 * time.Minute, phase: v1alpha1.PhaseFailed, reason: state.ReasonGateImagePull},
 		"a node without a daemon is waited for":         {kind: ephemeral, pods: []state.TargetPod{pod("a")}, deaf: true, phase: v1alpha1.PhaseAccepted, reason: state.ReasonNoDaemonOnNode, after: 5 * time.Second},
 		"a node without a daemon fails at the bound":    {kind: ephemeral, pods: []state.TargetPod{pod("a")}, deaf: true, at: 5 * time.Minute, phase: v1alpha1.PhaseFailed, reason: state.ReasonNoDaemonOnNode},
+		"a node whose daemon went silent is waited for": {kind: ephemeral, pods: []state.TargetPod{pod("a")}, silent: 2 * time.Minute, phase: v1alpha1.PhaseAccepted, reason: state.ReasonNoDaemonOnNode, after: 5 * time.Second},
+		"a node whose daemon is late is not":            {kind: ephemeral, pods: []state.TargetPod{pod("a")}, silent: 2*time.Minute - time.Second, phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "a", UID: "uid-a"}}},
 		"a Restore that is gone cancels":                {kind: ephemeral, owner: state.OwnerGone, pods: []state.TargetPod{pod("a")}, phase: v1alpha1.PhaseCanceled, reason: state.ReasonOwnerGone},
 		"a Restore that failed cancels":                 {kind: ephemeral, owner: state.OwnerFailed, pods: []state.TargetPod{pod("a")}, phase: v1alpha1.PhaseCanceled, reason: state.ReasonOwnerFailed},
 		"a cancelled one is canceled":                   {kind: ephemeral, mutate: func(j *v1alpha1.VolumeRestore) { j.Spec.Cancel = true }, pods: []state.TargetPod{pod("a")}, phase: v1alpha1.PhaseCanceled, reason: state.ReasonCancelRequested},
@@ -126,7 +129,11 @@ func TestRouteRestore(t *testing.T) {
 				c.mutate(job)
 			}
 
-			view := state.RestoreView{Owner: c.owner, Pods: c.pods, Heartbeats: map[string]state.Heartbeat{"n1": {Renewed: created}, "n2": {Renewed: created}}}
+			view := state.RestoreView{Owner: c.owner, Pods: c.pods, Heartbeats: map[string]state.Heartbeat{}}
+			for _, n := range []string{"n1", "n2"} {
+				view.Heartbeats[n] = state.Heartbeat{Renewed: created.Add(c.at - c.silent)}
+			}
+
 			if c.deaf {
 				view.Heartbeats = nil
 			}

@@ -47,7 +47,27 @@ func (c *Cluster) ReconcileDeletion(ctx context.Context, req ctrl.Request) (ctrl
 		return ctrl.Result{}, err
 	}
 
+	if seen.Waiting, err = c.checkTaken(ctx, job.Spec.Snapshot.Job); err != nil {
+		return ctrl.Result{}, err
+	}
+
 	return c.applyDeletion(ctx, job, run, seen)
+}
+
+// checkTaken looks whether the snapshot may still come to be: what is forgotten
+// before it is there stays for ever.
+func (c *Cluster) checkTaken(ctx context.Context, name string) (*state.Finding, error) {
+	var backup v1alpha1.VolumeBackup
+
+	found, err := c.read(ctx, name, &backup)
+	if !found || backup.Status.Phase.Terminal() {
+		return nil, err
+	}
+
+	return &state.Finding{
+		Reason:  state.ReasonBackupNotDone,
+		Message: fmt.Sprintf("VolumeBackup %s, which takes the snapshot, has not ended (status.phase); the snapshot is removed when it has", name),
+	}, nil
 }
 
 func (c *Cluster) checkLocation(ctx context.Context, name string) (*state.Finding, error) {

@@ -75,3 +75,27 @@ func TestThePodOfANodeWithoutADaemonIsTold(t *testing.T) {
 	w.backup(t, job.Name)
 	assert.Equal(t, notes{"Pod web-0 of puid: " + state.ReasonNoDaemonOnNode}, told)
 }
+
+func TestADeletionWaitsForTheBackupOfItsSnapshot(t *testing.T) {
+	t.Parallel()
+
+	owner, backup := backupJob()
+	job := jobs.NewDeletion(veleroNS, v1alpha1.SnapshotDeletionSpec{
+		Repository: v1alpha1.RepositoryReference{BackupStorageLocation: "default", Namespace: "app", ID: idA},
+		Snapshot:   v1alpha1.SnapshotReference{Job: backup.Name, Backup: v1alpha1.OwnerReference{Name: "b", UID: "buid"}},
+	})
+	w := newWorld(t, owner, backup, job, location("default"))
+
+	r, err := w.ReconcileDeletion(t.Context(), req(job.Name))
+	require.NoError(t, err)
+	assert.Positive(t, r.RequeueAfter)
+	assert.Empty(t, w.tasks.Begun(job.Name))
+
+	backup, _ = w.backup(t, backup.Name)
+	backup.Status.Phase = v1alpha1.PhaseCanceled
+	require.NoError(t, w.client.Status().Update(t.Context(), backup))
+
+	_, err = w.ReconcileDeletion(t.Context(), req(job.Name))
+	require.NoError(t, err)
+	assert.Len(t, w.tasks.Begun(job.Name), 1)
+}
