@@ -81,7 +81,8 @@ func (e *Engine) CreateRepository(ctx context.Context, f engine.Format) error {
 
 func (e *Engine) storage() blob.Storage { return e.cfg.Repository.Storage }
 
-// explain gives err the code that fits; see repository.Explain.
+// explain gives err the code that fits, see repository.Explain, and a message of
+// bounded length.
 func (e *Engine) explain(ctx context.Context, otherwise engine.Code, err error) error {
-	return repository.Explain(ctx, e.storage(), otherwise, err)
+	return shorten(repository.Explain(ctx, e.storage(), otherwise, err))
 }

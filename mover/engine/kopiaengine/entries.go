@@ -44,6 +44,16 @@ func (n *node) Mode() fs.FileMode {
 	return m
 }
 
+// unlessKnown gives a mode with a bit that kopia compares and does not keep where the
+// entry must be read whatever an earlier snapshot says.
+func (n *node) unlessKnown() fs.FileMode {
+	if n.src.mustRead(n.path, n.entry) {
+		return n.Mode() | fs.ModeTemporary
+	}
+
+	return n.Mode()
+}
+
 func (n *node) ModTime() time.Time { return n.entry.ModTime }
 
 func (n *node) IsDir() bool { return false }
@@ -73,7 +83,7 @@ func join(dir, name string) string {
 // symlink implements kfs.Symlink.
 type symlink struct{ node }
 
-func (l *symlink) Mode() fs.FileMode { return l.node.Mode() | fs.ModeSymlink }
+func (l *symlink) Mode() fs.FileMode { return l.unlessKnown() | fs.ModeSymlink }
 
 func (l *symlink) Readlink(context.Context) (string, error) {
 	target, err := l.dir.ReadLink(l.entry)
@@ -100,15 +110,7 @@ func (l *symlink) Resolve(context.Context) (kfs.Entry, error) {
 // file implements kfs.File.
 type file struct{ node }
 
-// Mode has a bit that kopia compares and does not keep where the file must be
-// read whatever an earlier snapshot says.
-func (f *file) Mode() fs.FileMode {
-	if f.src.mustRead(f.path, f.entry) {
-		return f.node.Mode() | fs.ModeTemporary
-	}
-
-	return f.node.Mode()
-}
+func (f *file) Mode() fs.FileMode { return f.unlessKnown() }
 
 // Open opens the file. If another one has taken its place since the listing, the
 // content is the new one's under the attributes of the old one; it counts as

@@ -47,7 +47,7 @@ func unixMode(p snapshot.Permissions) uint32 {
 func (w *restorer) symlink(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) error {
 	r, err := w.rep.OpenObject(ctx, e.ObjectID)
 	if err != nil {
-		return fmt.Errorf("open link %q in the repository: %w", path, err)
+		return fmt.Errorf("open link %s in the repository: %w", quote(path), err)
 	}
 	defer func() { _ = r.Close() }() // Open for reading.
 
@@ -57,7 +57,7 @@ func (w *restorer) symlink(ctx context.Context, d *beneath.Dir, e *snapshot.DirE
 
 	target, err := io.ReadAll(r)
 	if err != nil {
-		return fmt.Errorf("read link %q in the repository: %w", path, err)
+		return fmt.Errorf("read link %s in the repository: %w", quote(path), err)
 	}
 
 	if err := d.MakeSymlink(raw, string(target), attrsOf(e)); err != nil {
@@ -74,7 +74,7 @@ func (w *restorer) symlink(ctx context.Context, d *beneath.Dir, e *snapshot.DirE
 func (w *restorer) file(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) (err error) {
 	r, err := w.rep.OpenObject(ctx, e.ObjectID)
 	if err != nil {
-		return fmt.Errorf("open file %q in the repository: %w", path, err)
+		return fmt.Errorf("open file %s in the repository: %w", quote(path), err)
 	}
 	defer func() { _ = r.Close() }() // Open for reading.
 
@@ -144,7 +144,7 @@ func (c *content) copy(ctx context.Context, r object.Reader) error {
 func (c *content) help(ctx context.Context) error {
 	r, err := c.rep.OpenObject(ctx, c.entry.ObjectID)
 	if err != nil {
-		return fmt.Errorf("open file %q in the repository: %w", c.path, err)
+		return fmt.Errorf("open file %s in the repository: %w", quote(c.path), err)
 	}
 	defer func() { _ = r.Close() }() // Open for reading.
 
@@ -163,7 +163,7 @@ func (c *content) spans(ctx context.Context, r object.Reader) error {
 		}
 
 		if _, err := r.Seek(from, io.SeekStart); err != nil {
-			return fmt.Errorf("seek file %q in the repository: %w", c.path, err)
+			return fmt.Errorf("seek file %s in the repository: %w", quote(c.path), err)
 		}
 
 		if err := c.span(ctx, r, from, *buf); err != nil {
@@ -192,7 +192,7 @@ func (c *content) span(ctx context.Context, r object.Reader, at int64, buf []byt
 		}
 
 		if err != nil && at < end {
-			return fmt.Errorf("read file %q in the repository: %w", c.path, err)
+			return fmt.Errorf("read file %s in the repository: %w", quote(c.path), err)
 		}
 	}
 

@@ -50,7 +50,7 @@ func (w *restorer) folder(ctx context.Context, d *beneath.Dir, e *snapshot.DirEn
 func (w *restorer) children(ctx context.Context, d *beneath.Dir, id object.ID, path string) error {
 	r, err := w.rep.OpenObject(ctx, id)
 	if err != nil {
-		return fmt.Errorf("open folder %q in the repository: %w", path, err)
+		return fmt.Errorf("open folder %s in the repository: %w", quote(path), err)
 	}
 	defer func() { _ = r.Close() }() // Open for reading.
 
@@ -89,7 +89,7 @@ func (w *restorer) entry(ctx context.Context, d *beneath.Dir, e *snapshot.DirEnt
 
 // damaged is the error of a repository that holds what nobody writes.
 func damaged(path, format string, args ...any) error {
-	return engine.Errorf(engine.CodeRepositoryDamaged, "%q in the repository %w", path, fmt.Errorf(format, args...))
+	return engine.Errorf(engine.CodeRepositoryDamaged, "%s in the repository %w", quote(path), fmt.Errorf(format, args...))
 }
 
 // attrsOf gives the attributes of an entry. Kopia keeps setuid, setgid and sticky as
@@ -111,7 +111,7 @@ func eachEntry(r io.Reader, path string, do func(e *snapshot.DirEntry, raw strin
 
 	some, err := enterEntries(dec)
 	if err != nil {
-		return fmt.Errorf("read folder %q in the repository: %w", path, err)
+		return fmt.Errorf("read folder %s in the repository: %w", quote(path), err)
 	}
 
 	if !some {
@@ -123,7 +123,7 @@ func eachEntry(r io.Reader, path string, do func(e *snapshot.DirEntry, raw strin
 	for dec.More() {
 		e := &snapshot.DirEntry{}
 		if err := dec.Decode(e); err != nil {
-			return fmt.Errorf("read folder %q in the repository: %w", path, err)
+			return fmt.Errorf("read folder %s in the repository: %w", quote(path), err)
 		}
 
 		raw, err := names.next(e)
@@ -138,7 +138,7 @@ func eachEntry(r io.Reader, path string, do func(e *snapshot.DirEntry, raw strin
 
 	// To the end: a folder that was cut off must not pass for a smaller one.
 	if _, err := dec.Token(); err != nil {
-		return fmt.Errorf("read folder %q in the repository: %w", path, err)
+		return fmt.Errorf("read folder %s in the repository: %w", quote(path), err)
 	}
 
 	return nil

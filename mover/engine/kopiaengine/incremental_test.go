@@ -1,14 +1,19 @@
 package kopiaengine_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/kopia/kopia/repo/blob"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/engine/kopiaengine"
 	"github.com/estiba-dev/estiba/tests/testkit/tree"
 )
 
@@ -109,6 +114,63 @@ func TestAFileWrittenJustBeforeItsBackupIsReadAgain(t *testing.T) {
 	backup(t, e, volume, "vb-2")
 	restore(t, e, "vb-2", target)
 	requireSame(t, volume, target)
+}
+
+func TestWhatACheckpointDidNotReachIsComparedWithCareToo(t *testing.T) {
+	needRoot(t)
+
+	for name, write := range map[string]func(path, content string) error{
+		"a file": func(path, content string) error { return os.WriteFile(path, []byte(content), 0o600) },
+		"a link": func(path, content string) error { return os.Symlink(content, path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			volume, target := t.TempDir(), t.TempDir()
+			path := filepath.Join(volume, "zzz", "last")
+			require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
+
+			st := &testStorage{Storage: store(t, t.TempDir())}
+			e := newEngine(t, st)
+
+			written := time.Now().Truncate(time.Second).Add(time.Second - time.Millisecond) // While the first backup runs, or soon after.
+			stamp := []unix.Timespec{unix.NsecToTimespec(written.UnixNano()), unix.NsecToTimespec(written.UnixNano())}
+
+			require.NoError(t, write(path, "before"))
+			require.NoError(t, unix.UtimesNanoAt(unix.AT_FDCWD, path, stamp, unix.AT_SYMLINK_NOFOLLOW))
+			backup(t, e, volume, "vb-1")
+
+			require.NoError(t, os.Remove(path))
+			require.NoError(t, write(path, "behind"))
+			require.NoError(t, unix.UtimesNanoAt(unix.AT_FDCWD, path, stamp, unix.AT_SYMLINK_NOFOLLOW))
+			randomFiles(t, volume, 100, 1<<20)
+
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+
+			// The clock of the checkpoint is past all that.
+			later := settings(t, st)
+			later.Now = func() time.Time { return time.Now().Add(10 * time.Minute) }
+
+			st.onPut = func(_ context.Context, id blob.ID) error {
+				if isData(id) {
+					cancel()
+				}
+
+				return nil
+			}
+
+			r := request(t, volume, "vb-2")
+			r.Parallel = 1
+
+			_, err := kopiaengine.New(kopiaengine.Config{Repository: later}).Backup(ctx, r, nil)
+			requireCode(t, engine.CodeCanceled, err)
+
+			st.onPut = nil
+
+			assert.True(t, backup(t, e, volume, "vb-3").Incremental)
+			restore(t, e, "vb-3", target)
+			requireSame(t, volume, target)
+		})
+	}
 }
 
 func TestSiblingReplicasNeverMix(t *testing.T) {

@@ -194,7 +194,7 @@ func (w *walk) entry(ctx context.Context, e *snapshot.DirEntry, path string) err
 
 	r, err := w.rep.OpenObject(ctx, e.ObjectID)
 	if err != nil {
-		return fmt.Errorf("open folder %q in the repository: %w", path, err)
+		return fmt.Errorf("open folder %s in the repository: %w", quote(path), err)
 	}
 	defer func() { _ = r.Close() }() // Open for reading.
 
@@ -206,17 +206,17 @@ func (w *walk) entry(ctx context.Context, e *snapshot.DirEntry, path string) err
 func (w *walk) object(ctx context.Context, id object.ID, path string) error {
 	ids, err := w.rep.VerifyObject(ctx, id)
 	if err != nil {
-		return fmt.Errorf("look for %q in the repository: %w", path, err)
+		return fmt.Errorf("look for %s in the repository: %w", quote(path), err)
 	}
 
 	for _, id := range ids {
 		i, err := w.rep.ContentInfo(ctx, id)
 		if err != nil {
-			return fmt.Errorf("look for content %s of %q: %w", id, path, err)
+			return fmt.Errorf("look for content %s of %s: %w", id, quote(path), err)
 		}
 
 		if _, ok := w.lost[i.PackBlobID]; ok {
-			return engine.Errorf(engine.CodeRepositoryDamaged, "%q lies in pack %s, which the store has lost", path, i.PackBlobID)
+			return engine.Errorf(engine.CodeRepositoryDamaged, "%s lies in pack %s, which the store has lost", quote(path), i.PackBlobID)
 		}
 	}
 

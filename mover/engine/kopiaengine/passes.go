@@ -102,7 +102,7 @@ func (b *backup) startEstimate(ctx context.Context, ps []*snapshot.Manifest) (st
 func (b *backup) pass(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest, again map[string]struct{}) (*snapshot.Manifest, *source, error) {
 	guard := &uploadWriter{RepositoryWriter: w}
 	u := upload.NewUploader(guard)
-	src := newSource(again, newestWindow(ps), u.Cancel)
+	src := newSource(again, windows(ps), u.Cancel)
 
 	root, err := newRoot(src, b.root)
 	if err != nil {
@@ -177,16 +177,12 @@ func (b *backup) judge(m *snapshot.Manifest, src *source, err error) error {
 	return nil
 }
 
-// newestWindow gives when the newest of the snapshots was taken; nothing falls into
-// that of none.
-func newestWindow(ps []*snapshot.Manifest) window {
-	var w window
-
+// windows gives when the snapshots were taken.
+func windows(ps []*snapshot.Manifest) []window {
+	all := make([]window, 0, len(ps))
 	for _, p := range ps {
-		if start := p.StartTime.ToTime(); start.After(w.start) {
-			w = window{start, p.EndTime.ToTime()}
-		}
+		all = append(all, window{p.StartTime.ToTime(), p.EndTime.ToTime()})
 	}
 
-	return w
+	return all
 }

@@ -192,10 +192,10 @@ func (w *restorer) targetError(path string, err error) error {
 	}
 
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return engine.Errorf(engine.CodeTargetFull, "restore %q: the snapshot needs %d bytes, %s: %w", path, w.need, w.free(), err)
+		return engine.Errorf(engine.CodeTargetFull, "restore %s: the snapshot needs %d bytes, %s: %w", quote(path), w.need, w.free(), err)
 	}
 
-	return engine.Errorf(engine.CodeTargetUnwritable, "restore %q: %w", path, err)
+	return engine.Errorf(engine.CodeTargetUnwritable, "restore %s: %w", quote(path), err)
 }
 
 func (w *restorer) free() string {

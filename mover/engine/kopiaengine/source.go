@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,9 +19,9 @@ type source struct {
 	readBytes atomic.Int64
 
 	// reread are the raw paths that the pass before found changed while it read
-	// them; parent is when the newest snapshot to compare with was taken.
-	reread map[string]struct{}
-	parent window
+	// them; parents are when the snapshots to compare with were taken.
+	reread  map[string]struct{}
+	parents []window
 	// tooMany is called when so much is unreadable that going on is pointless.
 	tooMany func()
 
@@ -41,8 +40,8 @@ type unreadable struct {
 type window struct{ start, end time.Time }
 
 // newSource makes the record of one pass.
-func newSource(reread map[string]struct{}, parent window, tooMany func()) *source {
-	return &source{reread: reread, parent: parent, tooMany: tooMany, changed: map[string]struct{}{}}
+func newSource(reread map[string]struct{}, parents []window, tooMany func()) *source {
+	return &source{reread: reread, parents: parents, tooMany: tooMany, changed: map[string]struct{}{}}
 }
 
 // sourceError is what kopia is told of an entry that the source has already
@@ -99,7 +98,7 @@ func (s *source) err() error {
 
 	errs := make([]error, 0, len(s.unread))
 	for _, u := range s.unread {
-		errs = append(errs, fmt.Errorf("%s: %w", strconv.Quote(u.path), u.err))
+		errs = append(errs, fmt.Errorf("%s: %w", quote(u.path), u.err))
 	}
 
 	atLeast := ""
@@ -134,10 +133,11 @@ const (
 	skew = time.Minute
 )
 
-// mustRead tells whether a file has to be read although an earlier snapshot has
-// one with the same size, time, mode and owner: because it changed under the last
-// pass, or because it was written so shortly before or while that snapshot was
-// taken that a later write may have left the same time.
+// mustRead tells whether a file or a link has to be read although an earlier snapshot
+// has one with the same size, time, mode and owner: because it changed under the last
+// pass, or because it was written so shortly before or while one of the snapshots was
+// taken that a later write may have left the same time. Which of them has it, kopia
+// doesn't say.
 func (s *source) mustRead(path string, e beneath.Entry) bool {
 	if _, ok := s.reread[path]; ok {
 		return true
@@ -148,7 +148,9 @@ func (s *source) mustRead(path string, e beneath.Entry) bool {
 		granularity = coarseTick
 	}
 
-	return e.ModTime.After(s.parent.start.Add(-granularity)) && e.ModTime.Before(s.parent.end.Add(skew))
+	return slices.ContainsFunc(s.parents, func(w window) bool {
+		return e.ModTime.After(w.start.Add(-granularity)) && e.ModTime.Before(w.end.Add(skew))
+	})
 }
 
 // note counts what a listing shows of an entry that can't be kept with it.
