@@ -46,12 +46,12 @@ func obstacle(pod *corev1.Pod, volume *corev1.Volume, s selection) *obstruction 
 func kindObstacle(volume *corev1.Volume, s selection) *obstruction {
 	kind, loud := typeOf(&volume.VolumeSource), s.loud
 
-	switch {
-	case kind == kindClaim || kind == kindEmptyDir:
+	switch kind {
+	case kindClaim, kindEmptyDir:
 		return nil
-	case kind == kindHostPath:
+	case kindHostPath:
 		return &obstruction{ReasonUnsupported, min(loud, Warning), "a hostPath belongs to the node, not to the pod"}
-	case kind == kindEphemeral:
+	case kindEphemeral:
 		// A policy by class or capacity meets such claims by chance.
 		if s.reason != ReasonAnnotation {
 			loud = min(loud, Warning)

@@ -249,6 +249,12 @@ func TestBackupWithoutTheMover(t *testing.T) {
 				require.NotNil(t, b.item, "the item stays in the backup")
 			}
 
+			out, err := w.restoreItem("estiba.dev/restore-pod", copied(pod.item), pod.item)
+			require.NoError(t, err)
+			assert.Empty(t, out.OperationID)
+			assert.Len(t, out.AdditionalItems, 2, "the restore warns of each volume whose data is missing")
+			assert.Len(t, decoded[corev1.Pod](w, out.UpdatedItem).Spec.InitContainers, 1, "the pod is not gated for it")
+
 			assert.Contains(t, w.log.String(), "level=error", "the backup becomes partially failed")
 			assert.Contains(t, w.log.String(), tt.says)
 		})
