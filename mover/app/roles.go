@@ -49,7 +49,10 @@ func runNode(c config.Config, stderr io.Writer) error {
 		return fmt.Errorf("make the heartbeat's client: %w", err)
 	}
 
-	err = p.manager.Add(&node.Heartbeat{Node: c.NodeName, Namespace: c.Namespace, Every: c.Heartbeat, Client: direct, Clock: p.clock})
+	err = p.manager.Add(&node.Heartbeat{
+		Node: c.NodeName, Namespace: c.Namespace, Every: c.Heartbeat, Client: direct, Clock: p.clock,
+		LostAfter: c.Bounds.NodeLost - node.FenceMargin, Lost: n.Fence,
+	})
 	if err != nil {
 		return fmt.Errorf("add the heartbeat: %w", err)
 	}

@@ -143,6 +143,7 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.DurationVar(&c.StoreStall, "store-stall-timeout", c.StoreStall, "how long a request to an object store may move no byte")
 	f.StringVar(&c.CredentialsSecret, "credentials-secret", c.CredentialsSecret, "Secret with the credentials of locations that name none")
 	f.StringVar(&c.CredentialsKey, "credentials-key", c.CredentialsKey, "key in that Secret")
+	f.DurationVar(&c.Bounds.NodeLost, "node-lost-timeout", c.Bounds.NodeLost, "how long a node's daemon may be silent; the same for the controller and the daemons")
 	f.DurationVar(&c.Bounds.Gate, "gate-timeout", c.Bounds.Gate, "how long a scheduled pod may take to its gate, and a volume to be mounted")
 
 	if c.Role == RoleNode {
@@ -168,7 +169,6 @@ func (c *Config) addControllerFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.LeaderElection, "leader-election", c.LeaderElection, "let one of several controllers work")
 	f.StringVar((*string)(&c.Format), "repository-format", string(c.Format), "format of new repositories: fast or fips")
 	f.DurationVar(&c.Bounds.Unscheduled, "unscheduled-timeout", c.Bounds.Unscheduled, "how long a restored pod may wait for a node")
-	f.DurationVar(&c.Bounds.NodeLost, "node-lost-timeout", c.Bounds.NodeLost, "how long a node's daemon may be silent")
 	f.DurationVar(&c.Bounds.NoDaemon, "no-daemon-timeout", c.Bounds.NoDaemon, "how long a job waits on a node from which no daemon was ever heard")
 	f.DurationVar(&c.Bounds.MissingPod, "missing-pod-timeout", c.Bounds.MissingPod, "how long the pod of a restore may be missing after Velero has made all objects")
 	f.DurationVar(&c.Bounds.Retention, "job-retention", c.Bounds.Retention, "how long the object of a finished job is kept")

@@ -98,6 +98,7 @@ func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
 
 	if dec.Phase.Terminal() {
 		d.guards.drop(d.object.GetUID())
+		d.fenced.drop(d.object.GetUID())
 	}
 
 	if dec.Phase.Terminal() && run.State == state.TaskEnded {
@@ -155,6 +156,12 @@ func conflict(err error) (ctrl.Result, error) {
 func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 	seen := state.Observed{Task: run.Task}
 	if d.status.Phase.Terminal() {
+		return seen
+	}
+
+	if lost := d.fenced.look(d.object.GetUID()); lost != nil {
+		seen.PodGone = lost
+
 		return seen
 	}
 
@@ -273,7 +280,7 @@ func (d *drive) end(key string, dec state.Decision) {
 
 func atOnce(reason string) bool {
 	switch reason {
-	case state.ReasonPodDeleted, state.ReasonPodNotFound, state.ReasonPodNotRunning, state.ReasonUngatedPod, state.ReasonGatePassed:
+	case state.ReasonNodeLost, state.ReasonPodDeleted, state.ReasonPodNotFound, state.ReasonPodNotRunning, state.ReasonUngatedPod, state.ReasonGatePassed:
 		return true
 	default:
 		return false

@@ -31,7 +31,18 @@ type Heartbeat struct {
 	Client client.Client
 	// Clock ticks.
 	Clock clock.WithTicker
+	// LostAfter is how long the node may be silent before its work must end here,
+	// which is some time before the controller gives it up; 0 turns that off.
+	LostAfter time.Duration
+	// Lost is called after each failure to renew once the node has been silent for that long.
+	Lost func(ctx context.Context, silent time.Duration)
+
+	// heard is when the last renewal that succeeded was begun.
+	heard time.Time
 }
+
+// FenceMargin is how much earlier than the controller a daemon counts itself as lost: enough for a beat and for a worker's end.
+const FenceMargin = 20 * time.Second
 
 // LeaseName gives the name of the Lease.
 func (h *Heartbeat) LeaseName() string { return "estiba-node-" + jobs.LabelValue(h.Node) }
@@ -41,16 +52,38 @@ func (h *Heartbeat) Start(ctx context.Context) error {
 	tick := h.Clock.NewTicker(h.Every)
 	defer tick.Stop()
 
+	h.heard = h.Clock.Now()
+
 	for {
-		if err := h.Renew(ctx); err != nil && ctx.Err() == nil {
-			log.FromContext(ctx).Error(err, "heartbeat failed; it is tried again", "node", h.Node)
-		}
+		h.beat(ctx)
 
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C():
 		}
+	}
+}
+
+// beat renews once. The time of a success is that before it was asked for: the
+// controller has seen it no earlier.
+func (h *Heartbeat) beat(ctx context.Context) {
+	begun := h.Clock.Now()
+
+	err := h.Renew(ctx)
+	if err == nil {
+		h.heard = begun
+		return
+	}
+
+	if ctx.Err() != nil {
+		return
+	}
+
+	log.FromContext(ctx).Error(err, "heartbeat failed; it is tried again", "node", h.Node)
+
+	if silent := h.Clock.Since(h.heard); h.LostAfter > 0 && silent >= h.LostAfter {
+		h.Lost(ctx, silent)
 	}
 }
 

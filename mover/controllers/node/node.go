@@ -76,4 +76,5 @@ type Node struct {
 	Bounds state.Bounds
 
 	guards guards
+	fenced fenced
 }
