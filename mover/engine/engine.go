@@ -6,7 +6,10 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -18,7 +21,10 @@ import (
 // methods return when ctx is done, within seconds, with an *Error of code
 // CodeCanceled. Every error they return is, or wraps, an *Error.
 type Engine interface {
-	// CreateRepository makes the repository, or finds that it is there already and opens with the key given.
+	// CreateRepository makes the repository, or finds that it is there already and
+	// opens with the key given. With FormatExisting it makes none and writes nothing:
+	// where there is none, it fails with CodeRepositoryNotFound. It loads no snapshots,
+	// so that it is the cheap way to look whether a repository opens.
 	CreateRepository(ctx context.Context, format Format) error
 	// Backup takes a snapshot of the folder that r.Root is open on. When it
 	// returns without an error, the snapshot is flushed, listed and read back.
@@ -27,7 +33,7 @@ type Engine interface {
 	// Restore writes a snapshot into the folder that r.Root is open on. When it
 	// returns without an error, the data has been synced to the volume's storage.
 	Restore(ctx context.Context, r RestoreRequest, p ProgressFunc) (RestoreResult, error)
-	// Forget removes all snapshots of a job. When it returns without an error,
+	// Forget removes all snapshots of a job, or those of them that r.Expect describes. When it returns without an error,
 	// the repository has been asked again and has none. Unknown jobs are no error.
 	Forget(ctx context.Context, r ForgetRequest) (ForgetResult, error)
 	// Snapshots lists the snapshots of the repository that Estiba took, oldest first.
@@ -43,6 +49,8 @@ const (
 	FormatFast Format = "fast"
 	// FormatFIPS is HMAC-SHA256, AES-256-GCM and PBKDF2.
 	FormatFIPS Format = "fips"
+	// FormatExisting is whatever the repository has; none is made.
+	FormatExisting Format = "existing"
 )
 
 // BackupRequest says what to take a snapshot of, and what to write on it.
@@ -83,6 +91,9 @@ type RestoreRequest struct {
 	Root *os.File `json:"-"`
 	// Job is the tag of the snapshot to restore.
 	Job string `json:"job"`
+	// Expect are tags, beside that of the job, that the snapshot must have with these
+	// values. Where only others of the job are there, it is SnapshotNotFound.
+	Expect map[string]string `json:"expect,omitempty"`
 	// Parallel is how many files are written at a time; 0 chooses by the processors.
 	Parallel int `json:"parallel,omitempty"`
 }
@@ -97,6 +108,9 @@ type RestoreResult struct {
 type ForgetRequest struct {
 	// Job is the tag of the snapshots to forget.
 	Job string `json:"job"`
+	// Expect are tags, beside that of the job, that the snapshots to forget have with
+	// these values. Others of the job stay, and don't count.
+	Expect map[string]string `json:"expect,omitempty"`
 }
 
 // ForgetResult says what was forgotten.
@@ -114,6 +128,23 @@ type Snapshot struct {
 	Time time.Time         `json:"time"`
 	// Bytes is the size of all regular files, in bytes.
 	Bytes int64 `json:"bytes"`
+}
+
+// Unlike names the first tag, in the order of names, that is not as expected, with
+// both values; it is empty where all are.
+func (s Snapshot) Unlike(expect map[string]string) string {
+	for _, k := range slices.Sorted(maps.Keys(expect)) {
+		got, ok := s.Tags[k]
+
+		switch {
+		case !ok:
+			return fmt.Sprintf("it has no tag %s, expected %q", k, expect[k])
+		case got != expect[k]:
+			return fmt.Sprintf("its tag %s is %q, expected %q", k, got, expect[k])
+		}
+	}
+
+	return ""
 }
 
 // Progress counts what is done so far. Totals are estimates, and 0 while unknown.

@@ -53,23 +53,17 @@ func formatAlgorithms(f engine.Format) (algorithms, error) {
 // that kopia would choose at random is derived from the password, so that whoever
 // writes last writes the same repository.
 //
+// With engine.FormatExisting nothing is made or written: where there is no
+// repository, it is CodeRepositoryNotFound.
+//
 // Errors: CodeInvalidRequest for an unknown format or a password shorter than 32
 // bytes, CodeWrongKey, CodeRepositoryDamaged where there is data but nothing to
 // read it with, and those of the storage.
 func Create(ctx context.Context, s Settings, f engine.Format) error {
-	a, err := formatAlgorithms(f)
-	if err != nil {
-		return err
-	}
-
-	if len(s.Password) < minPassword {
-		return engine.Errorf(engine.CodeInvalidRequest, "create repository: the password has %d bytes, at least %d are needed", len(s.Password), minPassword)
-	}
-
-	switch err := initialize(ctx, s, a); {
-	case errors.Is(err, repo.ErrAlreadyInitialized):
-	case err != nil:
-		return Explain(ctx, s.Storage, engine.CodeStoreUnavailable, fmt.Errorf("create repository: %w", err))
+	if f != engine.FormatExisting {
+		if err := establish(ctx, s, f); err != nil {
+			return err
+		}
 	}
 
 	s.ReadOnly = true
@@ -80,6 +74,23 @@ func Create(ctx context.Context, s Settings, f engine.Format) error {
 	}
 
 	return r.Close(ctx)
+}
+
+func establish(ctx context.Context, s Settings, f engine.Format) error {
+	a, err := formatAlgorithms(f)
+	if err != nil {
+		return err
+	}
+
+	if len(s.Password) < minPassword {
+		return engine.Errorf(engine.CodeInvalidRequest, "create repository: the password has %d bytes, at least %d are needed", len(s.Password), minPassword)
+	}
+
+	if err := initialize(ctx, s, a); err != nil && !errors.Is(err, repo.ErrAlreadyInitialized) {
+		return Explain(ctx, s.Storage, engine.CodeStoreUnavailable, fmt.Errorf("create repository: %w", err))
+	}
+
+	return nil
 }
 
 func initialize(ctx context.Context, s Settings, a algorithms) error {

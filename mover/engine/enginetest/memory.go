@@ -41,6 +41,10 @@ func (m *Memory) CreateRepository(ctx context.Context, f engine.Format) error {
 		return err
 	}
 
+	if f == engine.FormatExisting {
+		return m.ready(ctx)
+	}
+
 	if f != engine.FormatFast && f != engine.FormatFIPS {
 		return engine.Errorf(engine.CodeInvalidRequest, "create repository: unknown format %q", f)
 	}
@@ -102,8 +106,18 @@ func (m *Memory) Restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
+	var unlike error
+
 	for _, s := range slices.Backward(m.snapshots) {
 		if s.Tags[contract.TagJob] != r.Job {
+			continue
+		}
+
+		if d := s.Unlike(r.Expect); d != "" {
+			if unlike == nil {
+				unlike = engine.Errorf(engine.CodeSnapshotNotFound, "restore: snapshot %s of job %q is not the one expected: %s", s.ID, r.Job, d)
+			}
+
 			continue
 		}
 
@@ -114,6 +128,10 @@ func (m *Memory) Restore(ctx context.Context, r engine.RestoreRequest, p engine.
 		tell(p, s.files)
 
 		return engine.RestoreResult{SnapshotID: s.ID, Summary: summary(s.files)}, nil
+	}
+
+	if unlike != nil {
+		return engine.RestoreResult{}, unlike
 	}
 
 	return engine.RestoreResult{}, engine.Errorf(engine.CodeSnapshotNotFound, "restore: no snapshot of job %q", r.Job)
@@ -133,7 +151,9 @@ func (m *Memory) Forget(ctx context.Context, r engine.ForgetRequest) (engine.For
 	defer m.mu.Unlock()
 
 	before := len(m.snapshots)
-	m.snapshots = slices.DeleteFunc(m.snapshots, func(s memorySnapshot) bool { return s.Tags[contract.TagJob] == r.Job })
+	m.snapshots = slices.DeleteFunc(m.snapshots, func(s memorySnapshot) bool {
+		return s.Tags[contract.TagJob] == r.Job && s.Unlike(r.Expect) == ""
+	})
 
 	return engine.ForgetResult{Deleted: before - len(m.snapshots)}, nil
 }

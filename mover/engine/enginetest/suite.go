@@ -30,6 +30,9 @@ func RunSuite(t *testing.T, make func(t *testing.T) engine.Engine) {
 		"a snapshot comes back":                                      restores,
 		"a restore replaces what differs and leaves what is extra":   restoresOver,
 		"a job done twice restores its newest snapshot":              restoresNewest,
+		"an existing repository is opened and none is made":          opensExisting,
+		"a snapshot is only restored if it is the one expected":      restoresExpected,
+		"a snapshot is only forgotten if it is the one expected":     forgetsExpected,
 		"an unknown job can't be restored":                           misses,
 		"snapshots are listed with their tags, oldest first":         lists,
 		"forgetting removes a job's snapshots and no others":         forgets,
@@ -71,7 +74,7 @@ func createsConcurrently(t *testing.T, e engine.Engine) {
 	requireSame(t, dir, target)
 }
 
-// calls makes each call but CreateRepository, and gives the errors by name.
+// calls makes each call but the CreateRepository that makes one, and gives the errors by name.
 func calls(ctx context.Context, t *testing.T, e engine.Engine) map[Method]error {
 	t.Helper()
 
@@ -80,6 +83,7 @@ func calls(ctx context.Context, t *testing.T, e engine.Engine) map[Method]error 
 	_, errs[Restore] = e.Restore(ctx, engine.RestoreRequest{Root: open(t, t.TempDir()), Job: "vb-1"}, nil)
 	_, errs[Forget] = e.Forget(ctx, engine.ForgetRequest{Job: "vb-1"})
 	_, errs[Snapshots] = e.Snapshots(ctx)
+	errs["CreateRepository of an existing one"] = e.CreateRepository(ctx, engine.FormatExisting)
 
 	return errs
 }
@@ -240,6 +244,87 @@ func forgets(t *testing.T, e engine.Engine) {
 	target := t.TempDir()
 	restored(t, e, "vb-2", target)
 	requireSame(t, dir, target)
+}
+
+func opensExisting(t *testing.T, e engine.Engine) {
+	requireCode(t, engine.CodeRepositoryNotFound, e.CreateRepository(t.Context(), engine.FormatExisting))
+
+	_, err := e.Snapshots(t.Context())
+	requireCode(t, engine.CodeRepositoryNotFound, err)
+
+	created(t, e)
+	require.NoError(t, e.CreateRepository(t.Context(), engine.FormatExisting))
+}
+
+// tagged takes a snapshot with the namespace and volume given.
+func tagged(t *testing.T, e engine.Engine, dir, job, namespace string) {
+	t.Helper()
+
+	r := request(t, dir, job)
+	r.Tags = contract.Snapshot{Job: job, Instance: r.Instance, Namespace: namespace, Volume: "data"}.Tags()
+
+	_, err := e.Backup(t.Context(), r, nil)
+	require.NoError(t, err)
+}
+
+func restoresExpected(t *testing.T, e engine.Engine) {
+	created(t, e)
+
+	first, second := sample(t, "first"), sample(t, "second")
+	tagged(t, e, first, "vb-1", "shop")
+	tagged(t, e, second, "vb-1", "bank")
+
+	for namespace, want := range map[string]string{"shop": first, "bank": second} {
+		target := t.TempDir()
+		_, err := e.Restore(t.Context(), engine.RestoreRequest{
+			Root: open(t, target), Job: "vb-1", Expect: map[string]string{contract.TagNamespace: namespace, contract.TagVolume: "data"},
+		}, nil)
+		require.NoError(t, err)
+		requireSame(t, want, target)
+	}
+
+	for name, test := range map[string]struct {
+		expect map[string]string
+		words  []string
+	}{
+		"another value": {map[string]string{contract.TagNamespace: "home"}, []string{contract.TagNamespace, `"home"`, `"bank"`}},
+		"a missing tag": {map[string]string{"color": "red"}, []string{"color", `"red"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := t.TempDir()
+			_, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, target), Job: "vb-1", Expect: test.expect}, nil)
+			requireCode(t, engine.CodeSnapshotNotFound, err)
+
+			for _, word := range test.words {
+				assert.Contains(t, err.Error(), word)
+			}
+
+			entries, err := os.ReadDir(target)
+			require.NoError(t, err)
+			assert.Empty(t, entries)
+		})
+	}
+}
+
+func forgetsExpected(t *testing.T, e engine.Engine) {
+	created(t, e)
+
+	dir := sample(t, "content")
+	tagged(t, e, dir, "vb-1", "shop")
+	tagged(t, e, dir, "vb-1", "bank")
+
+	for _, test := range []struct {
+		namespace     string
+		deleted, left int
+	}{{"home", 0, 2}, {"shop", 1, 1}, {"shop", 0, 1}, {"bank", 1, 0}} {
+		res, err := e.Forget(t.Context(), engine.ForgetRequest{Job: "vb-1", Expect: map[string]string{contract.TagNamespace: test.namespace}})
+		require.NoError(t, err)
+		assert.Equal(t, test.deleted, res.Deleted)
+
+		list, err := e.Snapshots(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, list, test.left)
+	}
 }
 
 func keepsInstancesApart(t *testing.T, e engine.Engine) {

@@ -79,8 +79,16 @@ func findIDs(ctx context.Context, rep repo.Repository, labels map[string]string)
 	return ids, nil
 }
 
-func jobLabels(job string) map[string]string {
-	return map[string]string{tagPrefix + contract.TagJob: job}
+// jobLabels gives the labels of the manifests of a job that have the tags expected.
+func jobLabels(job string, expect map[string]string) map[string]string {
+	labels := make(map[string]string, len(expect)+1)
+	for k, v := range expect {
+		labels[tagPrefix+k] = v
+	}
+
+	labels[tagPrefix+contract.TagJob] = job
+
+	return labels
 }
 
 func chainLabels(r engine.BackupRequest) map[string]string {
@@ -221,7 +229,7 @@ func (e *Engine) Forget(ctx context.Context, r engine.ForgetRequest) (engine.For
 	var res engine.ForgetResult
 
 	err := e.withRepository(ctx, writing, func(ctx context.Context, rep repo.Repository) (err error) {
-		res.Deleted, err = forget(ctx, rep, r.Job)
+		res.Deleted, err = forget(ctx, rep, jobLabels(r.Job, r.Expect))
 		if err != nil || res.Deleted == 0 {
 			return err
 		}
@@ -230,7 +238,7 @@ func (e *Engine) Forget(ctx context.Context, r engine.ForgetRequest) (engine.For
 			return fmt.Errorf("look whether job %s is forgotten: %w", r.Job, err)
 		}
 
-		ids, err := findIDs(ctx, rep, jobLabels(r.Job))
+		ids, err := findIDs(ctx, rep, jobLabels(r.Job, r.Expect))
 		if err == nil && len(ids) > 0 {
 			err = engine.Errorf(engine.CodeStoreLostWrite, "forget snapshots of job %s: %d are still listed", r.Job, len(ids))
 		}
@@ -241,13 +249,13 @@ func (e *Engine) Forget(ctx context.Context, r engine.ForgetRequest) (engine.For
 	return res, err
 }
 
-// forget deletes the manifests of a job, finished or not, and tells how many there were.
-func forget(ctx context.Context, rep repo.Repository, job string) (int, error) {
+// forget deletes the manifests with the labels, finished or not, and tells how many there were.
+func forget(ctx context.Context, rep repo.Repository, labels map[string]string) (int, error) {
 	deleted := 0
 
 	err := repo.WriteSession(ctx, rep, repo.WriteSessionOptions{Purpose: "forget"},
 		func(ctx context.Context, w repo.RepositoryWriter) error {
-			ids, err := findIDs(ctx, w, jobLabels(job))
+			ids, err := findIDs(ctx, w, labels)
 			if err != nil {
 				return err
 			}

@@ -38,7 +38,7 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	defer func() { err = errors.Join(err, root.Close()) }()
 
 	err = e.opened(ctx, readingAll, func(ctx context.Context, rep *repository.Repository) error {
-		m, err := snapshotOfJob(ctx, rep, r.Job)
+		m, err := snapshotOfJob(ctx, rep, r)
 		if err != nil {
 			return err
 		}
@@ -78,21 +78,36 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	return res, nil
 }
 
-// snapshotOfJob finds the finished snapshot of a job: the newest, where a job was
-// done more than once.
-func snapshotOfJob(ctx context.Context, rep repo.Repository, job string) (*snapshot.Manifest, error) {
-	ms, err := find(ctx, rep, jobLabels(job))
+// snapshotOfJob finds the finished snapshot of a job that is as expected: the newest,
+// where a job was done more than once.
+func snapshotOfJob(ctx context.Context, rep repo.Repository, r engine.RestoreRequest) (*snapshot.Manifest, error) {
+	ms, err := find(ctx, rep, jobLabels(r.Job, nil))
 	if err != nil {
 		return nil, err
 	}
 
+	var unlike error
+
 	for _, m := range newest(ms) {
-		if complete(m) {
+		if !complete(m) {
+			continue
+		}
+
+		d := listing(m).Unlike(r.Expect)
+		if d == "" {
 			return m, nil
+		}
+
+		if unlike == nil {
+			unlike = engine.Errorf(engine.CodeSnapshotNotFound, "snapshot %s of job %s is not the one expected: %s", m.ID, r.Job, d)
 		}
 	}
 
-	return nil, engine.Errorf(engine.CodeSnapshotNotFound, "the repository has no finished snapshot of job %s", job)
+	if unlike != nil {
+		return nil, unlike
+	}
+
+	return nil, engine.Errorf(engine.CodeSnapshotNotFound, "the repository has no finished snapshot of job %s", r.Job)
 }
 
 // restorer writes one snapshot into a volume.
