@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/config"
 	"github.com/estiba-dev/estiba/mover/controllers/cluster"
 	"github.com/estiba-dev/estiba/mover/controllers/node"
@@ -18,6 +20,17 @@ import (
 // uncached are the kinds that are always read from the API server.
 func uncached() []client.Object {
 	return []client.Object{&corev1.Secret{}, &corev1.PersistentVolumeClaim{}, &corev1.PersistentVolume{}}
+}
+
+// watched are the kinds that a role's controllers watch.
+func watched(role config.Role) []client.Object {
+	both := []client.Object{&v1alpha1.VolumeBackup{}, &v1alpha1.VolumeRestore{}, &corev1.Pod{}}
+	if role == config.RoleNode {
+		return both
+	}
+
+	return append(both, &v1alpha1.SnapshotDeletion{}, &v1alpha1.Repository{},
+		&velerov1.Backup{}, &velerov1.Restore{}, &velerov1.BackupStorageLocation{})
 }
 
 func runNode(c config.Config, stderr io.Writer) error {

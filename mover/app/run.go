@@ -82,10 +82,12 @@ func newProcess(c config.Config, stderr io.Writer, caches cache.Options) (*proce
 		return nil, err
 	}
 
-	for name, add := range map[string]func(string, healthz.Checker) error{"ping": mgr.AddHealthzCheck, "ready": mgr.AddReadyzCheck} {
-		if err := add(name, healthz.Ping); err != nil {
-			return nil, fmt.Errorf("add probe %s: %w", name, err)
-		}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return nil, fmt.Errorf("add the probe of life: %w", err)
+	}
+
+	if err := mgr.AddReadyzCheck("caches", synced(mgr.GetCache(), watched(c.Role)...)); err != nil {
+		return nil, fmt.Errorf("add the probe of readiness: %w", err)
 	}
 
 	return p, nil

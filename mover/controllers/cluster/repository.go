@@ -94,11 +94,35 @@ func (r *Repositories) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 		return settle(0, err)
 	}
 
+	r.show(ctx, repo)
+
 	if before.Status.Phase != repo.Status.Phase || before.Status.Reason != repo.Status.Reason {
 		r.event(repo, out.phase == v1alpha1.RepositoryNotReady, repo.Status.Reason, repo.Status.Message)
 	}
 
 	return settle(after, nil)
+}
+
+// show counts the repositories by how they stand. The cache may not have the one just written.
+func (r *Repositories) show(ctx context.Context, latest *v1alpha1.Repository) {
+	var list v1alpha1.RepositoryList
+	if r.listHere(ctx, &list) != nil {
+		// The next look shows them.
+		return
+	}
+
+	counts := map[[2]string]int{}
+
+	for i := range list.Items {
+		s := list.Items[i].Status
+		if list.Items[i].Name == latest.Name {
+			s = latest.Status
+		}
+
+		counts[[2]string{string(s.Phase), s.Reason}]++
+	}
+
+	r.Metrics.Repositories(counts)
 }
 
 func (r *Repositories) fill(repo *v1alpha1.Repository, out outcome) {

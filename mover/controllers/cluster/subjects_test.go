@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/mover/metrics"
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
@@ -98,4 +100,33 @@ func TestADeletionWaitsForTheBackupOfItsSnapshot(t *testing.T) {
 	_, err = w.ReconcileDeletion(t.Context(), req(job.Name))
 	require.NoError(t, err)
 	assert.Len(t, w.tasks.Begun(job.Name), 1)
+}
+
+func TestRepositoriesAreCounted(t *testing.T) {
+	t.Parallel()
+
+	w := newWorld(t, jobs.NewRepository(veleroNS, "default", "app"), jobs.NewRepository(veleroNS, "gone", "app"))
+	registry := prometheus.NewRegistry()
+
+	var err error
+
+	w.Metrics, err = metrics.New(registry)
+	require.NoError(t, err)
+
+	_, err = w.repos.Reconcile(t.Context(), req(jobs.RepositoryName("default", "app")))
+	require.NoError(t, err)
+
+	families, err := registry.Gather()
+	require.NoError(t, err)
+
+	for _, f := range families {
+		if strings.HasSuffix(f.GetName(), "_repositories") {
+			assert.Contains(t, fmt.Sprint(f.GetMetric()), "LocationNotFound")
+			assert.Len(t, f.GetMetric(), 2)
+
+			return
+		}
+	}
+
+	assert.Fail(t, "repositories are not counted")
 }
