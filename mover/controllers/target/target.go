@@ -32,6 +32,11 @@ func mounts(v v1alpha1.VolumeReference, pod *corev1.Pod) bool {
 		return pod.Name == v.Pod.Name
 	}
 
+	if v.Claim == nil {
+		// Nobody mounts what has no name.
+		return false
+	}
+
 	for i := range pod.Spec.Volumes {
 		if ClaimName(pod, &pod.Spec.Volumes[i]) == v.Claim.Name {
 			return true
