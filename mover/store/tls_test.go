@@ -1,0 +1,142 @@
+package store_test
+
+import (
+	"context"
+	"encoding/pem"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kopia/kopia/repo/blob"
+	kopias3 "github.com/kopia/kopia/repo/blob/s3"
+	"github.com/stretchr/testify/require"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/store"
+	"github.com/estiba-dev/estiba/mover/store/settings"
+)
+
+// overTLS puts TLS before a server, and gives its address and the certificate of its authority.
+func overTLS(t *testing.T, address string) (secure string, ca []byte) {
+	t.Helper()
+
+	server := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: address})
+		r.Out.Host = r.In.Host // it is part of the signature
+	}})
+	t.Cleanup(server.Close)
+
+	ca = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+
+	return strings.TrimPrefix(server.URL, "https://"), ca
+}
+
+func TestAnS3StoreBehindACertificateOfOnesOwn(t *testing.T) {
+	t.Parallel()
+
+	address, ca := overTLS(t, gateway(t))
+
+	for name, c := range map[string]struct {
+		change func(s *settings.Settings)
+		says   string
+	}{
+		"its authority is given":     {change: func(s *settings.Settings) { s.CACert = ca }},
+		"verification is turned off": {change: func(s *settings.Settings) { s.InsecureSkipTLSVerify = true }},
+		"its authority is not given": {change: func(*settings.Settings) {}, says: "the store's certificate is not trusted"},
+		"the name is not in it": {change: func(s *settings.Settings) {
+			s.CACert = ca
+			s.Endpoint = strings.Replace(address, "127.0.0.1", "localhost", 1)
+		}, says: "the store's certificate is not trusted"},
+		"what is given is not in PEM": {change: func(s *settings.Settings) { s.CACert = []byte("MIIC") }, says: "hold none in PEM"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			s := s3Settings(address)
+			s.DoNotUseTLS = false
+			c.change(&s)
+
+			begun := time.Now()
+			err := writeAndRead(t, s)
+
+			if c.says == "" {
+				require.NoError(t, err)
+
+				return
+			}
+
+			require.ErrorContains(t, err, c.says)
+			require.Contains(t, []engine.Code{engine.CodeStoreUnavailable, engine.CodeInvalidRequest}, engine.CodeOf(err))
+			require.Less(t, time.Since(begun), 30*time.Second, "no waiting mends it")
+		})
+	}
+}
+
+// writeAndRead uses a store with its ordinary bounds.
+func writeAndRead(t *testing.T, s settings.Settings) error {
+	t.Helper()
+
+	st, err := store.Open(t.Context(), s, good(), "plugins/estiba/repositories/tls/"+strings.ReplaceAll(t.Name(), "/", "-"), store.Options{})
+	if err != nil {
+		return err
+	}
+
+	content := noise(100 << 10)
+	if err := st.PutBlob(t.Context(), "p1", store.Memory(content), blob.PutOptions{}); err != nil {
+		return err
+	}
+
+	got, err := read(t.Context(), st, "p1")
+	require.Equal(t, content, got)
+
+	return err
+}
+
+// What is kept can be read without Estiba: by kopia's own storage for S3.
+func TestStockKopiaReadsWhatWasWrittenToS3(t *testing.T) {
+	t.Parallel()
+
+	address := gateway(t)
+	ours := openS3(t, address, good(), quick())
+	content := map[blob.ID][]byte{"kopia.repository": noise(1000), "p0123456789abcdef-s1": noise(3 << 20), "q1-s2": noise(10), "empty": {}}
+
+	for id, c := range content {
+		require.NoError(t, ours.PutBlob(t.Context(), id, store.Memory(c), blob.PutOptions{}))
+	}
+
+	theirs, err := kopias3.New(t.Context(), &kopias3.Options{
+		BucketName: bucket, Prefix: "cluster/" + folder + "/", Endpoint: address, DoNotUseTLS: true,
+		AccessKeyID: accessKey, SecretAccessKey: secretKey, Region: "us-east-1",
+	}, false)
+	require.NoError(t, err)
+
+	defer theirs.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // it holds nothing
+
+	listed := map[blob.ID]int64{}
+
+	require.NoError(t, theirs.ListBlobs(t.Context(), "", func(m blob.Metadata) error {
+		listed[m.BlobID] = m.Length
+
+		return nil
+	}))
+	require.Len(t, listed, len(content))
+
+	for id, c := range content {
+		require.Equal(t, int64(len(c)), listed[id], id)
+
+		got, err := read(t.Context(), theirs, id)
+		require.NoError(t, err, id)
+		require.Equal(t, len(c), len(got), id)
+		require.Equal(t, string(c), string(got), id)
+	}
+
+	// And the other way round.
+	require.NoError(t, theirs.PutBlob(t.Context(), "n1", store.Memory("theirs"), blob.PutOptions{}))
+
+	got, err := read(t.Context(), ours, "n1")
+	require.NoError(t, err)
+	require.Equal(t, "theirs", string(got))
+}
