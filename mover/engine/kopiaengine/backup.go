@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/snapshot"
 
@@ -50,7 +51,8 @@ type backup struct {
 	stored atomic.Int64
 	read   int64
 
-	packs *packs
+	packs   *packs
+	written *indexes
 	// lost are the packs that the store did not have when the backup began; dropped
 	// is how many of them counted as stored until then.
 	lost    lostPacks
@@ -68,7 +70,9 @@ func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
 
 	var res engine.BackupResult
 
-	err = b.engine.opened(ctx, writing, func(ctx context.Context, rep *repository.Repository) error {
+	b.written = &indexes{Storage: b.engine.storage(), sizes: map[blob.ID]int64{}}
+
+	err = b.engine.openedOn(ctx, b.written, writing, func(ctx context.Context, rep *repository.Repository) error {
 		if err := b.prepare(ctx, rep); err != nil {
 			return fmt.Errorf("look for lost packs: %w", err)
 		}

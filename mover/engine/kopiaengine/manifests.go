@@ -141,7 +141,7 @@ func (b *backup) parents(ctx context.Context, rep repo.DirectRepository) []*snap
 			checkpoints++
 		}
 
-		if readRoot(ctx, rep, m) == nil && b.lost.spare(ctx, rep, m) == nil {
+		if b.sound(ctx, rep, m) {
 			chosen = append(chosen, m)
 
 			if complete(m) {
@@ -151,6 +151,17 @@ func (b *backup) parents(ctx context.Context, rep repo.DirectRepository) []*snap
 	}
 
 	return chosen
+}
+
+// sound tells whether a snapshot can be built upon. A finished one was verified when
+// it was made, so that only what was lost since matters. What was written down along
+// the way never was.
+func (b *backup) sound(ctx context.Context, rep repo.DirectRepository, m *snapshot.Manifest) bool {
+	if complete(m) && len(b.lost) == 0 {
+		return readRoot(ctx, rep, m) == nil
+	}
+
+	return b.lost.spare(ctx, rep, m) == nil
 }
 
 // readRoot reads the root folder of a snapshot and throws it away.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 
 	"github.com/kopia/kopia/repo"
@@ -116,6 +117,53 @@ func (p *packs) ask(ctx context.Context, missing map[blob.ID]int64) (lostPacks, 
 	return lost, g.Wait()
 }
 
+// indexes is a storage that remembers the indexes written through it. A content that
+// no index knows is uploaded again, but a snapshot that has it is not whole.
+type indexes struct {
+	blob.Storage
+
+	mu    sync.Mutex
+	sizes map[blob.ID]int64
+}
+
+// Err gives the failure that the storage remembers.
+func (s *indexes) Err() error { return repository.StorageErr(s.Storage) }
+
+// PutBlob writes a blob.
+func (s *indexes) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+	if err := s.Storage.PutBlob(ctx, id, data, opts); err != nil || !strings.HasPrefix(string(id), "x") {
+		return err
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.sizes[id] = int64(data.Length())
+
+	return nil
+}
+
+// DeleteBlob deletes a blob.
+func (s *indexes) DeleteBlob(ctx context.Context, id blob.ID) error {
+	s.mu.Lock()
+	delete(s.sizes, id)
+	s.mu.Unlock()
+
+	return s.Storage.DeleteBlob(ctx, id)
+}
+
+// lost tells how many of the indexes are not there. That need not be a loss: after
+// a day or more, somebody's maintenance may have put them into others.
+func (s *indexes) lost(ctx context.Context) (int, error) {
+	s.mu.Lock()
+	sizes := maps.Clone(s.sizes)
+	s.mu.Unlock()
+
+	lost, err := (&packs{storage: s.Storage, there: map[blob.ID]int64{}}).ask(ctx, sizes)
+
+	return len(lost), err
+}
+
 // drop marks the contents of the packs as deleted, so that whoever comes by the
 // same data uploads it again, and deletes snapshots. It tells how many packs still
 // counted as stored.
@@ -158,13 +206,9 @@ func (l lostPacks) drop(ctx context.Context, rep repo.DirectRepository, ids ...m
 		})
 }
 
-// spare tells with an error if a snapshot needs any of the packs. It goes through
-// all its folders, so it is for repositories only that have lost something.
+// spare tells with an error if a snapshot needs any of the packs, or what no index
+// knows. It goes through all its folders, so it is for where there is a doubt only.
 func (l lostPacks) spare(ctx context.Context, rep repo.DirectRepository, m *snapshot.Manifest) error {
-	if len(l) == 0 {
-		return nil
-	}
-
 	if m.RootEntry == nil {
 		return engine.Errorf(engine.CodeRepositoryDamaged, "snapshot %s has no root", m.ID)
 	}
@@ -261,6 +305,11 @@ func (b *backup) verify(ctx context.Context, rep repo.DirectRepository, m *snaps
 		return err
 	}
 
+	indexes, err := b.written.lost(ctx)
+	if err != nil || len(lost)+indexes == 0 {
+		return err
+	}
+
 	needed := lost.spare(ctx, rep, m)
 	if needed == nil {
 		return nil
@@ -273,5 +322,6 @@ func (b *backup) verify(ctx context.Context, rep repo.DirectRepository, m *snaps
 	_, err = lost.drop(ctx, rep, m.ID)
 
 	return engine.Errorf(engine.CodeStoreLostWrite,
-		"the store has lost %d packs, some of which snapshot %s needs, so it was removed: %w", len(lost), m.ID, errors.Join(needed, err))
+		"the store has lost %d packs and %d indexes, and snapshot %s is not whole without them, so it was removed: %w",
+		len(lost), indexes, m.ID, errors.Join(needed, err))
 }

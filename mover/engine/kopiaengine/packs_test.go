@@ -86,6 +86,59 @@ func TestALostWriteFailsTheBackupAndNotTheNextOne(t *testing.T) {
 	}
 }
 
+func TestALostIndexFailsTheBackupAndNotTheNextOne(t *testing.T) {
+	needRoot(t)
+
+	for name, test := range map[string]struct{ interrupted bool }{
+		"of a backup that ends":           {false},
+		"of one that leaves a checkpoint": {true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			volume, target := t.TempDir(), t.TempDir()
+			randomFiles(t, volume, 100, 1<<20)
+
+			st := &testStorage{Storage: store(t, t.TempDir())}
+			newEngine(t, st)
+
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+
+			// The first index, of the first checkpoint, is lost; manifests are in later ones too.
+			lost := losing(st, "xn")
+			lose, saved := st.onPut, 0
+			st.onPut = func(ctx context.Context, id blob.ID) error {
+				err := lose(ctx, id)
+				if err == nil && strings.HasPrefix(string(id), "xn") {
+					if saved++; test.interrupted && saved == 2 {
+						cancel()
+					}
+				}
+
+				return err
+			}
+
+			e := kopiaengine.New(kopiaengine.Config{Repository: settings(t, st), CheckpointInterval: 100 * time.Millisecond})
+			r := request(t, volume, "vb-1")
+			r.Parallel = 1
+
+			_, err := e.Backup(ctx, r, nil)
+			require.NotEmpty(t, lost())
+
+			if test.interrupted {
+				requireCode(t, engine.CodeCanceled, err)
+			} else {
+				requireCode(t, engine.CodeStoreLostWrite, err)
+			}
+
+			st.onPut = nil
+
+			backup(t, elsewhere(t, st), volume, "vb-1")
+			restore(t, elsewhere(t, st), "vb-1", target)
+			requireSame(t, volume, target)
+		})
+	}
+}
+
 func TestAPackLostBetweenBackupsIsUploadedAgain(t *testing.T) {
 	needRoot(t)
 

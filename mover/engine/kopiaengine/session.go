@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/manifest"
 
 	"github.com/estiba-dev/estiba/mover/engine"
@@ -83,7 +84,13 @@ func (e *Engine) withRepository(ctx context.Context, a access, work func(context
 }
 
 func (e *Engine) opened(ctx context.Context, a access, work func(context.Context, *repository.Repository) error) error {
+	return e.openedOn(ctx, e.storage(), a, work)
+}
+
+// openedOn opens the repository on what stands before the storage.
+func (e *Engine) openedOn(ctx context.Context, st blob.Storage, a access, work func(context.Context, *repository.Repository) error) error {
 	s := e.cfg.Repository
+	s.Storage = st
 	s.ReadOnly = s.ReadOnly || a != writing
 	s.ReadAhead = a == readingAll
 
