@@ -137,6 +137,8 @@ func (a *away) ask(key string, request func() error) error {
 		defer a.mu.Unlock()
 
 		a.stores[key] = absence{since: now, until: now.Add(awayFactor * now.Sub(start)), err: err}
+	default:
+		// The store answered, whatever it said.
 	}
 
 	return err

@@ -72,7 +72,7 @@ func TestAStorageThatIsOpenKeepsItsRepositorysCache(t *testing.T) {
 	require.NoError(t, b.Close())
 
 	c := open("c")
-	defer c.Close() //nolint:errcheck // it has no part in what is tested
+	defer c.Close()
 
 	_, err := os.Stat(filepath.Join(dir, repositoryID("a")))
 	assert.ErrorIs(t, err, os.ErrNotExist, "nobody uses it any more, and there is no room")
@@ -107,7 +107,9 @@ func TestAFailureOfTheStoreNamesObjectFieldAndRemedy(t *testing.T) {
 		want    []string
 	}{
 		"refused credentials": {
-			"AccessDenied", http.StatusForbidden, []client.Object{s3Secret()}, engine.CodeCredentialsInvalid,
+			"AccessDenied", http.StatusForbidden,
+			[]client.Object{s3Secret()},
+			engine.CodeCredentialsInvalid,
 			[]string{"bucket bkt at http://127.0.0.1:", "key file of Secret velero/s3, profile [p]", "AccessDenied", "put valid credentials", "spec.credential"},
 		},
 		"no credentials": {
@@ -115,11 +117,15 @@ func TestAFailureOfTheStoreNamesObjectFieldAndRemedy(t *testing.T) {
 			[]string{"Secret velero/s3 does not exist", "key file of Secret velero/s3", "put valid credentials"},
 		},
 		"a store in trouble": {
-			"InternalError", http.StatusInternalServerError, []client.Object{s3Secret()}, engine.CodeStoreUnavailable,
+			"InternalError", http.StatusInternalServerError,
+			[]client.Object{s3Secret()},
+			engine.CodeStoreUnavailable,
 			[]string{"bucket bkt at http://127.0.0.1:", "InternalError", "kubectl describe backupstoragelocation default"},
 		},
 		"a bucket that is not there": {
-			"NoSuchBucket", http.StatusNotFound, []client.Object{s3Secret()}, engine.CodeInvalidRequest,
+			"NoSuchBucket", http.StatusNotFound,
+			[]client.Object{s3Secret()},
+			engine.CodeInvalidRequest,
 			[]string{"bucket bkt at http://127.0.0.1:", "NoSuchBucket"},
 		},
 	} {
@@ -128,7 +134,7 @@ func TestAFailureOfTheStoreNamesObjectFieldAndRemedy(t *testing.T) {
 
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(c.status)
-				fmt.Fprintf(w, "<Error><Code>%s</Code></Error>", c.answer) //nolint:errcheck // the client tells
+				fmt.Fprintf(w, "<Error><Code>%s</Code></Error>", c.answer)
 			}))
 			t.Cleanup(server.Close)
 
@@ -159,7 +165,7 @@ func TestFurtherAttemptsDoNotWaitForAStoreThatIsAway(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
 		w.WriteHeader(int(status.Load()))
-		fmt.Fprint(w, "<Error><Code>NoSuchKey</Code></Error>") //nolint:errcheck // the client tells
+		fmt.Fprint(w, "<Error><Code>NoSuchKey</Code></Error>")
 	}))
 	t.Cleanup(server.Close)
 

@@ -43,9 +43,9 @@ func formatAlgorithms(f engine.Format) (algorithms, error) {
 		return algorithms{"BLAKE3-256", cipher, pbkdf2}, nil
 	case engine.FormatFIPS:
 		return algorithms{"HMAC-SHA256", cipher, pbkdf2}, nil
+	default:
+		return algorithms{}, engine.Errorf(engine.CodeInvalidRequest, "create repository: unknown format %q", f)
 	}
-
-	return algorithms{}, engine.Errorf(engine.CodeInvalidRequest, "create repository: unknown format %q", f)
 }
 
 // Create makes a repository, or finds that it is there and opens with the password.

@@ -113,7 +113,7 @@ func TestStockKopiaReadsWhatWasWrittenToS3(t *testing.T) {
 	}, false)
 	require.NoError(t, err)
 
-	defer theirs.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // it holds nothing
+	defer theirs.Close(context.WithoutCancel(t.Context()))
 
 	listed := map[blob.ID]int64{}
 
@@ -129,7 +129,7 @@ func TestStockKopiaReadsWhatWasWrittenToS3(t *testing.T) {
 
 		got, err := read(t.Context(), theirs, id)
 		require.NoError(t, err, id)
-		require.Equal(t, len(c), len(got), id)
+		require.Len(t, got, len(c), id)
 		require.Equal(t, string(c), string(got), id)
 	}
 

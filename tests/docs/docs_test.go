@@ -86,7 +86,9 @@ func TestReferencesNameEverything(t *testing.T) {
 			require.NotEmpty(t, found)
 
 			for _, m := range found {
-				assert.True(t, strings.Contains(page, "`"+test.prefix+m[1]+"`"), "%s says nothing of %s", test.page, m[1])
+				if name := test.prefix + m[1]; !strings.Contains(page, "`"+name+"`") {
+					t.Errorf("%s says nothing of %s", test.page, name)
+				}
 			}
 		})
 	}

@@ -256,12 +256,12 @@ func opensExisting(t *testing.T, e engine.Engine) {
 	require.NoError(t, e.CreateRepository(t.Context(), engine.FormatExisting))
 }
 
-// tagged takes a snapshot with the namespace and volume given.
-func tagged(t *testing.T, e engine.Engine, dir, job, namespace string) {
+// tagged takes a snapshot of the job vb-1 with the namespace and volume given.
+func tagged(t *testing.T, e engine.Engine, dir, namespace string) {
 	t.Helper()
 
-	r := request(t, dir, job)
-	r.Tags = contract.Snapshot{Job: job, Instance: r.Instance, Namespace: namespace, Volume: "data"}.Tags()
+	r := request(t, dir, "vb-1")
+	r.Tags = contract.Snapshot{Job: r.Job, Instance: r.Instance, Namespace: namespace, Volume: "data"}.Tags()
 
 	_, err := e.Backup(t.Context(), r, nil)
 	require.NoError(t, err)
@@ -271,8 +271,8 @@ func restoresExpected(t *testing.T, e engine.Engine) {
 	created(t, e)
 
 	first, second := sample(t, "first"), sample(t, "second")
-	tagged(t, e, first, "vb-1", "shop")
-	tagged(t, e, second, "vb-1", "bank")
+	tagged(t, e, first, "shop")
+	tagged(t, e, second, "bank")
 
 	for namespace, want := range map[string]string{"shop": first, "bank": second} {
 		target := t.TempDir()
@@ -310,8 +310,8 @@ func forgetsExpected(t *testing.T, e engine.Engine) {
 	created(t, e)
 
 	dir := sample(t, "content")
-	tagged(t, e, dir, "vb-1", "shop")
-	tagged(t, e, dir, "vb-1", "bank")
+	tagged(t, e, dir, "shop")
+	tagged(t, e, dir, "bank")
 
 	for _, test := range []struct {
 		namespace     string
