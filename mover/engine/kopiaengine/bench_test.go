@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// peakHeap gives the most memory, in bytes, that the heap took while f ran, as the
+// peakHeap gives the most memory, in bytes, that the heap took while f ran, beyond
+// what other tests have left behind, as the
 // garbage collector saw it.
 func peakHeap(f func()) uint64 {
 	const heap = "/memory/classes/heap/objects:bytes"
