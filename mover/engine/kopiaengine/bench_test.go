@@ -14,8 +14,7 @@ import (
 )
 
 // peakHeap gives the most memory, in bytes, that the heap took while f ran, beyond
-// what other tests have left behind, as the
-// garbage collector saw it.
+// what was there before, as the garbage collector saw it.
 func peakHeap(f func()) uint64 {
 	const heap = "/memory/classes/heap/objects:bytes"
 

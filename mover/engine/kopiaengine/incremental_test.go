@@ -131,7 +131,7 @@ func TestWhatACheckpointDidNotReachIsComparedWithCareToo(t *testing.T) {
 			st := &testStorage{Storage: store(t, t.TempDir())}
 			e := newEngine(t, st)
 
-			written := time.Now().Truncate(time.Second).Add(time.Second - time.Millisecond) // While the first backup runs, or soon after.
+			written := time.Now().Add(30 * time.Second) // As if it had been written while the first backup ran.
 			stamp := []unix.Timespec{unix.NsecToTimespec(written.UnixNano()), unix.NsecToTimespec(written.UnixNano())}
 
 			require.NoError(t, write(path, "before"))
