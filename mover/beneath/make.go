@@ -106,12 +106,13 @@ func (v *volume) makeSymlink(dirfd int, name, target string, a Attrs) error {
 	}
 	temp, err := v.withTempName(func(temp string) error { return symlinkAt(target, dirfd, temp) })
 	if err != nil {
-		return err
+		return explainOpen(err)
 	}
 	if err := v.setLinkAttrs(dirfd, temp, a); err != nil {
 		return errors.Join(err, unlink(dirfd, temp))
 	}
-	return v.replace(dirfd, temp, name)
+	// Whoever takes the folder or the temporary link away meanwhile makes it vanish.
+	return explainOpen(v.replace(dirfd, temp, name))
 }
 
 func symlinkAt(target string, dirfd int, name string) error {

@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"bytes"
+	"sync"
 	"testing"
 
 	"github.com/sirupsen/logrus"
@@ -47,7 +48,7 @@ type world struct {
 	*testing.T
 	api     *apiserver.Server
 	manager clientmgmt.Manager
-	log     *bytes.Buffer
+	log     *sharedLog
 
 	backup  *velerov1.Backup
 	restore *velerov1.Restore
@@ -68,7 +69,7 @@ func registry(t *testing.T, log logrus.FieldLogger) process.Registry {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 
-	w := &world{T: t, log: &bytes.Buffer{}}
+	w := &world{T: t, log: &sharedLog{}}
 	w.api = apiserver.Start(t, apiserver.Resources{
 		backups: "VolumeBackup", restores: "VolumeRestore", deletions: "SnapshotDeletion", repositories: "Repository",
 		pods: "Pod", claims: "PersistentVolumeClaim", volumes: "PersistentVolume", "api/v1/configmaps": "ConfigMap",
@@ -204,4 +205,24 @@ func (w *world) finish(phase v1alpha1.Phase, reason string) {
 		job.Status.Progress = v1alpha1.Progress{BytesDone: 1 << 20, TotalBytes: 1 << 20}
 		w.api.Put(w.T, backups, &job)
 	}
+}
+
+// sharedLog takes the log of the plugin's process, which goes on writing while a test reads.
+type sharedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *sharedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.Write(p)
+}
+
+func (l *sharedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.String()
 }
