@@ -47,7 +47,7 @@ generate: ## Make the generated code anew (deepcopy, CRDs)
 
 ##@ Checking
 .PHONY: check
-check: check-format check-generated lint ## Check format, lint, generated code and the arrows between packages
+check: check-format check-generated lint check-licences check-vulnerabilities ## Check format, lint, generated code, licences, known vulnerabilities and the arrows between packages
 	@go test ./tests/layering/
 
 .PHONY: check-format
@@ -61,6 +61,24 @@ check-generated: generate
 .PHONY: lint
 lint:
 	@go tool -modfile=tools/lint/go.mod golangci-lint run ./...
+
+# Everything that is linked into what we ship must be under one of these.
+LICENCES := Apache-2.0,MIT,BSD-2-Clause,BSD-3-Clause,ISC,MPL-2.0,CC0-1.0
+
+.PHONY: check-licences
+check-licences:
+	@mkdir -p $(OUT)
+	@go tool -modfile=tools/licenses/go.mod go-licenses check ./cmd/... --ignore github.com/estiba-dev/estiba --allowed_licenses=$(LICENCES) 2> $(OUT)/licences.log \
+	  || { grep -v 'non-Go code\|\.s$$' $(OUT)/licences.log; exit 1; }
+
+# The database of vulnerabilities is on the network. Where it can't be reached, that is said, and the other checks count.
+.PHONY: check-vulnerabilities
+check-vulnerabilities:
+	@out=$$(go tool -modfile=tools/vuln/go.mod govulncheck ./cmd/... 2>&1) && exit 0; \
+	  case "$$out" in \
+	    *"fetching vulnerabilities:"*) echo "not checked for known vulnerabilities: $${out##*fetching vulnerabilities: }";; \
+	    *) echo "$$out"; exit 1;; \
+	  esac
 
 .PHONY: test-unit
 test-unit: ## Run the unit and conformance tests with the race detector; no cluster needed
