@@ -10,6 +10,24 @@ const (
 	// AnnotationFreezeTimeout on a Velero Backup or Schedule says for how long hooks may keep an
 	// application quiesced while its volumes are moved, as a duration such as "45m".
 	AnnotationFreezeTimeout = "estiba.dev/freeze-timeout"
+	// AnnotationBackup on a PersistentVolumeClaim says whether its volume is moved: "true" or "false".
+	AnnotationBackup = "estiba.dev/backup"
+	// AnnotationDefaultVolumes on a Velero Backup or Schedule says what becomes of volumes that nobody
+	// names: "opt-in" or "opt-out". It counts for more than the same setting in the plugins' ConfigMap,
+	// as do the ones below.
+	AnnotationDefaultVolumes = "estiba.dev/default-volumes"
+	// AnnotationUnprotected on a Velero Backup or Schedule says how loud a volume without any
+	// protection is: "warn" or "fail".
+	AnnotationUnprotected = "estiba.dev/unprotected"
+	// AnnotationOnMissingSnapshot on a Velero Restore says what is done about a volume that has
+	// no snapshot: "fail", "empty" or "previous".
+	AnnotationOnMissingSnapshot = "estiba.dev/on-missing-snapshot"
+	// AnnotationExistingData on a Velero Restore says what is done about data that is found in
+	// a volume: "refuse", "overwrite" or "mirror".
+	AnnotationExistingData = "estiba.dev/existing-data"
+	// LabelPluginConfig, with any value, marks the one ConfigMap in Velero's namespace that holds the
+	// plugins' settings.
+	LabelPluginConfig = "estiba.dev/plugin-config"
 	// PolicyParameterMover is the parameter of the volume policy action "custom" that names who moves the volume.
 	PolicyParameterMover = "mover"
 	// PolicyMoverEstiba is the value of PolicyParameterMover that asks for Estiba.

@@ -20,6 +20,7 @@ var arrows = map[string][]string{
 	"plugins/restore":      {"mover/api/v1alpha1", "mover/contract", "mover/jobs", "plugins/operation"},
 	"plugins/remove":       {"mover/api/v1alpha1", "mover/contract", "mover/jobs"},
 	"plugins/volumeselect": {"mover/contract"},
+	"plugins/settings":     {"mover/contract"},
 	"plugins/operation":    {"mover/api/v1alpha1", "mover/jobs"},
 
 	"mover/app":                       {"mover/"},
