@@ -107,7 +107,7 @@ func verbOf(w task.Work) protocol.Verb {
 	case w.Forget != nil:
 		return protocol.VerbForget
 	default:
-		return protocol.VerbList
+		return protocol.VerbOpenRepository
 	}
 }
 

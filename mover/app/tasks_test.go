@@ -127,6 +127,26 @@ func TestRegistryTellsHowARunStands(t *testing.T) {
 	assert.False(t, ok)
 }
 
+func TestARepositoryIsOpenedForReadingOnly(t *testing.T) {
+	t.Parallel()
+
+	verbs := make(chan protocol.Verb, 1)
+	r, changes := newRegistry(t, true, func(_ context.Context, task runner.Task, _ runner.Watch) (protocol.Result, error) {
+		verbs <- task.Request.Verb
+
+		return protocol.Result{}, task.Request.Validate()
+	})
+
+	w := restoreWork()
+	w.Restore, w.OpenVolume, w.Open = nil, nil, true
+	r.Begin("k", w)
+
+	verb := <-verbs
+	assert.Equal(t, protocol.VerbOpenRepository, verb)
+	assert.True(t, readOnly(verb), "a location that is read-only is never written to")
+	assert.Nil(t, until(t, r, changes, ended).Failure)
+}
+
 func TestRegistryTellsWhyARunFailed(t *testing.T) {
 	t.Parallel()
 

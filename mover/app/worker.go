@@ -30,7 +30,9 @@ func newEngine(ctx context.Context, s worker.Settings) (engine.Engine, error) {
 }
 
 // readOnly tells whether the verb needs to write nothing.
-func readOnly(v protocol.Verb) bool { return v == protocol.VerbRestore || v == protocol.VerbList }
+func readOnly(v protocol.Verb) bool {
+	return v == protocol.VerbRestore || v == protocol.VerbList || v == protocol.VerbOpenRepository
+}
 
 // workerEngine closes the storage with the engine.
 type workerEngine struct {

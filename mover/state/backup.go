@@ -52,7 +52,8 @@ func backupDeadline(job *v1alpha1.VolumeBackup, now time.Time, b Bounds) (*Findi
 	if job.Spec.Options.Frozen {
 		return &Finding{ReasonFreezeExceeded, fmt.Sprintf(
 			"the application was quiesced by its hooks for %s and the volume was not done; it goes on now. "+
-				"Raise the bound, or back the volume up without hooks: what was uploaded speeds up the next backup", bound)}, 0
+				"Raise the bound with the annotation estiba.dev/freeze-timeout on the Backup or Schedule (such as 45m), or back the volume up without hooks: "+
+				"what was uploaded speeds up the next backup", bound)}, 0
 	}
 
 	return &Finding{ReasonDeadlineExceeded, fmt.Sprintf("the job was not done within its deadline of %s (spec.options.deadline)", bound)}, 0

@@ -204,6 +204,8 @@ func (j job) do(ctx context.Context) (protocol.Result, error) {
 	switch r := j.request; r.Verb {
 	case protocol.VerbCreateRepository:
 		return protocol.Result{}, j.engine.CreateRepository(ctx, r.Format)
+	case protocol.VerbOpenRepository:
+		return protocol.Result{}, j.engine.CreateRepository(ctx, engine.FormatExisting)
 	case protocol.VerbBackup:
 		q := *r.Backup
 		q.Root = os.NewFile(protocol.VolumeFD, "volume")

@@ -100,6 +100,11 @@ type VolumeBackupStatus struct {
 	// the same instance without reading them.
 	// +optional
 	Incremental bool `json:"incremental,omitempty"`
+	// LostPacks is the number of packs (blobs with the content of many files) that the
+	// store was found to have lost before this backup began. What the volume still had
+	// of them was uploaded again; earlier snapshots that need them are damaged.
+	// +optional
+	LostPacks int64 `json:"lostPacks,omitempty"`
 	// Summary of what was moved.
 	// +optional
 	Summary Summary `json:"summary,omitzero"`

@@ -29,6 +29,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
@@ -325,6 +326,56 @@ func TestRepositoryThatIsNotReady(t *testing.T) {
 	}
 }
 
+func TestEveryLookAtARepositoryThatIsNotReadyIsDated(t *testing.T) {
+	t.Parallel()
+
+	w := newWorld(t, jobs.NewRepository(veleroNS, "default", "app"), location("default"))
+	w.key(t, "default", "app", idB, "ours")
+	w.store.down = true
+
+	dated := func(want time.Time, why string) {
+		t.Helper()
+
+		status, _ := w.repository(t)
+		assert.Equal(t, v1alpha1.RepositoryNotReady, status.Phase)
+		require.NotNil(t, status.LastCheckedTimestamp)
+		assert.True(t, want.Equal(status.LastCheckedTimestamp.Time), "%s: %s", why, status.LastCheckedTimestamp)
+	}
+
+	dated(start, "the first look")
+	w.clock.Step(10 * time.Second)
+	dated(start.Add(10*time.Second), "a look that finds the same")
+
+	w.store.down = false
+	w.clock.Step(10 * time.Second)
+	dated(start.Add(10*time.Second), "a look whose worker is still at it")
+
+	w.finishRepository(&state.Failure{Finding: state.Finding{Reason: "RepositoryDamaged", Message: "no format blob"}})
+	dated(start.Add(20*time.Second), "a look whose worker is done")
+}
+
+func TestOnlyWhatAsksForALookWakesTheController(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		change func(*v1alpha1.Repository)
+		want   bool
+	}{
+		"somebody asks": {func(r *v1alpha1.Repository) {
+			r.Annotations = map[string]string{contract.AnnotationLookAgain: "2026-01-02T03:04:05Z"}
+		}, true},
+		"it is another object":      {func(r *v1alpha1.Repository) { r.UID = "another" }, true},
+		"its own status":            {func(r *v1alpha1.Repository) { r.Status.Message = "new" }, false},
+		"an annotation of somebody": {func(r *v1alpha1.Repository) { r.Annotations = map[string]string{"x": "y"} }, false},
+	} {
+		before := jobs.NewRepository(veleroNS, "default", "app")
+		after := before.DeepCopy()
+		c.change(after)
+
+		assert.Equal(t, c.want, cluster.AskedAgain().Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after}), name)
+	}
+}
+
 func TestRepositoryThatDoesNotOpen(t *testing.T) {
 	t.Parallel()
 
@@ -532,6 +583,8 @@ func TestDeletionIsTriedUntilConfirmed(t *testing.T) {
 	get()
 	require.Len(t, w.tasks.Begun(job.Name), 1)
 	assert.Equal(t, "vb-1", w.tasks.Begun(job.Name)[0].Forget.Job)
+	assert.Equal(t, map[string]string{contract.TagBackupUID: "buid", contract.TagNamespace: "app"}, w.tasks.Begun(job.Name)[0].Forget.Expect,
+		"a snapshot of another backup or namespace is not forgotten, whatever job it names")
 
 	w.tasks.Set(job.Name, func(r *task.Run) {
 		r.State, r.Ran, r.Ended = state.TaskEnded, true, w.clock.Now()

@@ -10,6 +10,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
@@ -120,7 +121,7 @@ func (c *Cluster) applyDeletion(ctx context.Context, job *v1alpha1.SnapshotDelet
 	if dec.Action == state.ActionStart {
 		c.Tasks.Begin(job.Name, task.Work{
 			UID: job.UID, Attempt: job.Status.Attempts + 1, Repository: job.Spec.Repository,
-			Forget: &engine.ForgetRequest{Job: job.Spec.Snapshot.Job},
+			Forget: &engine.ForgetRequest{Job: job.Spec.Snapshot.Job, Expect: jobs.ExpectedTags(job.Spec.Snapshot, job.Spec.Repository)},
 		})
 	}
 

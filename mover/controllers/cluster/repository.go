@@ -132,8 +132,13 @@ func (r *Repositories) fill(repo *v1alpha1.Repository, out outcome) {
 	s := &repo.Status
 	now := metav1.NewTime(r.Clock.Now())
 
-	// A look that finds the same is not worth a write each time.
-	same := (out.id == "" || s.ID == out.id) && s.Phase == out.phase && s.Reason == out.reason && s.Message == out.text && s.LastCheckedTimestamp != nil &&
+	if out.phase == v1alpha1.RepositoryNotReady && out.after > 0 {
+		// A look that goes on has found nothing yet: whoever waits for a fresh one must not take this for it.
+		return
+	}
+
+	// A look that finds the same is not worth a write each time, but where somebody may wait for it.
+	same := out.phase != v1alpha1.RepositoryNotReady && (out.id == "" || s.ID == out.id) && s.Phase == out.phase && s.Reason == out.reason && s.Message == out.text && s.LastCheckedTimestamp != nil &&
 		now.Sub(s.LastCheckedTimestamp.Time) < lookAgain/2
 	if same {
 		return

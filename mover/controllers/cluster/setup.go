@@ -9,13 +9,16 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -37,6 +40,11 @@ func CacheOptions(namespace string) (cache.Options, error) {
 		DefaultNamespaces: map[string]cache.Config{namespace: {}},
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}: {Namespaces: map[string]cache.Config{cache.AllNamespaces: {}}, Label: restored},
+			// The master key alone, and of it no more than that it has changed: see repositoriesOfKey.
+			&corev1.Secret{}: {
+				Namespaces: map[string]cache.Config{namespace: {}},
+				Field:      fields.OneTermEqualSelector("metadata.name", contract.MasterKeySecret),
+			},
 			&coordinationv1.Lease{}: {
 				Namespaces: map[string]cache.Config{namespace: {}},
 				Label:      labels.SelectorFromSet(labels.Set{contract.LabelHeartbeat: contract.HeartbeatNode}),
@@ -120,7 +128,8 @@ func (c *Cluster) Setup(mgr ctrl.Manager, repos *Repositories, changes *Changes)
 	}
 
 	err = newController("repository").
-		For(&v1alpha1.Repository{}).
+		For(&v1alpha1.Repository{}, builder.WithPredicates(AskedAgain())).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.repositoriesOfKey)).
 		Watches(&velerov1.BackupStorageLocation{}, handler.EnqueueRequestsFromMapFunc(c.repositoriesIn)).
 		WatchesRawSource(source.Channel(changes.repositories, &handler.EnqueueRequestForObject{})).
 		Complete(repos)
@@ -129,6 +138,15 @@ func (c *Cluster) Setup(mgr ctrl.Manager, repos *Repositories, changes *Changes)
 	}
 
 	return nil
+}
+
+// AskedAgain passes on what asks for a look at a Repository. Its own status does
+// not: a look that writes it would bring about the next.
+func AskedAgain() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || e.ObjectOld.GetUID() != e.ObjectNew.GetUID() ||
+			e.ObjectOld.GetAnnotations()[contract.AnnotationLookAgain] != e.ObjectNew.GetAnnotations()[contract.AnnotationLookAgain]
+	}}
 }
 
 func (c *Cluster) jobsOfBackup(ctx context.Context, o client.Object) []reconcile.Request {
@@ -182,7 +200,24 @@ func (c *Cluster) unroutedOf(ctx context.Context, pod client.Object) []reconcile
 	return out
 }
 
+// repositoriesOfKey gives all repositories when the master key's Secret has changed: it may open those that
+// did not open, and no more those that did.
+func (c *Cluster) repositoriesOfKey(ctx context.Context, secret client.Object) []reconcile.Request {
+	if secret.GetName() != contract.MasterKeySecret {
+		return nil
+	}
+
+	return c.repositories(ctx, func(*v1alpha1.Repository) bool { return true })
+}
+
 func (c *Cluster) repositoriesIn(ctx context.Context, location client.Object) []reconcile.Request {
+	return c.repositories(ctx, func(r *v1alpha1.Repository) bool {
+		// Velero writes the status of a location every minute: those that are well need no look for that.
+		return r.Spec.BackupStorageLocation == location.GetName() && r.Status.Phase == v1alpha1.RepositoryNotReady
+	})
+}
+
+func (c *Cluster) repositories(ctx context.Context, wanted func(*v1alpha1.Repository) bool) []reconcile.Request {
 	var list v1alpha1.RepositoryList
 	if c.listHere(ctx, &list) != nil {
 		return nil
@@ -191,9 +226,7 @@ func (c *Cluster) repositoriesIn(ctx context.Context, location client.Object) []
 	var out []reconcile.Request
 
 	for i := range list.Items {
-		r := &list.Items[i]
-		// Velero writes the status of a location every minute: those that are well need no look for that.
-		if r.Spec.BackupStorageLocation == location.GetName() && r.Status.Phase == v1alpha1.RepositoryNotReady {
+		if r := &list.Items[i]; wanted(r) {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(r)})
 		}
 	}

@@ -303,10 +303,18 @@ func (d *drive) tell(dec state.Decision, now time.Time) {
 		}
 	}
 
+	if job, ok := d.object.(*v1alpha1.VolumeBackup); ok && job.Status.LostPacks > 0 {
+		d.Events.Event(job, corev1.EventTypeWarning, eventLostPacks, fmt.Sprintf(
+			"the store has lost %d packs of repository %s; this backup is whole, and earlier snapshots that need them are damaged: see to the store", job.Status.LostPacks, job.Spec.Repository.ID))
+	}
+
 	if dec.Phase.Terminal() {
 		d.count(dec, now)
 	}
 }
+
+// eventLostPacks is the reason of an event about status.lostPacks.
+const eventLostPacks = "LostPacks"
 
 func (d *drive) count(dec state.Decision, now time.Time) {
 	j := metrics.Job{

@@ -74,7 +74,9 @@ func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Res
 			return state.NextRestore(job, o, now, n.Bounds)
 		},
 		work: func() task.Work {
-			return task.Work{Repository: job.Spec.Repository, Restore: &engine.RestoreRequest{Job: job.Spec.Snapshot.Job}}
+			return task.Work{Repository: job.Spec.Repository, Restore: &engine.RestoreRequest{
+				Job: job.Spec.Snapshot.Job, Expect: jobs.ExpectedTags(job.Spec.Snapshot, job.Spec.Repository),
+			}}
 		},
 		keep: func(r task.Result) v1alpha1.Summary { return keepRestore(job, r.Restore) },
 	}
@@ -141,6 +143,7 @@ func keepBackup(job *v1alpha1.VolumeBackup, r *engine.BackupResult) v1alpha1.Sum
 	}
 
 	job.Status.SnapshotID, job.Status.Incremental, job.Status.Summary = r.SnapshotID, r.Incremental, summary(r.Summary)
+	job.Status.LostPacks = int64(r.LostPacks)
 
 	return job.Status.Summary
 }

@@ -200,7 +200,7 @@ func TestBackupRunsItsCourse(t *testing.T) {
 
 	w.tasks.Set(name, func(r *task.Run) {
 		r.State, r.Ended = state.TaskEnded, start.Add(time.Second)
-		r.Result.Backup = &engine.BackupResult{SnapshotID: "k1", Summary: engine.Summary{Bytes: 10, Files: 2, Omissions: []engine.Omission{{Reason: engine.OmittedSocket, Count: 1}}}}
+		r.Result.Backup = &engine.BackupResult{SnapshotID: "k1", LostPacks: 3, Summary: engine.Summary{Bytes: 10, Files: 2, Omissions: []engine.Omission{{Reason: engine.OmittedSocket, Count: 1}}}}
 	})
 
 	job = w.backup(t, name)
@@ -210,7 +210,10 @@ func TestBackupRunsItsCourse(t *testing.T) {
 	assert.Equal(t, "Socket", job.Status.Summary.Omissions[0].Reason)
 	assert.NotNil(t, job.Status.CompletionTimestamp)
 	assert.Contains(t, w.tasks.Ended(name), task.Forget)
-	assert.Len(t, w.tasks.Begun(name), 1, "a job is done once")
+	require.Len(t, w.tasks.Begun(name), 1, "a job is done once")
+	assert.Equal(t, int64(3), job.Status.LostPacks)
+	assert.Subset(t, w.tasks.Begun(name)[0].Backup.Tags,
+		jobs.ExpectedTags(v1alpha1.SnapshotReference{Backup: job.Spec.Backup}, job.Spec.Repository), "a restore and a deletion find what a backup writes")
 }
 
 func TestBackupIsCheckedAgainstTheLiveObjects(t *testing.T) {
@@ -377,6 +380,8 @@ func TestRestoreRunsItsCourse(t *testing.T) {
 	w.restore(t, job.Name)
 	require.Len(t, w.tasks.Begun(job.Name), 1)
 	assert.Equal(t, "vb-1", w.tasks.Begun(job.Name)[0].Restore.Job)
+	assert.Equal(t, map[string]string{contract.TagBackupUID: "buid", contract.TagNamespace: "app"}, w.tasks.Begun(job.Name)[0].Restore.Expect,
+		"a snapshot of another backup or namespace is not restored, whatever job it names")
 
 	w.tasks.Set(job.Name, func(r *task.Run) {
 		r.State, r.Ran = state.TaskEnded, true

@@ -43,16 +43,18 @@ type Verb string
 // The verbs.
 const (
 	VerbCreateRepository Verb = "create-repository"
-	VerbBackup           Verb = "backup"
-	VerbRestore          Verb = "restore"
-	VerbForget           Verb = "forget"
-	VerbList             Verb = "list"
+	// VerbOpenRepository looks whether the repository is there and opens; it writes nothing.
+	VerbOpenRepository Verb = "open-repository"
+	VerbBackup         Verb = "backup"
+	VerbRestore        Verb = "restore"
+	VerbForget         Verb = "forget"
+	VerbList           Verb = "list"
 )
 
 // Known tells whether this release knows the verb.
 func (v Verb) Known() bool {
 	switch v {
-	case VerbCreateRepository, VerbBackup, VerbRestore, VerbForget, VerbList:
+	case VerbCreateRepository, VerbOpenRepository, VerbBackup, VerbRestore, VerbForget, VerbList:
 		return true
 	default:
 		return false
@@ -114,6 +116,7 @@ func (r Request) validate() error {
 
 	missing := map[Verb]bool{
 		VerbCreateRepository: r.Format == "",
+		VerbOpenRepository:   false,
 		VerbBackup:           r.Backup == nil,
 		VerbRestore:          r.Restore == nil,
 		VerbForget:           r.Forget == nil,

@@ -72,7 +72,7 @@ func Request(v protocol.Verb, s Script, cacheDir string) protocol.Request {
 	}
 
 	switch v {
-	case protocol.VerbList:
+	case protocol.VerbList, protocol.VerbOpenRepository:
 	case protocol.VerbCreateRepository:
 		r.Format = engine.Format(s)
 	case protocol.VerbBackup:
