@@ -19,6 +19,8 @@ const (
 	repeatInterval = time.Minute
 	// silence is how long the node's daemon may write nothing: it writes its line anew every 20 s.
 	silence = time.Minute
+	// firstWord is how long it may take to its first line: it writes one as soon as this container runs.
+	firstWord = 10 * time.Second
 	// maxFile bounds what is read, in bytes.
 	maxFile = 64 << 10
 	// maxTermination is what the kubelet keeps of a termination message, in bytes.
@@ -159,7 +161,12 @@ func (w *waiter) listen(now time.Time) {
 		return
 	}
 
-	if now.Sub(w.heard) < silence || now.Sub(w.missed) < repeatInterval {
+	bound := silence
+	if written.IsZero() {
+		bound = firstWord
+	}
+
+	if now.Sub(w.heard) < bound || !w.missed.Equal(w.heard) && now.Sub(w.missed) < repeatInterval {
 		return
 	}
 

@@ -103,10 +103,10 @@ func TestLook(t *testing.T) {
 			moments:   []moment{{progress: "1 of 2\n"}, {progress: "1 of 2\n"}, {progress: "2 of 2\n"}},
 			said:      "1 of 2\n2 of 2\n",
 		},
-		"a daemon that never speaks is missed each minute": {
+		"a daemon that never speaks is missed soon, and then each minute": {
 			onFailure: exitOnFailure,
-			moments:   []moment{{}, {after: 59 * time.Second}, {after: time.Second}, {after: 59 * time.Second}, {after: time.Second}},
-			said:      strings.Replace(missed, "N", "60", 1) + strings.Replace(missed, "N", "120", 1),
+			moments:   []moment{{}, {after: 9 * time.Second}, {after: time.Second}, {after: 59 * time.Second}, {after: time.Second}},
+			said:      strings.Replace(missed, "N", "10", 1) + strings.Replace(missed, "N", "70", 1),
 		},
 		"a daemon that goes silent is missed": {
 			onFailure: exitOnFailure,

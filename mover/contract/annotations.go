@@ -42,6 +42,8 @@ const (
 	AnnotationVolume = "estiba.dev/volume"
 	// AnnotationRestore on a restored Pod holds a GateRecord.
 	AnnotationRestore = "estiba.dev/restore"
+	// AnnotationHeld on a restored Pod says why it is held back by SchedulingGate.
+	AnnotationHeld = "estiba.dev/restore-held"
 	// AnnotationLookAgain on a Repository asks the controller to look at it now; its
 	// value is when that was asked for, in RFC 3339.
 	AnnotationLookAgain = "estiba.dev/look-again"

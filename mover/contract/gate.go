@@ -19,6 +19,9 @@ const (
 	GateOutcomeFile = "outcome"
 	// GateCommand is the path of the waiting program in the image.
 	GateCommand = "/restore-wait"
+	// SchedulingGate in a restored pod's spec.schedulingGates keeps it from being
+	// scheduled, where nothing could be found out that would let it wait at a gate.
+	SchedulingGate = "estiba.dev/restore"
 )
 
 // GateState is how a restore ended for one pod.

@@ -2,7 +2,7 @@ package contract
 
 // Strip takes away all that Estiba ever adds to a Pod, a PersistentVolumeClaim
 // or a PersistentVolume, given as decoded JSON: the records and, in a pod, the
-// gate. What an earlier backup or restore has left must not be taken for a part
+// gates. What an earlier backup or restore has left must not be taken for a part
 // of this one. It tells whether there was anything.
 func Strip(object map[string]any) bool {
 	stripped := false
@@ -14,6 +14,7 @@ func Strip(object map[string]any) bool {
 	if spec, ok := object["spec"].(map[string]any); ok {
 		stripped = stripNamed(spec, "initContainers", GateContainer) || stripped
 		stripped = stripNamed(spec, "volumes", GateVolume) || stripped
+		stripped = stripNamed(spec, "schedulingGates", SchedulingGate) || stripped
 	}
 
 	return stripped
@@ -27,7 +28,7 @@ func stripAnnotations(metadata map[string]any) bool {
 
 	before := len(annotations)
 
-	for _, key := range []string{AnnotationVolumes, AnnotationVolume, AnnotationRestore} {
+	for _, key := range []string{AnnotationVolumes, AnnotationVolume, AnnotationRestore, AnnotationHeld} {
 		delete(annotations, key)
 	}
 

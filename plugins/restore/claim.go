@@ -80,7 +80,7 @@ func (a *ClaimAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero
 
 	id, err := a.filled(log, item, in.Restore, record)
 	if err != nil {
-		return nil, fmt.Errorf("claim %s/%s is not restored, for it would come back empty: %w", item.GetNamespace(), item.GetName(), err)
+		return nil, fmt.Errorf("claim %s/%s is not restored, for it would come back empty: %w; mend that, and restore again", item.GetNamespace(), item.GetName(), err)
 	}
 
 	return out.WithOperationID(id.String()), nil
@@ -91,7 +91,7 @@ func (a *ClaimAction) filled(log logrus.FieldLogger, item *unstructured.Unstruct
 	ctx, cancel := context.WithTimeout(context.Background(), executeBound)
 	defer cancel()
 
-	m, err := a.session.meansOf(ctx, r)
+	location, err := a.session.location(ctx, log, r)
 	if err != nil {
 		return operation.ID{}, err
 	}
@@ -100,7 +100,7 @@ func (a *ClaimAction) filled(log logrus.FieldLogger, item *unstructured.Unstruct
 		Kind:      v1alpha1.VolumePersistentVolumeClaim,
 		Namespace: mapped(item.GetNamespace(), r),
 		Claim:     &v1alpha1.ClaimReference{Name: item.GetName()},
-	}}}, m.location)
+	}}}, location)
 	if err != nil {
 		return operation.ID{}, err
 	}

@@ -119,9 +119,9 @@ func TestAClaimThatNobodyWouldFillIsNotRestored(t *testing.T) {
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "shop", Name: "data", Annotations: map[string]string{contract.AnnotationVolume: claimRecord(t, "nightly")},
 	}}
-	b := newBench(t, "lease")
+	b := newBench(t, "backup")
 
 	_, err := NewClaimAction(b.log, b.session).Execute(&velero.RestoreItemActionExecuteInput{Item: b.item(claim), ItemFromBackup: b.item(claim), Restore: b.restore})
 	require.ErrorContains(t, err, "would come back empty")
-	require.ErrorContains(t, err, "no node daemon")
+	require.ErrorContains(t, err, "Backup velero/nightly")
 }

@@ -5,8 +5,10 @@
 // no pod of the restore mounts doesn't come back empty without a word; that of
 // Estiba's own kinds keeps old jobs from running again.
 //
-// A pod whose data is known to lie in a repository is restored with its gate
-// and its jobs, or not at all: a pod that nobody will ever let in is no use, and one
-// that starts on empty volumes does harm. Every call is bounded in time. The
-// package must not read or move data.
+// A pod whose data is known to lie in a repository is restored with its gate and
+// its jobs, whether or not somebody lives who does them, or else held back: made
+// without ever being scheduled. It is never left out, for its controller would make
+// another one, without a gate, that starts on empty volumes; one that exists and
+// can't start counts as its replica. Every call is bounded in time. The package must
+// not read or move data.
 package restore

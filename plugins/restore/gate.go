@@ -81,15 +81,19 @@ func inject(item *unstructured.Unstructured, container corev1.Container, r *vele
 		return err
 	}
 
+	annotate(item, contract.AnnotationRestore, text)
+
+	return nil
+}
+
+func annotate(item *unstructured.Unstructured, key, value string) {
 	a := item.GetAnnotations()
 	if a == nil {
 		a = map[string]string{}
 	}
 
-	a[contract.AnnotationRestore] = text
+	a[key] = value
 	item.SetAnnotations(a)
-
-	return nil
 }
 
 func insert(item *unstructured.Unstructured, entry map[string]any, first bool, path ...string) error {

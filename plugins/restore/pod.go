@@ -31,18 +31,16 @@ func NewPodAction(log logrus.FieldLogger, s *Session) *PodAction {
 	return &PodAction{action{session: s, log: log, name: "estiba.dev/restore-pod", resources: []string{"pods"}}}
 }
 
-// Execute gives the pod with its gate. It returns an error, and Velero doesn't
-// restore the pod, where the data is known to exist and can't be asked for.
+// Execute gives the pod with its gate. Where the data is known to exist and can't
+// be asked for, it gives the pod so that it will never be scheduled, and an error
+// follows through AreAdditionalItemsReady.
 func (a *PodAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.RestoreItemActionExecuteOutput, error) {
 	item := stripped(in.Item)
 	log := a.log.WithField("pod", item.GetNamespace()+"/"+item.GetName())
-	refused := func(err error) error {
-		return fmt.Errorf("pod %s/%s is not restored, for it would start without its data: %w", item.GetNamespace(), item.GetName(), err)
-	}
 
 	record, ok, err := recordOf(log, in)
 	if err != nil {
-		return nil, refused(err)
+		return a.held(item, in.Restore, err)
 	}
 
 	out := velero.NewRestoreItemActionExecuteOutput(item)
@@ -52,7 +50,7 @@ func (a *PodAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.R
 
 	id, err := a.gated(log, item, in, record)
 	if err != nil {
-		return nil, refused(err)
+		return a.held(item, in.Restore, err)
 	}
 
 	if len(id.Jobs) > 0 {
@@ -108,18 +106,23 @@ func (a *PodAction) gated(
 	ctx, cancel := context.WithTimeout(context.Background(), executeBound)
 	defer cancel()
 
-	m, err := a.session.meansOf(ctx, in.Restore)
+	image, err := a.session.image(ctx, in.Restore.Namespace)
 	if err != nil {
 		return operation.ID{}, err
 	}
 
-	byVolume, err := a.session.ensure(ctx, log, in.Restore, targets, m.location)
+	location, err := a.session.location(ctx, log, in.Restore)
+	if err != nil {
+		return operation.ID{}, err
+	}
+
+	byVolume, err := a.session.ensure(ctx, log, in.Restore, targets, location)
 	if err != nil {
 		return operation.ID{}, err
 	}
 
 	// The owner is known from the backup only: Velero has taken it off the item.
-	if err := inject(item, gate(m.image, onFailure(original)), in.Restore, byVolume); err != nil {
+	if err := inject(item, gate(image, onFailure(original)), in.Restore, byVolume); err != nil {
 		return operation.ID{}, err
 	}
 
@@ -266,7 +269,7 @@ func mapped(namespace string, r *velerov1.Restore) string {
 func remedy(err error, namespace string) error {
 	if errors.Is(err, jobs.ErrNotInstalled) {
 		return fmt.Errorf("%w; apply your overlay of Estiba's manifests of the plugin's release to namespace %s "+
-			"(README, \"Install it beside your Velero\"): its resource definitions are missing; then restore again", err, namespace)
+			"(README, \"Install it beside your Velero\"): its resource definitions are missing", err, namespace)
 	}
 
 	return err

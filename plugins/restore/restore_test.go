@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -280,39 +281,97 @@ func TestPodsThatAreNotGated(t *testing.T) {
 	}
 }
 
-func TestAPodThatNobodyWouldLetInIsNotRestored(t *testing.T) {
+func TestAPodWaitsAtItsGateForWhoeverIsMissing(t *testing.T) {
 	tests := map[string]struct {
 		without string
 		step    time.Duration
-		record  string
 		says    string
 	}{
-		"no DaemonSet":           {without: "daemonset", says: "apply your overlay of Estiba's manifests"},
 		"no heartbeat":           {without: "lease", says: "no node daemon"},
 		"a heartbeat that's old": {step: 3 * time.Minute, says: "no node daemon"},
 		"no controller":          {without: "controller", says: "the controller of Estiba"},
-		"no Backup":              {without: "backup", says: "Backup velero/nightly"},
-		"a record of the future": {record: `{"version":2}`, says: "version 2"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, tt.without)
 			b.clock.Step(tt.step)
 
+			pod, out, err := b.pod(recorded("web", podRecord(t, "nightly")))
+			require.NoError(t, err)
+			assert.Equal(t, contract.GateContainer, pod.Spec.InitContainers[0].Name)
+			assert.Empty(t, pod.Spec.SchedulingGates)
+			assert.Len(t, b.jobs(), 2)
+			assert.NotEmpty(t, out.OperationID)
+
+			var said []string
+			for _, line := range b.lines.AllEntries() {
+				if line.Level == logrus.WarnLevel {
+					said = append(said, line.Message)
+				}
+			}
+
+			assert.Contains(t, strings.Join(said, "\n"), tt.says)
+		})
+	}
+}
+
+func TestAPodThatCanNotBeGatedExistsAndIsNeverScheduled(t *testing.T) {
+	tests := map[string]struct {
+		without string
+		record  string
+		says    string
+	}{
+		"no DaemonSet":           {without: "daemonset", says: "apply your overlay of Estiba's manifests"},
+		"no Backup":              {without: "backup", says: "Backup velero/nightly"},
+		"a record of the future": {record: `{"version":2}`, says: "version 2"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, tt.without)
+
 			record := tt.record
 			if record == "" {
 				record = podRecord(t, "nightly")
 			}
 
-			_, _, err := b.pod(recorded("web", record))
-			require.ErrorContains(t, err, "would start without its data")
-			require.ErrorContains(t, err, tt.says)
+			original := recorded("web", record)
+			original.Spec.NodeName = "n"
+			original.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "theirs"}}
+
+			pod, out, err := b.pod(original)
+			require.NoError(t, err, "a pod that is left out is made anew by its controller, on empty volumes")
+			assert.Equal(t, []corev1.PodSchedulingGate{{Name: "theirs"}, {Name: contract.SchedulingGate}}, pod.Spec.SchedulingGates)
+			assert.Empty(t, pod.Spec.NodeName)
+			assert.Contains(t, pod.Annotations[contract.AnnotationHeld], tt.says)
 			assert.Empty(t, b.jobs())
+			assert.Empty(t, out.OperationID)
+
+			require.True(t, out.WaitForAdditionalItems, "only so does Velero ask for the error")
+			requireHeld(b, tt.says)
 		})
 	}
 }
 
-func TestJobsOfAPodThatIsNotRestoredAreCancelled(t *testing.T) {
+// requireHeld asks as Velero does after it has got a pod that is held back.
+func requireHeld(b *bench, says string) {
+	b.Helper()
+
+	action := NewPodAction(b.log, b.session)
+	other := b.restore.DeepCopy()
+	other.UID = "r-2"
+	_, err := action.AreAdditionalItemsReady(nil, other)
+	require.NoError(b, err, "it is another restore's")
+
+	_, err = action.AreAdditionalItemsReady(nil, b.restore)
+	require.ErrorContains(b, err, "shop/")
+	require.ErrorContains(b, err, says)
+	require.ErrorContains(b, err, "restore again")
+
+	_, err = action.AreAdditionalItemsReady(nil, b.restore)
+	require.NoError(b, err, "it is said once")
+}
+
+func TestJobsOfAPodThatIsHeldBackAreCancelled(t *testing.T) {
 	b := newBench(t)
 	_, _, err := b.pod(recorded("web", podRecord(t, "nightly")))
 	require.NoError(t, err)
@@ -322,8 +381,10 @@ func TestJobsOfAPodThatIsNotRestoredAreCancelled(t *testing.T) {
 		"cache": volumeRecord("vb-cache2", ""), "data": volumeRecord("vb-else", "data"),
 	}}.Encode()
 	require.NoError(t, err)
-	_, _, err = b.pod(recorded("web-1", text))
-	require.ErrorContains(t, err, "asks for something else")
+	pod, _, err := b.pod(recorded("web-1", text))
+	require.NoError(t, err)
+	assert.Len(t, pod.Spec.SchedulingGates, 1)
+	requireHeld(b, "asks for something else")
 
 	for _, job := range b.jobs() {
 		assert.Equal(t, job.Spec.Snapshot.Job == "vb-cache2", job.Spec.Cancel, job.Spec.Snapshot.Job)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -45,24 +46,18 @@ type Session struct {
 
 	mu    sync.Mutex
 	known map[types.UID]remembered
+	// heldBack are the errors about pods that were held back and not yet reported, by Restore.
+	heldBack map[types.UID][]error
 }
 
 type remembered struct {
-	at    time.Time
-	means means
-}
-
-// means are what a gated pod needs to be let in again.
-type means struct {
-	// image that holds the waiting program.
-	image string
-	// location is the backup storage location that Velero's Backup object names in this cluster.
+	at       time.Time
 	location string
 }
 
 // NewSession gives a Session that knows nothing yet and has called nobody.
 func NewSession(connect Connect, c clock.Clock) *Session {
-	s := &Session{connect: connect, clock: c, known: map[types.UID]remembered{}}
+	s := &Session{connect: connect, clock: c, known: map[types.UID]remembered{}, heldBack: map[types.UID][]error{}}
 	s.poll = operation.NewPoll(c, s.list)
 
 	return s
@@ -101,50 +96,47 @@ func (s *Session) list(ctx context.Context, owner string) (map[string]jobs.Progr
 	return found, nil
 }
 
-// meansOf makes sure that somebody would let a gated pod in. Errors say what is
-// missing and how to mend it.
-func (s *Session) meansOf(ctx context.Context, r *velerov1.Restore) (means, error) {
+// location gives the backup storage location that Velero's Backup object names in
+// this cluster. It also says in the log who is missing that would bring the data
+// from there: they may come back, and jobs and gates wait for them within bounds.
+func (s *Session) location(ctx context.Context, log logrus.FieldLogger, r *velerov1.Restore) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
 	if k, ok := s.known[r.UID]; ok && s.clock.Since(k.at) < memory {
-		return k.means, nil
+		return k.location, nil
 	}
 
 	c, err := s.connect()
 	if err != nil {
-		return means{}, err
-	}
-
-	var m means
-
-	if m.image, err = image(ctx, c, r.Namespace); err != nil {
-		return means{}, err
-	}
-
-	if err := s.alive(ctx, c, r.Namespace); err != nil {
-		return means{}, err
-	}
-
-	if err := s.led(ctx, c, r.Namespace); err != nil {
-		return means{}, err
+		return "", err
 	}
 
 	var b velerov1.Backup
 	if err := c.Get(ctx, types.NamespacedName{Namespace: r.Namespace, Name: r.Spec.BackupName}, &b); err != nil {
-		return means{}, fmt.Errorf("read Backup %s/%s, which names the storage location of the data: %w", r.Namespace, r.Spec.BackupName, err)
+		return "", fmt.Errorf("read Backup %s/%s, which names the storage location of the data: %w", r.Namespace, r.Spec.BackupName, err)
 	}
 
-	m.location = b.Spec.StorageLocation
-	s.known[r.UID] = remembered{at: s.clock.Now(), means: m}
+	for _, missing := range []error{s.alive(ctx, c, r.Namespace), s.led(ctx, c, r.Namespace)} {
+		if missing != nil {
+			log.Warnf("the data is asked for all the same, and pods wait at their gates: %v", missing)
+		}
+	}
 
-	return m, nil
+	s.known[r.UID] = remembered{at: s.clock.Now(), location: b.Spec.StorageLocation}
+
+	return b.Spec.StorageLocation, nil
 }
 
 const selector = contract.LabelComponent + "=" + contract.ComponentNode
 
 // image gives the image of the node daemon, which holds the waiting program, too.
-func image(ctx context.Context, c client.Client, namespace string) (string, error) {
+func (s *Session) image(ctx context.Context, namespace string) (string, error) {
+	c, err := s.connect()
+	if err != nil {
+		return "", err
+	}
+
 	var list appsv1.DaemonSetList
 	if err := c.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabels{contract.LabelComponent: contract.ComponentNode}); err != nil {
 		return "", fmt.Errorf("look for Estiba's DaemonSet in namespace %s: %w", namespace, err)
@@ -157,7 +149,7 @@ func image(ctx context.Context, c client.Client, namespace string) (string, erro
 	}
 
 	return "", fmt.Errorf("namespace %s has no DaemonSet with the label %s, which is Estiba's node daemon: apply your overlay of Estiba's manifests to it "+
-		"(README, \"Install it beside your Velero\"), then restore again", namespace, selector)
+		"(README, \"Install it beside your Velero\")", namespace, selector)
 }
 
 // alive looks for any fresh heartbeat: on which node the pod will be isn't known yet.
@@ -173,7 +165,7 @@ func (s *Session) alive(ctx context.Context, c client.Client, namespace string) 
 		}
 	}
 
-	return fmt.Errorf("no node daemon of Estiba has reported within %s, or the clocks of the nodes differ: see kubectl -n %s get daemonsets,pods -l %s, then restore again",
+	return fmt.Errorf("no node daemon of Estiba has reported within %s, or the clocks of the nodes differ: see kubectl -n %s get daemonsets,pods -l %s",
 		heartbeatBound, namespace, selector)
 }
 
@@ -190,7 +182,7 @@ func (s *Session) led(ctx context.Context, c client.Client, namespace string) er
 		return nil
 	}
 
-	return fmt.Errorf("the controller of Estiba has not renewed Lease %s/%s within %s, or the clocks of the nodes differ: see kubectl -n %s get deployments,pods -l %s=%s, then restore again",
+	return fmt.Errorf("the controller of Estiba has not renewed Lease %s/%s within %s, or the clocks of the nodes differ: see kubectl -n %s get deployments,pods -l %s=%s",
 		namespace, contract.ComponentController, heartbeatBound, namespace, contract.LabelComponent, contract.ComponentController)
 }
 

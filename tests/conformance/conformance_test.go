@@ -348,13 +348,24 @@ func TestOwnKindsAreNeverRestored(t *testing.T) {
 	assert.True(t, out.SkipRestore)
 }
 
-func TestRestoreWithoutTheMoverGatesNoPod(t *testing.T) {
+func TestRestoreWithoutTheMoverHoldsThePodBack(t *testing.T) {
 	w := newWorld(t)
-	_, _, pod := w.backUpAll()
+	_, claim, pod := w.backUpAll()
 	w.api.Withdraw(restores)
 
-	_, err := w.restoreItem("estiba.dev/restore-pod", copied(pod.item), pod.item)
-	require.ErrorContains(t, err, "it would start without its data")
+	_, err := w.restoreItem("estiba.dev/restore-claim", copied(claim.item), claim.item)
+	require.ErrorContains(t, err, "it would come back empty")
+
+	out, err := w.restoreItem("estiba.dev/restore-pod", copied(pod.item), pod.item)
+	require.NoError(t, err)
+	require.True(t, out.WaitForAdditionalItems)
+	assert.Equal(t, []corev1.PodSchedulingGate{{Name: contract.SchedulingGate}}, decoded[corev1.Pod](w, out.UpdatedItem).Spec.SchedulingGates)
+
+	a, err := w.manager.GetRestoreItemActionV2("estiba.dev/restore-pod")
+	require.NoError(t, err)
+
+	_, err = a.AreAdditionalItemsReady(out.AdditionalItems, w.restore)
+	require.ErrorContains(t, err, "pod shop/web is held back from starting without its data")
 	require.ErrorContains(t, err, "apply your overlay of Estiba's manifests")
 }
 

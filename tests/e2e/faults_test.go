@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ const slow = "1Mi"
 
 func TestWithoutADaemonABackupSaysSoAndKeepsTheObjects(t *testing.T) {
 	c := open(t)
-	a, _ := c.app(classDelete, lab.Data{Files: 10, Bytes: 1 << 16, Seed: 20})
+	a, original := c.app(classDelete, lab.Data{Files: 10, Bytes: 1 << 16, Seed: 20})
 	c.withoutDaemon()
 
 	start := time.Now()
@@ -47,8 +48,17 @@ func TestWithoutADaemonABackupSaysSoAndKeepsTheObjects(t *testing.T) {
 	c.deleteNamespace()
 	c.restore(c.namespace, c.namespace)
 
-	// Its data was not in the backup, so that there is nothing to wait for.
-	assert.Empty(t, c.pod(a).Spec.InitContainers)
+	// Its data was not in the backup, so that there is nothing to wait for, but something to be said.
+	pod := c.pod(a)
+	assert.Empty(t, pod.Spec.InitContainers)
+
+	describe, err := c.Velero(c.ctx, "restore", "describe", c.namespace)
+	require.NoError(t, err)
+
+	_, warnings, _ := strings.Cut(describe, "Warnings:")
+	for _, volume := range []string{"data", "scratch"} {
+		assert.Contains(t, warnings, "volume-data-not-in-backup.estiba.dev/namespaces/"+c.namespace+"/pod-"+original.Name+"-volume-"+volume)
+	}
 }
 
 func TestAnotherMasterKeyIsRefusedByName(t *testing.T) {

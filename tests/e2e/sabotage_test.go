@@ -287,19 +287,22 @@ func (c *cell) limit(rate string) (lift func()) {
 	return lift
 }
 
-// withoutDaemon takes the daemon and its heartbeat away until the test ends.
-func (c *cell) withoutDaemon() {
+// withoutDaemon takes the daemon and its heartbeat away until the function that it gives is called, or the test ends.
+func (c *cell) withoutDaemon() (back func()) {
 	c.t.Helper()
 
 	const nowhere = "estiba.dev/e2e-nowhere"
 
-	c.t.Cleanup(func() {
+	back = sync.OnceFunc(func() {
 		c.change(1, func(s *corev1.PodSpec) { delete(s.NodeSelector, nowhere) })
 		c.heartbeat()
 	})
+	c.t.Cleanup(back)
 	c.change(0, func(s *corev1.PodSpec) { s.NodeSelector[nowhere] = "true" })
 	require.NoError(c.t, c.DeleteAllOf(c.ctx, &coordinationv1.Lease{}, client.InNamespace(c.Namespace),
 		client.MatchingLabels{contract.LabelHeartbeat: contract.HeartbeatNode}))
+
+	return back
 }
 
 // heartbeat waits for a daemon to report.
