@@ -22,6 +22,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/repository"
+	"github.com/estiba-dev/estiba/tests/testkit/prepared"
 )
 
 var password = strings.Repeat("0123456789abcdef", 4)
@@ -33,6 +34,17 @@ func settings(t *testing.T) repository.Settings {
 	require.NoError(t, err)
 
 	return repository.Settings{Storage: st, Password: password, CacheDir: filepath.Join(t.TempDir(), "cache")}
+}
+
+// made gives the settings of a repository, for tests that aren't about making it.
+func made(t *testing.T) repository.Settings {
+	t.Helper()
+
+	s := settings(t)
+	require.NoError(t, prepared.Repository(t.Context(), s.Storage, s.Password))
+	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
+
+	return s
 }
 
 func opened(t *testing.T, s repository.Settings) *repository.Repository {
@@ -206,8 +218,7 @@ func TestWeakPasswordsAndUnknownFormatsAreRefused(t *testing.T) {
 }
 
 func TestTheCacheNeedsNoChangeOfModes(t *testing.T) {
-	s := settings(t)
-	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
+	s := made(t)
 
 	// A file that is replaced keeps the mode that somebody gave it; one that is made
 	// anew does not.
@@ -224,8 +235,7 @@ func TestTheCacheNeedsNoChangeOfModes(t *testing.T) {
 }
 
 func TestOpeningLeavesNoDescriptionBehind(t *testing.T) {
-	s := settings(t)
-	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
+	s := made(t)
 	opened(t, s)
 
 	left, err := filepath.Glob(filepath.Join(s.CacheDir, "connection-*"))
@@ -234,8 +244,7 @@ func TestOpeningLeavesNoDescriptionBehind(t *testing.T) {
 }
 
 func TestMaintenanceHasOneOwner(t *testing.T) {
-	s := settings(t)
-	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
+	s := made(t)
 
 	s.User, s.Host = "estiba", "install-1"
 	mine := opened(t, s)
@@ -254,8 +263,7 @@ func TestMaintenanceHasOneOwner(t *testing.T) {
 }
 
 func TestMaintenanceKeepsWhatIsYoung(t *testing.T) {
-	s := settings(t)
-	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
+	s := made(t)
 
 	id := write(t, s, "not in any snapshot yet")
 
@@ -267,8 +275,7 @@ func TestMaintenanceKeepsWhatIsYoung(t *testing.T) {
 }
 
 func TestMaintenanceRefusesAClockThatIsWrong(t *testing.T) {
-	s := settings(t)
-	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
+	s := made(t)
 
 	s.Now = func() time.Time { return time.Now().Add(time.Hour) }
 	r := opened(t, s)

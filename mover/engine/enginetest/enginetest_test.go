@@ -14,7 +14,8 @@ import (
 )
 
 func TestMemoryKeepsThePromises(t *testing.T) {
-	enginetest.RunSuite(t, func(*testing.T) engine.Engine { return enginetest.NewMemory(time.Now) })
+	memory := func(*testing.T) engine.Engine { return enginetest.NewMemory(time.Now) }
+	enginetest.RunSuite(t, memory, memory)
 }
 
 func TestFaultyFailsTheCallItIsToldTo(t *testing.T) {

@@ -17,20 +17,27 @@ import (
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
-// RunSuite tests the promises that engine.Engine makes. make gives an engine on an
-// empty store of its own, without a repository, that needs no closing.
-func RunSuite(t *testing.T, make func(t *testing.T) engine.Engine) {
+// RunSuite tests the promises that engine.Engine makes. empty gives an engine on an
+// empty store of its own, without a repository, that needs no closing; prepared
+// gives one that finds a repository without snapshots when it is to create it,
+// for the tests that aren't about creating. They may be the same.
+func RunSuite(t *testing.T, empty, prepared func(t *testing.T) engine.Engine) {
 	t.Helper()
 
 	for name, test := range map[string]func(*testing.T, engine.Engine){
-		"creating a repository twice finds it":                       createsTwice,
-		"creating a repository concurrently makes one":               createsConcurrently,
-		"without a repository each call says so":                     needsRepository,
-		"a request that lacks something is refused":                  refusesRequests,
-		"a snapshot comes back":                                      restores,
+		"creating a repository twice finds it":              createsTwice,
+		"creating a repository concurrently makes one":      createsConcurrently,
+		"without a repository each call says so":            needsRepository,
+		"a request that lacks something is refused":         refusesRequests,
+		"a snapshot comes back":                             restores,
+		"an existing repository is opened and none is made": opensExisting,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, empty(t)) })
+	}
+
+	for name, test := range map[string]func(*testing.T, engine.Engine){
 		"a restore replaces what differs and leaves what is extra":   restoresOver,
 		"a job done twice restores its newest snapshot":              restoresNewest,
-		"an existing repository is opened and none is made":          opensExisting,
 		"a snapshot is only restored if it is the one expected":      restoresExpected,
 		"a snapshot is only forgotten if it is the one expected":     forgetsExpected,
 		"an unknown job can't be restored":                           misses,
@@ -42,7 +49,7 @@ func RunSuite(t *testing.T, make func(t *testing.T) engine.Engine) {
 		"jobs can run concurrently":                                  runsConcurrently,
 		"the root stays open":                                        leavesRootOpen,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, make(t)) })
+		t.Run(name, func(t *testing.T) { test(t, prepared(t)) })
 	}
 }
 

@@ -222,6 +222,8 @@ func TestACancelledCallReturnsThoughTheStoreHangs(t *testing.T) {
 	randomFiles(t, volume, 40, 1<<20)
 
 	st := &testStorage{Storage: store(t, t.TempDir())}
+	newEngine(t, st)
+
 	e := kopiaengine.New(kopiaengine.Config{Repository: settings(t, st), CancelGrace: 50 * time.Millisecond})
 	require.NoError(t, e.CreateRepository(t.Context(), engine.FormatFast))
 

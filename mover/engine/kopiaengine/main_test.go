@@ -13,6 +13,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/engine/kopiaengine"
 	"github.com/estiba-dev/estiba/mover/repository"
+	"github.com/estiba-dev/estiba/tests/testkit/prepared"
 	"github.com/estiba-dev/estiba/tests/testkit/tree"
 )
 
@@ -51,6 +52,8 @@ func newEngine(tb testing.TB, st blob.Storage) *kopiaengine.Engine {
 
 func newEngineWith(tb testing.TB, s repository.Settings) *kopiaengine.Engine {
 	tb.Helper()
+
+	require.NoError(tb, prepared.Repository(tb.Context(), s.Storage, s.Password))
 
 	e := kopiaengine.New(kopiaengine.Config{Repository: s, ProgressInterval: 10 * time.Millisecond})
 	require.NoError(tb, e.CreateRepository(tb.Context(), engine.FormatFast))

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -92,35 +93,32 @@ func TestARestoreThatFitsOnlyOverWhatIsThereWorks(t *testing.T) {
 
 const unprivileged = "ESTIBA_TEST_UNPRIVILEGED"
 
-// TestUnprivileged runs the tests of its kind as a user who may not do everything.
+// TestUnprivileged runs its tests in a process of a user who may not do everything.
 func TestUnprivileged(t *testing.T) {
+	if os.Getenv(unprivileged) != "" {
+		t.Run("what cannot be read fails the backup by name", whatCannotBeReadFailsTheBackup)
+		t.Run("an owner that cannot be set fails the restore", anOwnerThatCannotBeSetFailsTheRestore)
+
+		return
+	}
+
 	needRoot(t)
 
 	dir := t.TempDir()
 	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
 	require.NoError(t, os.Chown(dir, 65534, 65534))
 
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestAsNobody", "-test.v")
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestUnprivileged$", "-test.v")
 	cmd.Env = []string{unprivileged + "=1", "TMPDIR=" + dir, "HOME=" + dir}
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
-	require.Contains(t, string(out), "--- PASS: TestAsNobody")
+	require.Equal(t, 2, strings.Count(string(out), "--- PASS: TestUnprivileged/"), string(out))
 }
 
-func needNobody(t *testing.T) {
-	t.Helper()
-
-	if os.Getenv(unprivileged) == "" {
-		t.Skip("runs in a process of TestUnprivileged")
-	}
-}
-
-func TestAsNobodyWhatCannotBeReadFailsTheBackupByName(t *testing.T) {
-	needNobody(t)
-
+func whatCannotBeReadFailsTheBackup(t *testing.T) {
 	volume := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(volume, "good"), []byte("x"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(volume, "closed\n"), []byte("x"), 0))
@@ -139,9 +137,7 @@ func TestAsNobodyWhatCannotBeReadFailsTheBackupByName(t *testing.T) {
 	assert.Empty(t, list)
 }
 
-func TestAsNobodyAnOwnerThatCannotBeSetFailsTheRestore(t *testing.T) {
-	needNobody(t)
-
+func anOwnerThatCannotBeSetFailsTheRestore(t *testing.T) {
 	st := store(t, t.TempDir())
 	e := newEngine(t, st)
 	forge(t, st, "vb-1", `{"stream":"kopia:directory","entries":[{"name":"a","type":"f","mode":"0644","size":1,"uid":1234,"gid":1234,"obj":"FILE"}],"summary":null}`)

@@ -63,7 +63,8 @@ func run(ctx context.Context, names []string) int {
 func runStage(ctx context.Context, name string) (tally, error) {
 	switch name {
 	case "unit":
-		return goTest(ctx, exec.CommandContext(ctx, "go", "test", "-race", "-json", "-timeout", "20m", "./..."))
+		// With its tag "testing" kopia knows the cheap key derivation of tests/testkit/prepared.
+		return goTest(ctx, exec.CommandContext(ctx, "go", "test", "-race", "-tags", "testing", "-json", "-timeout", "20m", "./..."))
 	case "attack":
 		cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout", "30m", "-run", "Attack", "./mover/beneath/...")
 		cmd.Env = append(os.Environ(), "ESTIBA_ATTACK_SECONDS="+envOr("ESTIBA_ATTACK_SECONDS", "30"))
