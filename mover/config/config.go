@@ -52,7 +52,7 @@ type Config struct {
 	Heartbeat time.Duration
 	// Drain is how long workers may take to end when the process is stopped.
 	Drain time.Duration
-	// Slots is how many workers run at a time, Reserved how many more for frozen applications.
+	// Slots is how many workers run at a time, Reserved how many more are planned for frozen applications.
 	Slots, Reserved int
 	// MemoryLimit of the container, in bytes; 0 finds it out.
 	MemoryLimit int64
@@ -157,7 +157,7 @@ func (c *Config) addNodeFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.NodeName, "node-name", c.NodeName, "the node this daemon is on; the default is $NODE_NAME")
 	f.StringVar(&c.PodsRoot, "pods-root", c.PodsRoot, "where the kubelet's pods folder is mounted")
 	f.DurationVar(&c.Heartbeat, "heartbeat", c.Heartbeat, "how often the daemon's Lease is renewed")
-	f.IntVar(&c.Reserved, "reserved-slots", c.Reserved, "how many more workers run for applications that are quiesced by hooks")
+	f.IntVar(&c.Reserved, "reserved-slots", c.Reserved, "how many more workers are planned for, for applications that are quiesced by hooks; their jobs wait for no slot")
 	f.DurationVar(&c.Bounds.Cancel, "cancel-timeout", c.Bounds.Cancel, "how long a cancelled worker may take to end")
 	f.DurationVar(&c.Bounds.Freeze, "freeze-timeout", c.Bounds.Freeze, "how long an application may be quiesced for a job without a deadline of its own")
 	f.DurationVar(&c.Bounds.MissingPod, "missing-job-timeout", c.Bounds.MissingPod, "how long a gate waits for a job that does not exist")

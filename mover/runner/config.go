@@ -28,9 +28,11 @@ var (
 type Config struct {
 	// Slots is how many workers run at a time; default 1.
 	Slots int
-	// Reserved is how many more may run for frozen jobs; default 0.
+	// Reserved is how many more are planned for frozen jobs; default 0. More than that
+	// may run, because frozen jobs don't wait; other jobs then do.
 	Reserved int
-	// MemoryCeiling of one worker, in bytes; 0 is no bound. See Ceiling.
+	// MemoryCeiling of one worker, in bytes; 0 is no bound. See Ceiling. Those that begin
+	// beyond the planned ones have less, and all together use no more than the planned ones may.
 	MemoryCeiling int64
 	// MemoryPoll is how often a worker's memory is looked at; default 250 ms. What a
 	// worker can take within that time goes beyond its ceiling.

@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // minimumCeiling is the least that a worker is given, in bytes: below it, the
@@ -31,6 +33,76 @@ func Ceiling(containerLimit, daemonShare int64, slots int) (ceiling int64, ok bo
 	}
 
 	return c, true
+}
+
+// planned is how many workers the ceiling was made for.
+func (c Config) planned() int { return c.Slots + c.Reserved }
+
+// memory is what all workers together may use, in bytes; 0 is no bound.
+func (c Config) memory() int64 { return c.MemoryCeiling * int64(c.planned()) }
+
+// ceiling gives that of one worker which begins while so many run, itself included.
+func (c Config) ceiling(running int) int64 {
+	if c.MemoryCeiling <= 0 || running <= c.planned() {
+		return c.MemoryCeiling
+	}
+
+	return max(minimumCeiling, c.memory()/int64(running))
+}
+
+// pool watches what all workers use together. Each keeps the ceiling it began with,
+// so that while more run than were planned, for the sake of frozen jobs, their ceilings add
+// up to more than there is; what they use must not.
+type pool struct {
+	// total is in bytes; 0 is no bound.
+	total int64
+
+	mu   sync.Mutex
+	used []*share
+}
+
+// share is what one worker uses; guarded by pool.mu.
+type share struct {
+	frozen bool
+	bytes  int64
+}
+
+func (p *pool) join(frozen bool) *share {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	s := &share{frozen: frozen}
+	p.used = append(p.used, s)
+
+	return s
+}
+
+func (p *pool) leave(s *share) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	p.used = slices.DeleteFunc(p.used, func(o *share) bool { return o == s })
+}
+
+// take notes what a worker uses, in bytes, and gives what all use together if that is too much and this
+// worker is the one to go: the one that began last and loses least by it, and one that nobody is frozen for before any other.
+func (p *pool) take(s *share, bytes int64) (together int64, goes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	s.bytes = bytes
+
+	var last *share
+
+	for _, o := range p.used {
+		together += o.bytes
+
+		if last == nil || last.frozen || !o.frozen {
+			last = o
+		}
+	}
+
+	return together, p.total > 0 && together > p.total && last == s
 }
 
 // softLimit is what the worker's own runtime is told, in bytes. The rest is for

@@ -45,6 +45,71 @@ func TestCeiling(t *testing.T) {
 	}
 }
 
+func TestWhatRunsBeyondTheSlotsHasLess(t *testing.T) {
+	const mib = 1 << 20
+
+	c := Config{Slots: 2, Reserved: 1, MemoryCeiling: 400 * mib}
+
+	for running, want := range map[int]int64{1: 400 * mib, 3: 400 * mib, 4: 300 * mib, 6: 200 * mib, 100: minimumCeiling} {
+		assert.Equal(t, want, c.ceiling(running), "%d running", running)
+	}
+
+	assert.Zero(t, Config{Slots: 2}.ceiling(100), "no limit is no ceiling")
+	assert.Equal(t, int(1200/128), newSlots(c.withDefaults()).most, "as many as have room at all")
+	assert.Zero(t, newSlots(Config{}.withDefaults()).most)
+}
+
+func TestTogetherNoMoreThanThereIs(t *testing.T) {
+	tests := map[string]struct {
+		// frozen are the workers, in the order they began; goes is who is to go when each uses bytes.
+		frozen []bool
+		bytes  int64
+		goes   int
+	}{
+		"nobody goes while there is room":                    {frozen: []bool{false, true, true}, bytes: 100, goes: -1},
+		"the last one that nobody is frozen for goes":        {frozen: []bool{false, true, false, true}, bytes: 100, goes: 2},
+		"of frozen ones, the one that began last goes":       {frozen: []bool{true, true, true, true}, bytes: 100, goes: 3},
+		"an older one goes before any that is frozen":        {frozen: []bool{false, true, true, true}, bytes: 100, goes: 0},
+		"one that uses all that there is goes, though alone": {frozen: []bool{true}, bytes: 301, goes: 0},
+	}
+
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := &pool{total: 300}
+
+			var shares []*share
+			for _, f := range test.frozen {
+				shares = append(shares, p.join(f))
+			}
+
+			for _, s := range shares {
+				p.take(s, test.bytes)
+			}
+
+			for i, s := range shares {
+				together, goes := p.take(s, test.bytes)
+				assert.Equal(t, int64(len(shares))*test.bytes, together)
+				assert.Equal(t, i == test.goes, goes, "worker %d", i)
+			}
+
+			if test.goes < 0 {
+				return
+			}
+
+			p.leave(shares[test.goes])
+
+			for i, s := range shares {
+				if _, goes := p.take(s, test.bytes); i != test.goes {
+					assert.False(t, goes, "there is room now")
+				}
+			}
+		})
+	}
+
+	_, goes := (&pool{}).take(&share{}, 1<<60)
+	assert.False(t, goes, "no limit")
+}
+
 func TestParseMemory(t *testing.T) {
 	tests := map[string]struct {
 		status string

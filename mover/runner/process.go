@@ -73,8 +73,8 @@ func command(c Config, r protocol.Request, e *ends, volume *os.File) *exec.Cmd {
 	// worker can't read its control group's files.
 	cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(c.Processors), "TMPDIR=" + r.Cache.Dir}
 
-	if c.MemoryCeiling > 0 {
-		cmd.Env = append(cmd.Env, "GOMEMLIMIT="+strconv.FormatInt(softLimit(c.MemoryCeiling), 10))
+	if r.MemoryCeiling > 0 {
+		cmd.Env = append(cmd.Env, "GOMEMLIMIT="+strconv.FormatInt(softLimit(r.MemoryCeiling), 10))
 	}
 
 	cmd.Stdout = e.logTheirs

@@ -15,13 +15,14 @@ import (
 type Runner struct {
 	config Config
 	slots  *slots
+	pool   *pool
 }
 
 // New makes a Runner.
 func New(c Config) *Runner {
 	c = c.withDefaults()
 
-	return &Runner{config: c, slots: newSlots(c.Slots, c.Reserved, c.Metrics.Workers)}
+	return &Runner{config: c, slots: newSlots(c), pool: &pool{total: c.memory()}}
 }
 
 // Run waits for a slot, runs the task in a worker process and gives its result.
@@ -36,17 +37,18 @@ func (r *Runner) Run(ctx context.Context, t Task, w Watch) (protocol.Result, err
 
 	t.Request.Version = protocol.Version
 	t.Request.Strict = r.config.Strict
-	t.Request.MemoryCeiling = r.config.MemoryCeiling
 
 	if err := t.validate(); err != nil {
 		return protocol.Result{}, err
 	}
 
-	release, err := r.slots.acquire(ctx, t.Frozen, w.Queued)
+	slot, err := r.slots.acquire(ctx, t.Frozen, w.Queued)
 	if err != nil {
 		return protocol.Result{}, canceled(t.Request.Verb, err)
 	}
-	defer release()
+	defer slot.release()
+
+	t.Request.MemoryCeiling = r.config.ceiling(slot.running)
 
 	w.Started()
 
@@ -82,7 +84,8 @@ func (r *Runner) work(ctx context.Context, t Task, w Watch) (protocol.Result, er
 		return protocol.Result{}, err
 	}
 
-	s := &supervision{process: p, config: r.config, task: t, watch: w}
+	s := &supervision{process: p, config: r.config, task: t, watch: w, pool: r.pool, share: r.pool.join(t.Frozen)}
+	defer r.pool.leave(s.share)
 
 	return s.run(ctx, storage)
 }
@@ -136,10 +139,14 @@ type supervision struct {
 	task    Task
 	watch   Watch
 
+	pool     *pool
+	share    *share
 	result   *protocol.Result
 	lastLine string
 	// tooBig is the memory for which the worker was killed, in bytes.
 	tooBig int64
+	// together is what all workers used when this one was killed for it, in bytes.
+	together int64
 	// stopping says that the worker was told to end.
 	stopping bool
 }
@@ -240,14 +247,24 @@ func (s *supervision) take(p protocol.Report) bool {
 }
 
 func (s *supervision) checkMemory() {
-	ceiling := s.config.MemoryCeiling
-	if ceiling <= 0 || s.tooBig > 0 {
+	ceiling := s.task.Request.MemoryCeiling
+	if ceiling <= 0 || s.tooBig > 0 || s.together > 0 {
 		return
 	}
 
-	// An error means that the worker has just ended.
-	if used, err := memoryOf(s.process.pid()); err == nil && used > ceiling {
+	used, err := memoryOf(s.process.pid())
+	if err != nil {
+		return // It has just ended.
+	}
+
+	together, goes := s.pool.take(s.share, used)
+
+	switch {
+	case used > ceiling:
 		s.tooBig = used
+		s.process.kill()
+	case goes:
+		s.together = together
 		s.process.kill()
 	}
 }
@@ -262,7 +279,11 @@ func (s *supervision) verdict(ctx context.Context, readErr error) (protocol.Resu
 	case s.tooBig > 0:
 		return protocol.Result{}, engine.Errorf(engine.CodeMemoryExceeded,
 			"%s: the worker used %d MiB of memory and was ended; its ceiling is %d MiB: raise the container's memory limit or use fewer slots",
-			verb, s.tooBig>>20, s.config.MemoryCeiling>>20)
+			verb, s.tooBig>>20, s.task.Request.MemoryCeiling>>20)
+	case s.together > 0:
+		return protocol.Result{}, engine.Errorf(engine.CodeWorkerDied,
+			"%s: the worker was ended to make room, as the one that began last: all workers together used %d MiB of memory, and %d MiB are theirs, with more of them than slots because applications are frozen: raise the container's memory limit",
+			verb, s.together>>20, s.pool.total>>20)
 	case s.stopping:
 		return protocol.Result{}, canceled(verb, context.Cause(ctx))
 	case readErr != nil:

@@ -284,6 +284,60 @@ func TestMemoryCeiling(t *testing.T) {
 	assert.ErrorContains(t, err, "its ceiling is 96 MiB")
 }
 
+// An application that is frozen waits for no other job, and the memory holds nevertheless.
+func TestFrozenJobsBeginAtOnce(t *testing.T) {
+	const frozen = 4
+
+	r := runner.New(runner.Config{Executable: child(t), Slots: 2, Reserved: 1, MemoryCeiling: 512 << 20})
+	ctx, cancel := context.WithCancel(t.Context())
+
+	var all sync.WaitGroup
+
+	defer all.Wait()
+	defer cancel()
+
+	progress, queued := make(chan string, 100), make(chan string, 100)
+	begin := func(name string, isFrozen bool) {
+		job := task(t, protocol.VerbBackup, workertest.Wait)
+		job.Frozen = isFrozen
+
+		all.Add(1)
+
+		go func() {
+			defer all.Done()
+
+			_, _ = r.Run(ctx, job, runner.Watch{
+				Progress: func(engine.Progress) { progress <- name },
+				Queued:   func(int) { queued <- name },
+			})
+		}()
+	}
+	next := func(from chan string) string {
+		select {
+		case name := <-from:
+			return name
+		case <-time.After(bound):
+			require.Fail(t, "nothing happened")
+			return ""
+		}
+	}
+
+	begin("a", false)
+	begin("b", false)
+	assert.ElementsMatch(t, []string{"a", "b"}, []string{next(progress), next(progress)})
+
+	begin("c", false)
+	assert.Equal(t, "c", next(queued), "all slots are taken")
+
+	for range frozen {
+		begin("frozen", true)
+	}
+
+	for range frozen {
+		assert.Equal(t, "frozen", next(progress), "it works, beside two others, and before the one that waits")
+	}
+}
+
 func TestKilledWorker(t *testing.T) {
 	r := runner.New(runner.Config{Executable: child(t)})
 

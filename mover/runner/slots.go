@@ -6,18 +6,20 @@ import (
 	"sync"
 )
 
-// slots are the places for running workers. A frozen job takes a reserved place,
-// or any other; where all are taken, it stands before all that are not frozen.
-// Thus it never waits for a job that came earlier and has not begun, and the
-// number of workers, and with it their memory, stays bounded.
+// slots are the places for running workers. A frozen job does not wait for any: it
+// begins at once, and as long as more of them run than places are reserved for, no
+// other job begins that would take what they use. Only where the memory has no
+// room for even the smallest worker more does a frozen job wait, before all others.
 type slots struct {
 	changed func(running, queued int)
+	// free is how many jobs that are not frozen may run, and reserved how many frozen ones beside them.
+	free, reserved int
+	// most is how many may run at all; 0 is no bound.
+	most int
 
-	mu       sync.Mutex
-	free     int
-	reserved int
-	running  int
-	queue    []*waiter
+	mu               sync.Mutex
+	ordinary, frozen int
+	queue            []*waiter
 }
 
 type waiter struct {
@@ -29,15 +31,24 @@ type waiter struct {
 }
 
 // slot is a taken place.
-type slot struct{ reserved bool }
-
-func newSlots(free, reserved int, changed func(running, queued int)) *slots {
-	return &slots{free: free, reserved: reserved, changed: changed}
+type slot struct {
+	// running is how many ran when it was taken, this one included.
+	running int
+	// release gives it back; it may be called more than once.
+	release func()
 }
 
-// acquire waits for a slot, and gives what releases it. queued is called with
-// each new place in the queue. The error is the cause of ctx.
-func (s *slots) acquire(ctx context.Context, frozen bool, queued func(place int)) (func(), error) {
+func newSlots(c Config) *slots {
+	s := &slots{free: c.Slots, reserved: c.Reserved, changed: c.Metrics.Workers}
+	if c.MemoryCeiling > 0 {
+		s.most = max(c.planned(), int(c.memory()/minimumCeiling))
+	}
+
+	return s
+}
+
+// acquire waits for a slot. queued is called with each new place in the queue. The error is the cause of ctx.
+func (s *slots) acquire(ctx context.Context, frozen bool, queued func(place int)) (*slot, error) {
 	w := &waiter{frozen: frozen, place: make(chan int, 1)}
 	s.enqueue(w)
 
@@ -48,7 +59,7 @@ func (s *slots) acquire(ctx context.Context, frozen bool, queued func(place int)
 			return nil, context.Cause(ctx)
 		case place := <-w.place:
 			if place == 0 {
-				return sync.OnceFunc(func() { s.release(w.given) }), nil
+				return w.given, nil
 			}
 
 			queued(place)
@@ -74,58 +85,54 @@ func (s *slots) enqueue(w *waiter) {
 // leave takes a waiter out, also where it was given a slot in the meantime.
 func (s *slots) leave(w *waiter) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	if w.given != nil {
-		s.put(w.given)
-	} else {
-		s.queue = slices.DeleteFunc(s.queue, func(o *waiter) bool { return o == w })
-	}
-
+	given := w.given
+	s.queue = slices.DeleteFunc(s.queue, func(o *waiter) bool { return o == w })
 	s.settle()
-}
+	s.mu.Unlock()
 
-func (s *slots) release(given *slot) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	s.put(given)
-	s.settle()
-}
-
-func (s *slots) put(given *slot) {
-	s.running--
-
-	if given.reserved {
-		s.reserved++
-	} else {
-		s.free++
+	if given != nil {
+		given.release()
 	}
 }
 
-func (s *slots) take(frozen bool) *slot {
+// begin counts a job in, if it may run.
+func (s *slots) begin(frozen bool) *slot {
+	running := s.ordinary + s.frozen
+
 	switch {
-	case frozen && s.reserved > 0:
-		s.reserved--
-		return &slot{reserved: true}
-	case s.free > 0:
-		s.free--
-		return &slot{}
+	case frozen && (s.most == 0 || running < s.most):
+		s.frozen++
+	case !frozen && s.ordinary+max(0, s.frozen-s.reserved) < s.free:
+		s.ordinary++
 	default:
 		return nil
 	}
+
+	return &slot{running: running + 1, release: sync.OnceFunc(func() { s.end(frozen) })}
 }
 
-// settle gives out what is free, in the order of the queue, and tells the others
+func (s *slots) end(frozen bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if frozen {
+		s.frozen--
+	} else {
+		s.ordinary--
+	}
+
+	s.settle()
+}
+
+// settle lets begin what may, in the order of the queue, and tells the others
 // their places.
 func (s *slots) settle() {
 	for len(s.queue) > 0 {
 		w := s.queue[0]
-		if w.given = s.take(w.frozen); w.given == nil {
+		if w.given = s.begin(w.frozen); w.given == nil {
 			break
 		}
 
-		s.running++
 		s.queue = s.queue[1:]
 		w.tell(0)
 	}
@@ -134,7 +141,7 @@ func (s *slots) settle() {
 		w.tell(i + 1)
 	}
 
-	s.changed(s.running, len(s.queue))
+	s.changed(s.ordinary+s.frozen, len(s.queue))
 }
 
 // tell replaces what the waiter has not yet taken. There is one sender at a time.

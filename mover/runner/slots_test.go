@@ -28,7 +28,7 @@ func newCrowd(t *testing.T, free, reserved int) *crowd {
 	t.Helper()
 
 	c := &crowd{t: t, running: map[string]func(){}, got: map[string]chan func(){}}
-	c.slots = newSlots(free, reserved, func(running, queued int) { c.counted.running, c.counted.queued = running, queued })
+	c.slots = &slots{free: free, reserved: reserved, changed: func(running, queued int) { c.counted.running, c.counted.queued = running, queued }}
 
 	return c
 }
@@ -42,9 +42,9 @@ func (c *crowd) arrive(a arrival) {
 	c.got[a.name] = got
 
 	go func() {
-		release, err := c.slots.acquire(context.Background(), a.frozen, func(p int) { queued <- p })
+		slot, err := c.slots.acquire(context.Background(), a.frozen, func(p int) { queued <- p })
 		if err == nil {
-			got <- release
+			got <- slot.release
 		}
 	}()
 
@@ -80,8 +80,12 @@ func (c *crowd) next(done string, waiting []string) string {
 func TestSlots(t *testing.T) {
 	tests := map[string]struct {
 		free, reserved int
-		arrivals       []arrival
-		running        []string
+		// most is how many may run at all.
+		most     int
+		arrivals []arrival
+		running  []string
+		// also end before done does.
+		also []string
 		// done is whose slot is released, and next who is to have it.
 		done, next string
 	}{
@@ -94,17 +98,25 @@ func TestSlots(t *testing.T) {
 			running: []string{"a", "f"}, done: "a", next: "b",
 		},
 		"a reserved slot that is given back is not for others": {
-			free: 1, reserved: 1, arrivals: []arrival{{name: "f", frozen: true}, {name: "a"}, {name: "b"}, {name: "g", frozen: true}},
-			running: []string{"f", "a"}, done: "f", next: "g",
+			free: 1, reserved: 1, arrivals: []arrival{{name: "f", frozen: true}, {name: "a"}, {name: "b"}},
+			running: []string{"f", "a"}, done: "a", next: "b",
 		},
-		"frozen jobs take other slots when the reserved ones are taken": {
+		"frozen jobs beyond the reserved ones take the slots of others": {
 			free: 1, reserved: 1, arrivals: []arrival{{name: "f", frozen: true}, {name: "g", frozen: true}, {name: "a"}},
 			running: []string{"f", "g"}, done: "g", next: "a",
 		},
-		"a frozen job that finds no slot goes before all that are not frozen": {
+		"frozen jobs begin at once while all slots are taken": {
 			free: 1, reserved: 1, arrivals: []arrival{
 				{name: "a"}, {name: "b"}, {name: "f", frozen: true}, {name: "g", frozen: true}, {name: "h", frozen: true},
 			},
+			running: []string{"a", "f", "g", "h"},
+		},
+		"others wait until what frozen jobs took is free again": {
+			free: 1, reserved: 1, arrivals: []arrival{{name: "a"}, {name: "f", frozen: true}, {name: "g", frozen: true}, {name: "b"}},
+			running: []string{"a", "f", "g"}, also: []string{"a"}, done: "g", next: "b",
+		},
+		"a frozen job for which there is no memory goes before all that are not frozen": {
+			free: 1, reserved: 1, most: 2, arrivals: []arrival{{name: "a"}, {name: "b"}, {name: "f", frozen: true}, {name: "g", frozen: true}},
 			running: []string{"a", "f"}, done: "a", next: "g",
 		},
 	}
@@ -112,6 +124,8 @@ func TestSlots(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			c := newCrowd(t, test.free, test.reserved)
+			c.slots.most = test.most
+
 			for _, a := range test.arrivals {
 				c.arrive(a)
 			}
@@ -124,15 +138,23 @@ func TestSlots(t *testing.T) {
 			assert.ElementsMatch(t, test.running, running)
 			assert.Equal(t, len(test.running), c.counted.running)
 			assert.Equal(t, len(test.arrivals)-len(test.running), c.counted.queued)
-			assert.Equal(t, test.next, c.next(test.done, []string{test.next}))
+
+			for _, name := range test.also {
+				c.running[name]()
+				assert.Equal(t, len(test.arrivals)-len(test.running), c.counted.queued, "nobody begins yet")
+			}
+
+			if test.next != "" {
+				assert.Equal(t, test.next, c.next(test.done, []string{test.next}))
+			}
 		})
 	}
 }
 
 func TestPlacesInTheQueue(t *testing.T) {
-	s := newSlots(1, 0, func(int, int) {})
+	s := &slots{free: 1, changed: func(int, int) {}}
 
-	release, err := s.acquire(context.Background(), false, func(int) {})
+	running, err := s.acquire(context.Background(), false, func(int) {})
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -149,10 +171,10 @@ func TestPlacesInTheQueue(t *testing.T) {
 	go func() {
 		defer close(done)
 
-		release, err := s.acquire(context.Background(), false, func(p int) { second <- p })
+		last, err := s.acquire(context.Background(), false, func(p int) { second <- p })
 		if assert.NoError(t, err) {
-			release()
-			release()
+			last.release()
+			last.release()
 		}
 	}()
 
@@ -162,20 +184,21 @@ func TestPlacesInTheQueue(t *testing.T) {
 	require.ErrorIs(t, <-left, ErrCanceled)
 
 	assert.Equal(t, 1, <-second, "those behind move up when one leaves")
-	release()
+	running.release()
 	<-done
 
-	assert.Equal(t, 1, s.free, "a slot that is released twice is one slot")
+	assert.Zero(t, s.ordinary, "a slot that is released twice is one slot")
 }
 
 func TestLeavingWithASlot(t *testing.T) {
-	s := newSlots(1, 0, func(int, int) {})
-	w := &waiter{place: make(chan int, 1)}
-	s.enqueue(w)
-	require.NotNil(t, w.given)
+	for _, frozen := range []bool{false, true} {
+		s := &slots{free: 1, changed: func(int, int) {}}
+		w := &waiter{frozen: frozen, place: make(chan int, 1)}
+		s.enqueue(w)
+		require.NotNil(t, w.given)
 
-	s.leave(w)
+		s.leave(w)
 
-	assert.Equal(t, 1, s.free, "a waiter that is cancelled as it is given a slot gives it back")
-	assert.Zero(t, s.running)
+		assert.Zero(t, s.ordinary+s.frozen, "a waiter that is cancelled as it is given a slot gives it back")
+	}
 }

@@ -80,7 +80,7 @@ const (
 // BackupOptions tune one VolumeBackup.
 type BackupOptions struct {
 	// Frozen says that the application is quiesced by a hook until the job ends:
-	// the job takes a reserved slot and never queues, and is cancelled at its deadline.
+	// the job doesn't wait for a slot, and is cancelled at its deadline.
 	// +optional
 	Frozen bool `json:"frozen,omitempty"`
 	// Deadline for the whole job, counted from its creation; none if absent.

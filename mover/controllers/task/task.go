@@ -23,7 +23,7 @@ type Work struct {
 	Attempt int32
 	// Repository to work with.
 	Repository v1alpha1.RepositoryReference
-	// Frozen work takes a reserved slot and never queues.
+	// Frozen work waits for no slot.
 	Frozen bool
 	// Create makes the repository.
 	Create bool
