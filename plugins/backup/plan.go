@@ -146,7 +146,7 @@ func (p plan) job(b *velerov1.Backup, repo v1alpha1.RepositoryReference, by v1al
 // request makes sure of the plan's job. Where the job is known and it is only
 // not known whether it exists, it is given beside the error.
 func (s *Session) request(ctx context.Context, b *velerov1.Backup, p plan, by v1alpha1.RequestedBy) (*v1alpha1.VolumeBackup, jobs.Outcome, error) {
-	j, err := s.jobs(b.Namespace)
+	j, err := s.connect.Jobs(b.Namespace)
 	if err != nil {
 		return nil, "", err
 	}
@@ -172,7 +172,7 @@ func (s *Session) made(ctx context.Context, b *velerov1.Backup, v v1alpha1.Volum
 	defer s.mu.Unlock()
 
 	if s.finished.value == nil || s.clock.Since(s.finished.at) >= memory {
-		j, err := s.jobs(b.Namespace)
+		j, err := s.connect.Jobs(b.Namespace)
 		if err != nil {
 			return nil, err
 		}

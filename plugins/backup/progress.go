@@ -17,7 +17,7 @@ func (s *Session) progress(log logrus.FieldLogger, id operation.ID, b *velerov1.
 	ctx, cancel := context.WithTimeout(context.Background(), progressBound+operation.HoldBudget)
 	defer cancel()
 
-	found, err := s.poll.Jobs(ctx, owner(b), operation.Fresh)
+	found, err := s.poll.Jobs(ctx, operation.Owner(b), operation.Fresh)
 	if err != nil && !errors.Is(err, jobs.ErrNotInstalled) {
 		log.Infof("the progress of %s can't be read now: %v", id, err)
 
@@ -27,7 +27,7 @@ func (s *Session) progress(log logrus.FieldLogger, id operation.ID, b *velerov1.
 	// Velero asks once more when all items are backed up, and would ask again
 	// up to 10 s later: small volumes are done before that.
 	if b.Status.Phase == velerov1.BackupPhaseInProgress && !operation.Ended(id, found) {
-		if last := s.poll.Hold(ctx, owner(b), id); last != nil {
+		if last := s.poll.Hold(ctx, operation.Owner(b), id); last != nil {
 			found = last
 		}
 	}
@@ -49,7 +49,7 @@ func (s *Session) cancel(names []string, namespace string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), progressBound)
 	defer cancel()
 
-	j, err := s.jobs(namespace)
+	j, err := s.connect.Jobs(namespace)
 	if err != nil {
 		return err
 	}

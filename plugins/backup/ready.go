@@ -118,7 +118,7 @@ func (s *Session) repository(ctx context.Context, b *velerov1.Backup, volumesOf 
 		return known.repository, known.err
 	}
 
-	j, err := s.jobs(b.Namespace)
+	j, err := s.connect.Jobs(b.Namespace)
 	if err != nil {
 		return v1alpha1.RepositoryReference{}, err
 	}

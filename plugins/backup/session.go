@@ -33,13 +33,10 @@ const (
 	globalPolicies = "velero.io/global-backup-volume-policy-configmap"
 )
 
-// Connect gives the client of the cluster; it is called when one is needed, and often.
-type Connect func() (client.Client, error)
-
 // Session is what one plugin process knows of the cluster. All actions of a
 // process share one. Velero may call them at the same time.
 type Session struct {
-	connect Connect
+	connect operation.Connect
 	clock   clock.Clock
 	poll    *operation.Poll
 
@@ -65,7 +62,7 @@ type remembered[T any] struct {
 }
 
 // NewSession gives a Session that knows nothing yet and has called nobody.
-func NewSession(connect Connect, c clock.Clock) *Session {
+func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	s := &Session{
 		connect:      connect,
 		clock:        c,
@@ -75,42 +72,9 @@ func NewSession(connect Connect, c clock.Clock) *Session {
 		reported:     map[string]bool{},
 		promised:     map[string]*v1alpha1.VolumeBackup{},
 	}
-	s.poll = operation.NewPoll(c, s.list)
+	s.poll = operation.NewPoll(c, operation.NewLister(connect, (*jobs.Jobs).BackupsOf, jobs.BackupProgress))
 
 	return s
-}
-
-func (s *Session) jobs(namespace string) (*jobs.Jobs, error) {
-	c, err := s.connect()
-	if err != nil {
-		return nil, err
-	}
-
-	return jobs.New(c, namespace), nil
-}
-
-func owner(b *velerov1.Backup) string { return b.Namespace + "/" + string(b.UID) }
-
-// list is the Lister of the session's Poll.
-func (s *Session) list(ctx context.Context, owner string) (map[string]jobs.Progress, error) {
-	namespace, uid, _ := strings.Cut(owner, "/")
-
-	j, err := s.jobs(namespace)
-	if err != nil {
-		return nil, err
-	}
-
-	list, err := j.BackupsOf(ctx, types.UID(uid))
-	if err != nil {
-		return nil, err
-	}
-
-	found := make(map[string]jobs.Progress, len(list))
-	for i := range list {
-		found[list[i].Name] = jobs.BackupProgress(&list[i])
-	}
-
-	return found, nil
 }
 
 // settingsOf gives what the backup says about all of its volumes. Velero checks

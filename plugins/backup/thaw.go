@@ -95,7 +95,7 @@ func (s *Session) look(namespace string, names []string, found map[string]jobs.P
 	ctx, cancel := context.WithTimeout(context.Background(), progressBound)
 	defer cancel()
 
-	j, err := s.jobs(namespace)
+	j, err := s.connect.Jobs(namespace)
 	if err != nil {
 		return
 	}

@@ -69,7 +69,7 @@ func (s *Session) progress(log logrus.FieldLogger, id operation.ID, r *velerov1.
 	ctx, cancel := context.WithTimeout(context.Background(), progressBound+operation.HoldBudget)
 	defer cancel()
 
-	found, err := s.poll.Jobs(ctx, owner(r), operation.Fresh)
+	found, err := s.poll.Jobs(ctx, operation.Owner(r), operation.Fresh)
 	if err != nil && !errors.Is(err, jobs.ErrNotInstalled) {
 		log.Infof("the progress of %s can't be read now: %v", id, err)
 
@@ -79,7 +79,7 @@ func (s *Session) progress(log logrus.FieldLogger, id operation.ID, r *velerov1.
 	// Velero asks once more when all items are restored, and would ask again up
 	// to 10 s later: small volumes are done before that.
 	if r.Status.Phase == velerov1.RestorePhaseInProgress && !operation.Ended(id, found) {
-		if last := s.poll.Hold(ctx, owner(r), id); last != nil {
+		if last := s.poll.Hold(ctx, operation.Owner(r), id); last != nil {
 			found = last
 		}
 	}

@@ -207,7 +207,7 @@ func targetsOf(log logrus.FieldLogger, pod *corev1.Pod, record contract.PodRecor
 // ensure makes sure of the jobs of all targets and gives their names by volume.
 // If one can't be had, those that were made by this call are cancelled: no pod will come for them.
 func (s *Session) ensure(ctx context.Context, log logrus.FieldLogger, r *velerov1.Restore, targets []target, location string) (map[string]string, error) {
-	j, err := s.jobs(r.Namespace)
+	j, err := s.connect.Jobs(r.Namespace)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,13 +33,10 @@ const (
 	heartbeatBound = 2 * time.Minute
 )
 
-// Connect gives the client of the cluster; it is called when one is needed, and often.
-type Connect func() (client.Client, error)
-
 // Session is what one plugin process knows of the cluster. All actions of a
 // process share one. Velero may call them at the same time.
 type Session struct {
-	connect Connect
+	connect operation.Connect
 	clock   clock.Clock
 	poll    *operation.Poll
 
@@ -56,44 +52,11 @@ type remembered struct {
 }
 
 // NewSession gives a Session that knows nothing yet and has called nobody.
-func NewSession(connect Connect, c clock.Clock) *Session {
+func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	s := &Session{connect: connect, clock: c, known: map[types.UID]remembered{}, heldBack: map[types.UID][]error{}}
-	s.poll = operation.NewPoll(c, s.list)
+	s.poll = operation.NewPoll(c, operation.NewLister(connect, (*jobs.Jobs).RestoresOf, jobs.RestoreProgress))
 
 	return s
-}
-
-func (s *Session) jobs(namespace string) (*jobs.Jobs, error) {
-	c, err := s.connect()
-	if err != nil {
-		return nil, err
-	}
-
-	return jobs.New(c, namespace), nil
-}
-
-func owner(r *velerov1.Restore) string { return r.Namespace + "/" + string(r.UID) }
-
-// list is the Lister of the session's Poll.
-func (s *Session) list(ctx context.Context, owner string) (map[string]jobs.Progress, error) {
-	namespace, uid, _ := strings.Cut(owner, "/")
-
-	j, err := s.jobs(namespace)
-	if err != nil {
-		return nil, err
-	}
-
-	list, err := j.RestoresOf(ctx, types.UID(uid))
-	if err != nil {
-		return nil, err
-	}
-
-	found := make(map[string]jobs.Progress, len(list))
-	for i := range list {
-		found[list[i].Name] = jobs.RestoreProgress(&list[i])
-	}
-
-	return found, nil
 }
 
 // location gives the backup storage location that Velero's Backup object names in
@@ -187,7 +150,7 @@ func (s *Session) led(ctx context.Context, c client.Client, namespace string) er
 }
 
 func (s *Session) cancel(ctx context.Context, names []string, namespace string) error {
-	j, err := s.jobs(namespace)
+	j, err := s.connect.Jobs(namespace)
 	if err != nil {
 		return err
 	}
