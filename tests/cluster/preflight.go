@@ -109,6 +109,8 @@ func requirements() []requirement {
 		{pkg: "util-linux", program: "nsenter"},
 		{pkg: "util-linux", program: "setpriv"},
 		{pkg: "rsync", program: "rsync"},
+		// The race detector, under which `make test` runs the unit tests, needs a C compiler.
+		{pkg: "build-essential", program: "gcc"},
 	}
 }
 

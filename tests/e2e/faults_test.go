@@ -152,6 +152,8 @@ func TestACancelledBackupEndsSoonAndTheNextOneGoesOn(t *testing.T) {
 }
 
 func TestARestoreThatFailsKeepsTheApplicationFromStarting(t *testing.T) {
+	t.Parallel()
+
 	for name, damage := range map[string]struct {
 		blobs  string
 		reason string
@@ -161,6 +163,8 @@ func TestARestoreThatFailsKeepsTheApplicationFromStarting(t *testing.T) {
 		"the snapshots are gone": {"[qx]*", "SnapshotNotFound"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
 			c := open(t)
 			c.app(classDelete, lab.Data{Files: 50, Bytes: 4 << 20, Seed: 23})
 			c.backup(c.namespace)
@@ -172,7 +176,7 @@ func TestARestoreThatFailsKeepsTheApplicationFromStarting(t *testing.T) {
 			r, err := c.WaitRestore(c.ctx, c.namespace)
 			require.NoError(t, err)
 			require.Equal(t, velerov1.RestorePhasePartiallyFailed, r.Status.Phase)
-			assert.Contains(t, c.Troubles(c.ctx, "restore", c.namespace), damage.reason)
+			assert.Contains(t, c.told(c.namespace), damage.reason)
 
 			jobs, err := c.VolumeRestores(c.ctx, c.namespace)
 			require.NoError(t, err)
@@ -239,6 +243,8 @@ func TestADaemonKilledInTheMiddleGoesOn(t *testing.T) {
 }
 
 func TestWhatIsNotKeptIsCountedByName(t *testing.T) {
+	t.Parallel()
+
 	c := open(t)
 	require.NoError(t, c.CreateNamespace(c.ctx, c.namespace))
 	c.createPod("odd", nil, []string{"scratch"})
@@ -273,6 +279,8 @@ func TestWhatIsNotKeptIsCountedByName(t *testing.T) {
 }
 
 func TestEventsMetricsAndProbesAnswer(t *testing.T) {
+	t.Parallel()
+
 	c := open(t)
 	c.app(classDelete, lab.Data{Files: 10, Bytes: 1 << 16, Seed: 26})
 	c.backup(c.namespace)

@@ -23,6 +23,8 @@ import (
 // An administrator can make jobs by hand. Whatever is wrong with one, it fails
 // within its bound and says which object, which field, and what to do.
 func TestAJobThatDoesNotFitFailsByName(t *testing.T) {
+	t.Parallel()
+
 	c := open(t)
 	c.app(classDelete, lab.Data{Files: 5, Bytes: 1 << 14, Seed: 30})
 	c.backup(c.namespace)
@@ -126,6 +128,8 @@ func TestAJobThatDoesNotFitFailsByName(t *testing.T) {
 }
 
 func TestARestoreIntoAVolumeInUseWritesNothing(t *testing.T) {
+	t.Parallel()
+
 	c := open(t)
 	a, pod := c.app(classDelete, lab.Data{Files: 5, Bytes: 1 << 14, Seed: 31})
 	c.backup(c.namespace)
@@ -190,6 +194,8 @@ func TestARestoreIntoAVolumeInUseWritesNothing(t *testing.T) {
 }
 
 func TestAJobThatIsWrongInItselfIsRefused(t *testing.T) {
+	t.Parallel()
+
 	c := open(t)
 	c.app(classDelete, lab.Data{Files: 5, Bytes: 1 << 14, Seed: 32})
 	c.backup(c.namespace)

@@ -127,6 +127,17 @@ func (c *cell) restoring(restore string) {
 	}))
 }
 
+// told gives what Velero tells of a restore and its operations. Its log has the end only of operations that ended
+// before the log was uploaded, which depends on how busy the machine is.
+func (c *cell) told(restore string) string {
+	c.t.Helper()
+
+	described, err := c.Velero(c.ctx, "restore", "describe", restore, "--details")
+	require.NoError(c.t, err)
+
+	return described
+}
+
 func (c *cell) cancel(job client.Object) {
 	c.t.Helper()
 	require.NoError(c.t, c.Patch(c.ctx, job, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"cancel":true}}`))))

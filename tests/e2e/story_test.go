@@ -16,8 +16,12 @@ import (
 )
 
 func TestAnApplicationComesBackAsItWas(t *testing.T) {
+	t.Parallel()
+
 	for name, class := range map[string]string{"Delete": classDelete, "Retain": classRetain} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
 			c := open(t)
 			a, pod := c.app(class, lab.Data{Files: 500, Bytes: 20 << 20, Seed: 1})
 			kept := c.keep(a, pod)
@@ -73,6 +77,8 @@ func TestAnApplicationComesBackAsItWas(t *testing.T) {
 }
 
 func TestPodsThatShareAClaimGetOneSnapshot(t *testing.T) {
+	t.Parallel()
+
 	c := open(t)
 	require.NoError(t, c.CreateNamespace(c.ctx, c.namespace))
 	require.NoError(t, c.Create(c.ctx, lab.Claim(c.namespace, "shared", classDelete)))
@@ -107,6 +113,8 @@ func TestPodsThatShareAClaimGetOneSnapshot(t *testing.T) {
 }
 
 func TestBackupsAtTheSameTimeAreBothComplete(t *testing.T) {
+	t.Parallel()
+
 	c := open(t)
 	a, pod := c.app(classDelete, lab.Data{Files: 300, Bytes: 30 << 20, Seed: 3})
 	kept := c.keep(a, pod)
@@ -132,6 +140,8 @@ func TestBackupsAtTheSameTimeAreBothComplete(t *testing.T) {
 }
 
 func TestANamespaceCanBeRestoredUnderAnotherName(t *testing.T) {
+	t.Parallel()
+
 	c := open(t)
 	a, pod := c.app(classDelete, lab.Data{Files: 50, Bytes: 1 << 20, Seed: 4})
 	kept := c.keep(a, pod)
@@ -146,6 +156,8 @@ func TestANamespaceCanBeRestoredUnderAnotherName(t *testing.T) {
 }
 
 func TestAReplicaGetsItsOwnEmptyDirBack(t *testing.T) {
+	t.Parallel()
+
 	c := open(t)
 	require.NoError(t, c.CreateNamespace(c.ctx, c.namespace))
 	c.createReplicas("web", 3)

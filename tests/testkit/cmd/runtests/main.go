@@ -77,6 +77,10 @@ func runStage(ctx context.Context, name string) (tally, error) {
 	}
 }
 
+// together is how many of the end-to-end tests that disturb nobody run at once. They mostly wait: for pods, for
+// namespaces to go, for Velero's next look at its operations.
+const together = "4"
+
 // e2e compiles the tests outside of the cluster, where the module cache is, and
 // runs them inside of its namespaces.
 func e2e(ctx context.Context) (tally, error) {
@@ -90,7 +94,7 @@ func e2e(ctx context.Context) (tally, error) {
 		return tally{}, fmt.Errorf("compile tests/e2e: %w\n%s", err, out)
 	}
 
-	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m"}
+	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m", "-test.parallel=" + together}
 	if only := os.Getenv("ESTIBA_E2E_RUN"); only != "" {
 		args = append(args, "-test.run="+only)
 	}

@@ -29,7 +29,12 @@ func (t tally) String() string {
 // event is one line of `go test -json`; see `go doc test2json`.
 type event struct {
 	Action, Package, Test, Output string
+	// Elapsed is in seconds.
+	Elapsed float64
 }
+
+// longTest is from how many seconds on a test gets a line of its own, so that a stage of a few long ones is seen to move.
+const longTest = 3
 
 // read counts the tests of a `go test -json` stream, and copies to w what is
 // worth seeing: the output of what failed or was skipped, and lines that are no events.
@@ -85,6 +90,10 @@ func (t *tally) end(e event, parent bool, output []string, w io.Writer) {
 	// A package without tests is "skipped", which is not worth a word.
 	if e.Action == "fail" || (e.Action == "skip" && e.Test != "") {
 		_, _ = io.WriteString(w, strings.Join(output, ""))
+	}
+
+	if e.Test != "" && e.Elapsed >= longTest {
+		_, _ = fmt.Fprintf(w, "%s %s (%.0f s)\n", e.Action, e.Test, e.Elapsed)
 	}
 
 	switch {

@@ -28,6 +28,11 @@ func TestRead(t *testing.T) {
 {"Action":"pass","Package":"p","Test":"A"}`,
 			want: tally{passed: 1},
 		},
+		"a long test shows that it has ended": {
+			stream: `{"Action":"pass","Package":"p","Test":"A","Elapsed":12.3}`,
+			want:   tally{passed: 1},
+			shown:  "pass A (12 s)",
+		},
 		"a failed test shows its output": {
 			stream: `{"Action":"output","Package":"p","Test":"A","Output":"boom\n"}
 {"Action":"fail","Package":"p","Test":"A"}`,
