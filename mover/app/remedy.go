@@ -39,6 +39,8 @@ func remedyOf(code engine.Code, location string) string {
 		return "blobs of it are missing or altered in the bucket: bring them back (versions or replicas of the bucket), or restore another backup"
 	case engine.CodeWrongKey:
 		return "it was made with another master key: put the exported Secret " + contract.MasterKeySecret + " of that key back (kubectl replace --force -f FILE)"
+	case engine.CodeInvalidRequest:
+		return "see what spec.objectStorage and spec.config of the location say (kubectl describe backupstoragelocation " + location + ")"
 	case engine.CodeSnapshotNotFound:
 		return "the volume's backup did not complete, or its snapshot was deleted: restore another backup"
 	default:

@@ -64,7 +64,7 @@ func OpenObjects(s settings.Settings, source settings.Source, o Options) (*Objec
 	objects := &Objects{
 		readOnly: s.ReadOnly || o.ReadOnly,
 		retry:    newRetrying(nil, o),
-		watch:    &watched{bound: o.StallAfter, grace: min(defaultGrace, o.StallAfter), clock: o.Clock},
+		watch:    newWatched(nil, o),
 	}
 
 	if s.Prefix != "" {

@@ -87,20 +87,23 @@ func Open(ctx context.Context, s settings.Settings, source settings.Source, fold
 	s.ReadOnly = s.ReadOnly || o.ReadOnly
 	o.ReadOnly = s.ReadOnly
 
-	provider, err := openProvider(ctx, s, source, prefix)
+	provider, err := openProvider(ctx, s, source, prefix, o)
 	if err != nil {
-		return nil, err
+		return nil, newRetrying(nil, o).locate(annotate("open store", err))
 	}
 
 	return Layer(provider, o), nil
 }
 
-func openProvider(ctx context.Context, s settings.Settings, source settings.Source, prefix string) (blob.Storage, error) {
-	if s.Kind == settings.Filesystem {
-		return openFilesystem(ctx, s, prefix)
+func openProvider(ctx context.Context, s settings.Settings, source settings.Source, prefix string, o Options) (blob.Storage, error) {
+	if s.Kind == settings.S3 {
+		return openS3(s, source, prefix)
 	}
 
-	return openS3(s, source, prefix)
+	// A folder whose server is gone does not answer, be it asked whether it is there.
+	return answer(ctx, newWatched(nil, o), func(ctx context.Context) (blob.Storage, error) {
+		return openFilesystem(ctx, s, prefix)
+	})
 }
 
 // folderPrefix joins a location's prefix and a folder; the result ends with a slash.
@@ -128,7 +131,7 @@ func Layer(provider blob.Storage, o Options) blob.Storage {
 	o = o.withDefaults()
 
 	st := blob.Storage(&metered{Storage: provider, counters: o.Counters, up: o.Upload, down: o.Download})
-	st = &watched{Storage: st, bound: o.StallAfter, grace: min(defaultGrace, o.StallAfter), clock: o.Clock}
+	st = newWatched(st, o)
 
 	if r, ok := provider.(renewable); ok {
 		st = &renewing{Storage: st, provider: r}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/store/settings"
@@ -29,6 +30,10 @@ const (
 
 // dialS3 makes a client. It does not connect: the first request does.
 func dialS3(s settings.Settings, source settings.Source) (*minio.Core, *renewingProvider, error) {
+	if err := s3utils.CheckValidBucketName(s.Bucket); err != nil {
+		return nil, nil, engine.Errorf(engine.CodeInvalidRequest, "bucket %q (spec.objectStorage.bucket of the location): %w", s.Bucket, err)
+	}
+
 	transport, err := s3Transport(s)
 	if err != nil {
 		return nil, nil, err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/minio/minio-go/v7"
@@ -29,6 +30,10 @@ func s3Error(ctx context.Context, err error) error {
 		return err
 	}
 
+	if scheme := otherScheme(err); scheme != "" {
+		return engine.Errorf(engine.CodeInvalidRequest, "the store does not speak what the location's address begins with: it must be %s (spec.config.s3Url of the location): %w", scheme, err)
+	}
+
 	var answer minio.ErrorResponse
 	if errors.As(err, &answer) && answer.StatusCode != 0 {
 		return s3Answer(answer)
@@ -39,6 +44,23 @@ func s3Error(ctx context.Context, err error) error {
 	}
 
 	return engine.Errorf(engine.CodeStoreUnavailable, "request to the store: %w", err)
+}
+
+// otherScheme gives what the address should begin with where plain HTTP met TLS, or
+// TLS plain HTTP. What a server of TLS answers to plain HTTP is either an alert of
+// TLS, which is no HTTP, or a refusal in words.
+func otherScheme(err error) string {
+	var answer minio.ErrorResponse
+
+	switch {
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "http://"
+	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`),
+		errors.As(err, &answer) && answer.StatusCode == http.StatusBadRequest && strings.Contains(answer.Message, "HTTPS"):
+		return "https://"
+	default:
+		return ""
+	}
 }
 
 // untrusted tells whether TLS failed for a reason that no waiting mends.

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"encoding/pem"
+	"net"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -72,6 +73,88 @@ func TestAnS3StoreBehindACertificateOfOnesOwn(t *testing.T) {
 			require.Contains(t, []engine.Code{engine.CodeStoreUnavailable, engine.CodeInvalidRequest}, engine.CodeOf(err))
 			require.Less(t, time.Since(begun), 30*time.Second, "no waiting mends it")
 		})
+	}
+}
+
+func TestTheOtherSchemeIsNamedAtOnce(t *testing.T) {
+	t.Parallel()
+
+	plain := gateway(t)
+	secure, _ := overTLS(t, plain)
+
+	for name, c := range map[string]struct {
+		address string
+		noTLS   bool
+		says    string
+	}{
+		"http to a server of TLS that says so":         {secure, true, "it must be https:// (spec.config.s3Url"},
+		"http to a server of TLS that only speaks TLS": {alerts(t), true, "it must be https:// (spec.config.s3Url"},
+		"https to a server without TLS":                {plain, false, "it must be http:// (spec.config.s3Url"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			s := s3Settings(c.address)
+			s.DoNotUseTLS = c.noTLS
+
+			st, err := store.Open(t.Context(), s, good(), "plugins/estiba/repositories/ns/id", store.Options{})
+			require.NoError(t, err)
+
+			// All work begins with a look into the repository.
+			begun := time.Now()
+			_, err = read(t.Context(), st, "kopia.repository")
+			require.ErrorContains(t, err, c.says)
+			require.Equal(t, engine.CodeInvalidRequest, engine.CodeOf(err))
+
+			require.Less(t, time.Since(begun), 30*time.Second, "no waiting mends it")
+
+			objects, err := store.OpenObjects(s, good(), store.Options{})
+			require.NoError(t, err)
+
+			_, err = objects.List(t.Context(), "backups")
+			require.ErrorContains(t, err, c.says)
+		})
+	}
+}
+
+// alerts is a server that answers what is no TLS as OpenSSL does: with an alert, and nothing else.
+func alerts(t *testing.T) (address string) {
+	t.Helper()
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+
+			_, _ = conn.Read(make([]byte, 1<<10))
+			_, _ = conn.Write([]byte("\x15\x03\x01\x00\x02\x02\x16"))
+			_ = conn.(*net.TCPConn).CloseWrite()
+		}
+	}()
+
+	return l.Addr().String()
+}
+
+func TestABucketOfNoValidNameIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+
+	for _, bucket := range []string{"ab", "UPPER_case/", "192.168.0.1", strings.Repeat("x", 64)} {
+		s := s3Settings("127.0.0.1:1")
+		s.Bucket = bucket
+
+		_, err := store.Open(t.Context(), s, good(), "plugins/estiba/repositories/ns/id", store.Options{Place: "bucket of location default"})
+		require.Equal(t, engine.CodeInvalidRequest, engine.CodeOf(err), bucket)
+		require.ErrorContains(t, err, "spec.objectStorage.bucket")
+		require.ErrorContains(t, err, "location default")
+
+		_, err = store.OpenObjects(s, good(), store.Options{})
+		require.Equal(t, engine.CodeInvalidRequest, engine.CodeOf(err), bucket)
 	}
 }
 

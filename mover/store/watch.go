@@ -31,6 +31,12 @@ type watched struct {
 	clock clock.Clock
 }
 
+func newWatched(st blob.Storage, o Options) *watched {
+	o = o.withDefaults()
+
+	return &watched{Storage: st, bound: o.StallAfter, grace: min(defaultGrace, o.StallAfter), clock: o.Clock}
+}
+
 // pulse tells when a byte moved last.
 type pulse struct {
 	clock clock.PassiveClock
@@ -281,7 +287,13 @@ type observedBytes struct {
 }
 
 func (b *observedBytes) Reader() io.ReadSeekCloser {
-	return &observedReader{ReadSeekCloser: b.Bytes.Reader(), of: b}
+	r := b.Bytes.Reader()
+
+	return struct {
+		observed
+		io.Seeker
+		io.Closer
+	}{observed{r, b.moved, b.chunk}, r, r}
 }
 
 func (b *observedBytes) WriteTo(w io.Writer) (int64, error) {
@@ -297,20 +309,22 @@ func (b *observedBytes) whole() []byte {
 	return c
 }
 
-type observedReader struct {
-	io.ReadSeekCloser
+// observed reads in pieces, and calls moved for each.
+type observed struct {
+	io.Reader
 
-	of *observedBytes
+	moved func(n int) error
+	chunk int
 }
 
-func (r *observedReader) Read(p []byte) (int, error) {
-	if r.of.chunk > 0 && len(p) > r.of.chunk {
-		p = p[:r.of.chunk]
+func (o observed) Read(p []byte) (int, error) {
+	if o.chunk > 0 && len(p) > o.chunk {
+		p = p[:o.chunk]
 	}
 
-	n, err := r.ReadSeekCloser.Read(p)
+	n, err := o.Reader.Read(p)
 	if n > 0 {
-		if refused := r.of.moved(n); refused != nil {
+		if refused := o.moved(n); refused != nil {
 			return 0, refused
 		}
 	}
@@ -337,26 +351,5 @@ func (b *observedBuffer) Write(p []byte) (int, error) {
 
 // ReadFrom reads straight into the buffer.
 func (b *observedBuffer) ReadFrom(r io.Reader) (int64, error) {
-	return b.Buffer.ReadFrom(&observedSource{Reader: r, of: b})
-}
-
-type observedSource struct {
-	io.Reader
-
-	of *observedBuffer
-}
-
-func (s *observedSource) Read(p []byte) (int, error) {
-	if s.of.chunk > 0 && len(p) > s.of.chunk {
-		p = p[:s.of.chunk]
-	}
-
-	n, err := s.Reader.Read(p)
-	if n > 0 {
-		if refused := s.of.moved(n); refused != nil {
-			return n, refused
-		}
-	}
-
-	return n, err // io.Reader gives io.EOF itself
+	return b.Buffer.ReadFrom(observed{r, b.moved, b.chunk})
 }
