@@ -8,9 +8,17 @@ import (
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
+// remedyForData is about a volume, and not about any repository.
+const remedyForData = "delete the pod, and the claim too to get an empty volume, and restore again; or, to give up what is there, restore again with the annotation " +
+	contract.AnnotationExistingData + " on the Restore: overwrite (other files stay) or mirror (they are deleted)"
+
 // remedied gives a failure's message with the objects behind it, which a worker
 // does not know, and with what a person can do about it.
 func remedied(code engine.Code, message string, r v1alpha1.RepositoryReference) string {
+	if code == engine.CodeTargetNotEmpty {
+		return message + "; " + remedyForData
+	}
+
 	remedy := remedyOf(code, r.BackupStorageLocation)
 	if remedy == "" {
 		return message
@@ -42,7 +50,8 @@ func remedyOf(code engine.Code, location string) string {
 	case engine.CodeInvalidRequest:
 		return "see what spec.objectStorage and spec.config of the location say (kubectl describe backupstoragelocation " + location + ")"
 	case engine.CodeSnapshotNotFound:
-		return "the volume's backup did not complete, or its snapshot was deleted: restore another backup"
+		return "the volume's backup did not complete, or its snapshot was deleted: restore another backup, or say with the annotation " +
+			contract.AnnotationOnMissingSnapshot + " of the Restore what to do without it"
 	default:
 		return ""
 	}

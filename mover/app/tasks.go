@@ -88,8 +88,9 @@ func (r *registry) Begin(key string, w task.Work) {
 			},
 			Format: r.config.Format, Backup: w.Backup, Restore: w.Restore, Forget: w.Forget,
 		},
-		Frozen:     w.Frozen,
-		OpenVolume: w.OpenVolume,
+		Frozen:      w.Frozen,
+		OpenVolume:  w.OpenVolume,
+		BeforeWrite: w.BeforeWrite,
 		OpenStorage: func(ctx context.Context) (runner.Storage, error) {
 			return r.locations.open(ctx, w.Repository, access{readOnly: readOnly(k.verb), attempt: w.Attempt})
 		},
@@ -188,7 +189,7 @@ func (r *registry) fill(run *task.Run, k *known, s runner.Status) {
 // incomplete keeps a result without what was asked for from being taken for a success.
 func incomplete(v protocol.Verb, r protocol.Result) *state.Failure {
 	lacks := v == protocol.VerbBackup && (r.Backup == nil || r.Backup.SnapshotID == "") ||
-		v == protocol.VerbRestore && (r.Restore == nil || r.Restore.SnapshotID == "") ||
+		v == protocol.VerbRestore && (r.Restore == nil || r.Restore.SnapshotID == "" && r.Restore.Missing == "") ||
 		v == protocol.VerbForget && r.Forget == nil
 	if !lacks {
 		return nil

@@ -9,8 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removePasses bounds how often a directory is emptied that others fill again.
-const removePasses = 16
+const (
+	// removePasses bounds how often a directory is emptied that others fill again.
+	removePasses = 16
+	// removeBuffer is for the names of one level, and held as long as there are levels
+	// below it: a tree may be as deep as its maker likes.
+	removeBuffer = 4 << 10
+)
 
 // RemoveAll removes what is under name, with all that is in it. That nothing is
 // there is no error. Links are removed, not followed; a mount point stops it with
@@ -27,6 +32,7 @@ func (d *Dir) RemoveAll(name string) error {
 	return d.vol.removeAll(dirfd, name)
 }
 
+// removeAll names in its error what could not be removed, and not the folders around it.
 func (v *volume) removeAll(dirfd int, name string) error {
 	for range removePasses {
 		err := unlink(dirfd, name)
@@ -40,7 +46,7 @@ func (v *volume) removeAll(dirfd int, name string) error {
 			return fmt.Errorf("remove %q: %w", name, err)
 		}
 		if err := v.empty(dirfd, name); err != nil {
-			return fmt.Errorf("remove %q: %w", name, err)
+			return err
 		}
 		err = uninterrupted(func() error { return unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR) })
 		switch {
@@ -65,12 +71,16 @@ func (v *volume) empty(dirfd int, name string) (err error) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil
 	default:
-		return explainOpen(err)
+		return fmt.Errorf("remove %q: %w", name, explainOpen(err))
 	}
-	in := names{fd: fd}
-	defer func() { err = errors.Join(err, in.close()) }()
+	in := names{fd: fd, buf: make([]byte, removeBuffer)}
+	defer func() {
+		if e := in.close(); e != nil && err == nil {
+			err = fmt.Errorf("remove %q: %w", name, e)
+		}
+	}()
 	if _, err := v.statFD(fd); err != nil {
-		return err
+		return fmt.Errorf("remove %q: %w", name, err)
 	}
 	for {
 		child, err := in.next()
@@ -78,7 +88,7 @@ func (v *volume) empty(dirfd int, name string) (err error) {
 			return nil
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("remove %q: %w", name, err)
 		}
 		if err := v.removeAll(fd, child); err != nil {
 			return err

@@ -96,12 +96,35 @@ type RestoreRequest struct {
 	Expect map[string]string `json:"expect,omitempty"`
 	// Parallel is how many files are written at a time; 0 chooses by the processors.
 	Parallel int `json:"parallel,omitempty"`
+	// Description names the volume for people.
+	Description string `json:"description,omitempty"`
+	// Existing says what becomes of data that is in the volume. Where the volume has to be
+	// empty and isn't, the restore fails with CodeTargetNotEmpty and has written nothing.
+	Existing ExistingData `json:"existing,omitempty"`
+	// Resumed says that an earlier run of the same job was let to write (see BeforeWrite):
+	// what is in the volume may be its own, and is not refused.
+	Resumed bool `json:"resumed,omitempty"`
+	// BeforeWrite is called once, after all that can be looked at was found right and
+	// before anything is changed in the volume. Its error, which has to be an *Error, ends the
+	// restore. Nil lets it go on.
+	BeforeWrite func(ctx context.Context) error `json:"-"`
+	// OnMissing says what to do where there is no finished snapshot of the job.
+	OnMissing MissingSnapshot `json:"onMissing,omitempty"`
+	// Previous goes with MissingPrevious.
+	Previous *Previous `json:"previous,omitempty"`
 }
 
 // RestoreResult says what was written.
 type RestoreResult struct {
+	// SnapshotID is the ID of the kopia manifest that was restored; empty where none was.
 	SnapshotID string  `json:"snapshotID"`
 	Summary    Summary `json:"summary"`
+	// Missing says why the job's snapshot could not be had, where OnMissing let the
+	// restore go on; else it is empty.
+	Missing string `json:"missing,omitempty"`
+	// Instead is the snapshot that stood in for the missing one; nil where the volume
+	// was left as it was.
+	Instead *Snapshot `json:"instead,omitempty"`
 }
 
 // ForgetRequest says what to forget.

@@ -32,6 +32,8 @@ const (
 	CodeSnapshotNotFound Code = "SnapshotNotFound"
 	// CodeSourceUnreadable: an entry of the volume could not be read.
 	CodeSourceUnreadable Code = "SourceUnreadable"
+	// CodeTargetNotEmpty: the volume holds data, and the restore was not told what is to become of it.
+	CodeTargetNotEmpty Code = "TargetNotEmpty"
 	// CodeTargetFull: the volume has no room for the data.
 	CodeTargetFull Code = "TargetFull"
 	// CodeTargetUnwritable: an entry could not be written into the volume, or an attribute not set.

@@ -121,6 +121,9 @@ type Task struct {
 	// and the runner closes the file as soon as the worker has it: an open one
 	// keeps the kubelet from unmounting. Nil for repository work.
 	OpenVolume func(ctx context.Context) (*os.File, error)
+	// BeforeWrite is called at most once, when the worker of a restore is about to change the
+	// volume. It waits for that; an error keeps it from it, and is passed on. Nil lets it go on.
+	BeforeWrite func(ctx context.Context) error
 	// OpenStorage gives the storage of the repository, once the slot is there.
 	OpenStorage func(ctx context.Context) (Storage, error)
 

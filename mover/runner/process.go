@@ -22,6 +22,7 @@ const endOfReading = 5 * time.Second
 // process is a running worker, and our ends of its descriptors.
 type process struct {
 	cmd     *exec.Cmd
+	request *os.File
 	reports *os.File
 	log     *os.File
 	storage *os.File
@@ -39,6 +40,7 @@ func start(c Config, r protocol.Request, volume *os.File) (*process, error) {
 
 	p := &process{
 		cmd:     command(c, r, e, volume),
+		request: e.requestOurs,
 		reports: e.reportsOurs,
 		log:     e.logOurs,
 		storage: e.storageOurs,
@@ -51,10 +53,13 @@ func start(c Config, r protocol.Request, volume *os.File) (*process, error) {
 	}
 
 	go func() {
-		defer func() { _ = e.requestOurs.Close() }()
-
 		// A worker that ends before it has read all says so by a report, or by its death.
-		_ = protocol.WriteRequest(e.requestOurs, r)
+		_ = protocol.WriteRequest(p.request, r)
+
+		// A restore is answered later on, see protocol.Permit.
+		if r.Verb != protocol.VerbRestore {
+			_ = p.request.Close()
+		}
 	}()
 
 	return p, nil

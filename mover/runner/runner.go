@@ -84,7 +84,7 @@ func (r *Runner) work(ctx context.Context, t Task, w Watch) (protocol.Result, er
 		return protocol.Result{}, err
 	}
 
-	s := &supervision{process: p, config: r.config, task: t, watch: w, pool: r.pool, share: r.pool.join(t.Frozen)}
+	s := &supervision{process: p, config: r.config, task: t, watch: w, permits: make(chan error, 1), pool: r.pool, share: r.pool.join(t.Frozen)}
 	defer r.pool.leave(s.share)
 
 	return s.run(ctx, storage)
@@ -149,6 +149,11 @@ type supervision struct {
 	together int64
 	// stopping says that the worker was told to end.
 	stopping bool
+	// asked says that the worker has asked to write, and permits takes the answer.
+	asked   bool
+	permits chan error
+	// refused is why it must not.
+	refused error
 }
 
 // run serves, reads and watches until the worker is gone.
@@ -182,7 +187,7 @@ func (s *supervision) run(ctx context.Context, storage Storage) (protocol.Result
 	s.lastLine = <-logged
 	err := <-readErr
 
-	closeAll(s.process.reports, s.process.log)
+	closeAll(s.process.request, s.process.reports, s.process.log)
 
 	return s.verdict(ctx, err)
 }
@@ -204,9 +209,14 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 				continue
 			}
 
+			s.answer(ctx, p)
+
 			if s.take(p) {
 				overdue = s.config.Clock.After(s.config.ExitGrace)
 			}
+		case s.refused = <-s.permits:
+			// A worker that has ended meanwhile needs no answer.
+			_ = protocol.WritePermit(s.process.request, s.refused)
 		case <-ended:
 			ended = nil
 			s.process.endReading()
@@ -225,6 +235,22 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 			s.checkMemory()
 		}
 	}
+}
+
+// answer has the question answered whether the worker may write, if it asks that.
+func (s *supervision) answer(ctx context.Context, p protocol.Report) {
+	if !p.Writing || s.asked {
+		return
+	}
+
+	s.asked = true
+
+	if s.task.BeforeWrite == nil {
+		s.permits <- nil
+		return
+	}
+
+	go func() { s.permits <- s.task.BeforeWrite(ctx) }()
 }
 
 // take passes a report on, and tells whether it is the result.
@@ -274,6 +300,8 @@ func (s *supervision) verdict(ctx context.Context, readErr error) (protocol.Resu
 	verb := s.task.Request.Verb
 
 	switch {
+	case s.refused != nil && !s.stopping:
+		return protocol.Result{}, fmt.Errorf("%s: write down that the volume is about to be changed: %w", verb, s.refused)
 	case s.result != nil:
 		return s.judge(ctx, *s.result)
 	case s.tooBig > 0:

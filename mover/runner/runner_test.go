@@ -127,6 +127,24 @@ func TestResults(t *testing.T) {
 			verb: protocol.VerbRestore, script: workertest.Succeed,
 			check: func(t *testing.T, r protocol.Result) { assert.Equal(t, "done", r.Restore.SnapshotID) },
 		},
+		"a restore that nobody keeps from writing writes": {
+			verb: protocol.VerbRestore, script: workertest.Write,
+			check: func(t *testing.T, r protocol.Result) { assert.Equal(t, "done", r.Restore.SnapshotID) },
+		},
+		"a restore writes when it was let to": {
+			verb: protocol.VerbRestore, script: workertest.Write,
+			tune:  func(t *runner.Task) { t.BeforeWrite = func(context.Context) error { return nil } },
+			check: func(t *testing.T, r protocol.Result) { assert.Equal(t, "done", r.Restore.SnapshotID) },
+		},
+		"a restore that is kept from writing ends": {
+			verb: protocol.VerbRestore, script: workertest.Write,
+			tune: func(t *runner.Task) {
+				t.BeforeWrite = func(context.Context) error {
+					return engine.Errorf(engine.CodeStoreUnavailable, "nobody would know")
+				}
+			},
+			code: engine.CodeStoreUnavailable, message: "nobody would know",
+		},
 		"repository work needs no volume": {verb: protocol.VerbCreateRepository, script: workertest.Succeed},
 		"forgetting hands back how many": {
 			verb: protocol.VerbForget, script: workertest.Succeed,

@@ -87,7 +87,7 @@ func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b B
 		return Decision{Phase: v1alpha1.PhaseInProgress, Reason: ReasonRunning, Action: ActionNone, RequeueAfter: b.Poll}
 	case TaskEnded:
 		if o.Task.Failure == nil {
-			return completed()
+			return completed(o.Task)
 		}
 
 		if wait := b.RetryAfter(s.Attempts) - now.Sub(o.Task.Ended); wait > 0 {

@@ -14,6 +14,10 @@ const (
 	ReasonResumed = "Resumed"
 	// ReasonCompleted: all that was asked is done and was read back.
 	ReasonCompleted = "Completed"
+	// ReasonLeftEmpty: there was no snapshot to restore, and nothing was written, as was asked for that case.
+	ReasonLeftEmpty = "LeftEmpty"
+	// ReasonPreviousRestored: there was no snapshot to restore, and an older one was, as was asked for that case.
+	ReasonPreviousRestored = "PreviousRestored"
 	// ReasonCancelRequested: somebody set spec.cancel.
 	ReasonCancelRequested = "CancelRequested"
 	// ReasonCancelTimedOut: the worker did not stop in time after it was told to, and was ended by force.

@@ -35,6 +35,8 @@ type Task struct {
 	Ended time.Time
 	// Failure is why it ended without a result; nil if it has one.
 	Failure *Failure
+	// Note is what is to be said of a run that ended well, but otherwise than asked; nil if nothing is.
+	Note *Finding
 }
 
 // Failure is why a run ended without a result.
@@ -147,7 +149,7 @@ func stopping(w work, o Observed) *stop {
 func nextStopped(s stop, t Task, now time.Time, b Bounds) Decision {
 	switch {
 	case t.State == TaskEnded && t.Failure == nil:
-		return completed()
+		return completed(t)
 	case !t.live():
 		return Decision{Phase: s.phase, Reason: s.Reason, Message: s.Message, Action: ActionNone}
 	case t.CancelRequested.IsZero():
@@ -165,8 +167,13 @@ func nextStopped(s stop, t Task, now time.Time, b Bounds) Decision {
 	}
 }
 
-func completed() Decision {
-	return Decision{Phase: v1alpha1.PhaseCompleted, Reason: ReasonCompleted, Action: ActionNone}
+func completed(t Task) Decision {
+	d := Decision{Phase: v1alpha1.PhaseCompleted, Reason: ReasonCompleted, Action: ActionNone}
+	if t.Note != nil {
+		d.Reason, d.Message = t.Note.Reason, t.Note.Message
+	}
+
+	return d
 }
 
 // waitingForSlot never takes a job back from InProgress: the phase only goes forward.
@@ -205,7 +212,7 @@ func nextEnded(w work, o Observed, now time.Time, b Bounds) Decision {
 
 	switch {
 	case f == nil:
-		return completed()
+		return completed(o.Task)
 	case f.Drained:
 		return Decision{Phase: forward(w.status), Reason: ReasonDraining, Message: f.Message, Action: ActionNone}
 	case f.NotYet:

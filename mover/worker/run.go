@@ -79,7 +79,10 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 		return protocol.Result{}, missing(fences)
 	}
 
-	request, err := readRequest(s)
+	pipe := os.NewFile(protocol.RequestFD, "request")
+	defer func() { _ = pipe.Close() }() // Only read from; closed before in most cases.
+
+	request, err := readRequest(pipe, s)
 	if err != nil {
 		return protocol.Result{}, err
 	}
@@ -91,7 +94,12 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 		return protocol.Result{}, err
 	}
 
-	j := job{engine: e, request: request, progress: newThrottle(report, time.Now)}
+	// Only a restore is answered later on.
+	if request.Verb != protocol.VerbRestore {
+		_ = pipe.Close() // Only read from.
+	}
+
+	j := job{engine: e, request: request, progress: newThrottle(report, time.Now), permit: permit{report, pipe}}
 	result, err := j.do(ctx)
 	closeEngine(e, log)
 
@@ -148,10 +156,7 @@ func joinDetails(a, b string) string {
 	return a + "; " + b
 }
 
-func readRequest(s protocol.Surroundings) (protocol.Request, error) {
-	pipe := os.NewFile(protocol.RequestFD, "request")
-	defer func() { _ = pipe.Close() }()
-
+func readRequest(pipe io.Reader, s protocol.Surroundings) (protocol.Request, error) {
 	request, err := protocol.ReadRequest(pipe)
 	if err != nil {
 		return protocol.Request{}, err
@@ -198,6 +203,27 @@ type job struct {
 	engine   engine.Engine
 	request  protocol.Request
 	progress *throttle
+	permit   permit
+}
+
+// permit is asked for before a restore writes.
+type permit struct {
+	report *protocol.Reporter
+	pipe   io.Reader
+}
+
+// ask says that the volume is about to be changed, and waits until that is written
+// down: whoever takes the job up after a crash must know whose data it finds.
+func (p permit) ask(context.Context) error {
+	if err := p.report.Report(protocol.Report{Writing: true}); err != nil {
+		return engine.Errorf(engine.CodeInternal, "ask to write: %w", err)
+	}
+
+	if err := protocol.ReadPermit(p.pipe); err != nil {
+		return engine.Errorf(engine.CodeInternal, "ask to write: %w", err)
+	}
+
+	return nil
 }
 
 func (j job) do(ctx context.Context) (protocol.Result, error) {
@@ -217,6 +243,7 @@ func (j job) do(ctx context.Context) (protocol.Result, error) {
 	case protocol.VerbRestore:
 		q := *r.Restore
 		q.Root = os.NewFile(protocol.VolumeFD, "volume")
+		q.BeforeWrite = j.permit.ask
 
 		result, err := j.engine.Restore(ctx, q, j.progress.take)
 		j.progress.flush()

@@ -35,8 +35,9 @@ type VolumeRestore struct {
 
 // VolumeRestoreSpec is what was asked for.
 //
-// +kubebuilder:validation:XValidation:rule="self.restore == oldSelf.restore && self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.target == oldSelf.target",message="spec is immutable, except for cancel"
+// +kubebuilder:validation:XValidation:rule="self.restore == oldSelf.restore && self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.target == oldSelf.target && self.existingData == oldSelf.existingData && self.onMissingSnapshot == oldSelf.onMissingSnapshot && has(self.previous) == has(oldSelf.previous) && (!has(self.previous) || self.previous == oldSelf.previous)",message="spec is immutable, except for cancel"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="cancel can't be taken back"
+// +kubebuilder:validation:XValidation:rule="self.onMissingSnapshot != 'previous' || has(self.previous)",message="onMissingSnapshot 'previous' needs the field previous"
 type VolumeRestoreSpec struct {
 	// Restore is the Velero Restore that the job belongs to.
 	Restore OwnerReference `json:"restore"`
@@ -46,10 +47,51 @@ type VolumeRestoreSpec struct {
 	Snapshot SnapshotReference `json:"snapshot"`
 	// Target volume, in the namespace that it is restored to.
 	Target VolumeReference `json:"target"`
+	// ExistingData says what becomes of data that is in the volume already.
+	// +kubebuilder:default=refuse
+	// +optional
+	ExistingData ExistingData `json:"existingData,omitempty"`
+	// OnMissingSnapshot says what to do if the repository has no finished snapshot of the job.
+	// +kubebuilder:default=fail
+	// +optional
+	OnMissingSnapshot OnMissingSnapshot `json:"onMissingSnapshot,omitempty"`
+	// Previous says which snapshots may stand in, where onMissingSnapshot is previous.
+	// +optional
+	Previous *PreviousSnapshot `json:"previous,omitempty"`
 	// Cancel asks for the job to be stopped. It can't be taken back.
 	// +optional
 	Cancel bool `json:"cancel,omitempty"`
 }
+
+// ExistingData is what a restore does about data that it finds in the volume.
+//
+// +kubebuilder:validation:Enum=refuse;overwrite;mirror
+type ExistingData string
+
+// What there is to do about it.
+const (
+	// ExistingRefuse restores into an empty volume only; the job fails where it isn't.
+	ExistingRefuse ExistingData = "refuse"
+	// ExistingOverwrite replaces what bears a name that the snapshot has, and leaves the rest.
+	ExistingOverwrite ExistingData = "overwrite"
+	// ExistingMirror removes, too, what the snapshot does not have.
+	ExistingMirror ExistingData = "mirror"
+)
+
+// OnMissingSnapshot is what a restore does if there is no snapshot to restore.
+//
+// +kubebuilder:validation:Enum=fail;empty;previous
+type OnMissingSnapshot string
+
+// What there is to do about it.
+const (
+	// MissingFail lets the job fail.
+	MissingFail OnMissingSnapshot = "fail"
+	// MissingEmpty leaves the volume as it is; the job is completed, and says so.
+	MissingEmpty OnMissingSnapshot = "empty"
+	// MissingPrevious restores the newest older snapshot of the same source, and says which one.
+	MissingPrevious OnMissingSnapshot = "previous"
+)
 
 // SnapshotReference names a snapshot by what was known when the backup began.
 type SnapshotReference struct {
@@ -60,13 +102,31 @@ type SnapshotReference struct {
 	Backup OwnerReference `json:"backup"`
 }
 
+// PreviousSnapshot describes the snapshots that may stand in for a missing one.
+type PreviousSnapshot struct {
+	// Source is the path that the chain of the volume's snapshots follows, such as
+	// /persistentvolumeclaim/data. Only snapshots of that path count, and only those
+	// of volumes of the repository's namespace.
+	// +kubebuilder:validation:MinLength=1
+	Source string `json:"source"`
+	// Before is when the backup was begun whose snapshot is missing. Only older ones count.
+	Before metav1.Time `json:"before"`
+}
+
 // VolumeRestoreStatus is what has become of a VolumeRestore.
 type VolumeRestoreStatus struct {
 	JobStatus `json:",inline"`
 
-	// SnapshotID is the ID of the kopia snapshot manifest that was restored.
+	// SnapshotID is the ID of the kopia snapshot manifest that was restored; empty where none was.
 	// +optional
 	SnapshotID string `json:"snapshotID,omitempty"`
+	// SnapshotTimestamp is when the snapshot was taken that was restored in the place of a missing one.
+	// +optional
+	SnapshotTimestamp *metav1.Time `json:"snapshotTimestamp,omitempty"`
+	// WritingSince is when a worker of the job was let to write into the volume. It is set
+	// before anything is written: whatever is in the volume later on may be the job's own.
+	// +optional
+	WritingSince *metav1.Time `json:"writingSince,omitempty"`
 	// Pod through whose mount the volume is written.
 	// +optional
 	Pod *PodReference `json:"pod,omitempty"`

@@ -43,6 +43,8 @@ type drive struct {
 	decide func(o state.Observed, now time.Time) state.Decision
 	// work gives what to begin, but for the fields that every work has.
 	work func() task.Work
+	// note gives what is to be said of a result that is not quite what was asked for; nil where there is none such.
+	note func(r task.Result) *state.Finding
 	// keep writes a result into the object's status, and gives its summary.
 	keep func(r task.Result) v1alpha1.Summary
 }

@@ -73,11 +73,8 @@ func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Res
 		decide: func(o state.Observed, now time.Time) state.Decision {
 			return state.NextRestore(job, o, now, n.Bounds)
 		},
-		work: func() task.Work {
-			return task.Work{Repository: job.Spec.Repository, Restore: &engine.RestoreRequest{
-				Job: job.Spec.Snapshot.Job, Expect: jobs.ExpectedTags(job.Spec.Snapshot, job.Spec.Repository),
-			}}
-		},
+		work: func() task.Work { return n.restoreWork(job) },
+		note: func(r task.Result) *state.Finding { return note(job, r.Restore) },
 		keep: func(r task.Result) v1alpha1.Summary { return keepRestore(job, r.Restore) },
 	}
 
@@ -144,16 +141,6 @@ func keepBackup(job *v1alpha1.VolumeBackup, r *engine.BackupResult) v1alpha1.Sum
 
 	job.Status.SnapshotID, job.Status.Incremental, job.Status.Summary = r.SnapshotID, r.Incremental, summary(r.Summary)
 	job.Status.LostPacks = int64(r.LostPacks)
-
-	return job.Status.Summary
-}
-
-func keepRestore(job *v1alpha1.VolumeRestore, r *engine.RestoreResult) v1alpha1.Summary {
-	if r == nil {
-		return v1alpha1.Summary{}
-	}
-
-	job.Status.SnapshotID, job.Status.Summary = r.SnapshotID, summary(r.Summary)
 
 	return job.Status.Summary
 }

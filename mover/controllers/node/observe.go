@@ -42,6 +42,10 @@ func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 	if run.State == state.TaskEnded && run.Failure == nil {
 		d.guardEnd(ctx, &seen)
 
+		if d.note != nil {
+			seen.Task.Note = d.note(run.Result)
+		}
+
 		return seen
 	}
 

@@ -1,16 +1,19 @@
 package enginetest
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/estiba-dev/estiba/mover/engine"
 )
 
 // file is one entry of a tree in memory.
@@ -134,16 +137,16 @@ func (f files) write(root string) error {
 }
 
 func (f file) make(path string) error {
-	if f.mode.IsDir() {
-		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-
+	if there, err := os.Lstat(path); err == nil && there.IsDir() && f.mode.IsDir() {
 		return nil
 	}
 
 	if err := os.RemoveAll(path); err != nil {
 		return err
+	}
+
+	if f.mode.IsDir() {
+		return os.Mkdir(path, 0o700)
 	}
 
 	if f.mode.Type() == fs.ModeSymlink {
@@ -183,4 +186,55 @@ func (f files) count() (regular, folders, links int64) {
 	}
 
 	return regular, folders, links
+}
+
+// vacant refuses a folder that holds data where it must hold none.
+func vacant(r engine.RestoreRequest) error {
+	if !r.Guarded() {
+		return nil
+	}
+
+	root := folderPath(r.Root) + "/"
+
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return engine.Errorf(engine.CodeTargetUnwritable, "restore: %w", err)
+	}
+
+	var found []string
+
+	for _, e := range entries {
+		in, err := os.ReadDir(root + e.Name())
+		if e.Name() == engine.LostAndFound && e.IsDir() && err == nil && len(in) == 0 {
+			continue
+		}
+
+		found = append(found, strconv.Quote(e.Name()))
+	}
+
+	if len(found) > 0 {
+		return engine.Errorf(engine.CodeTargetNotEmpty, "restore: %s holds data already: it has %s", r.Description, strings.Join(found, ", "))
+	}
+
+	return nil
+}
+
+// removeOthers removes from the folder what is not in the tree.
+func (f files) removeOthers(root string) error {
+	there, err := readFiles(root)
+	if err != nil {
+		return err
+	}
+
+	for p := range there {
+		if _, has := f[p]; has || p == engine.LostAndFound {
+			continue
+		}
+
+		if err := os.RemoveAll(root + "/" + p); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }

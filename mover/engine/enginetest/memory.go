@@ -95,46 +95,87 @@ func (m *Memory) Backup(ctx context.Context, r engine.BackupRequest, p engine.Pr
 
 // Restore implements engine.Engine.
 func (m *Memory) Restore(ctx context.Context, r engine.RestoreRequest, p engine.ProgressFunc) (engine.RestoreResult, error) {
-	if r.Root == nil || r.Job == "" {
-		return engine.RestoreResult{}, engine.Errorf(engine.CodeInvalidRequest, "restore: root and job are needed")
+	if err := r.Validate(); err != nil {
+		return engine.RestoreResult{}, err
 	}
 
 	if err := m.ready(ctx); err != nil {
 		return engine.RestoreResult{}, err
 	}
 
+	s, res, err := m.choose(r)
+	if err != nil {
+		return engine.RestoreResult{}, err
+	}
+
+	if err := vacant(r); err != nil || s == nil {
+		return res, err
+	}
+
+	if r.BeforeWrite != nil {
+		if err := r.BeforeWrite(ctx); err != nil {
+			return engine.RestoreResult{}, err
+		}
+	}
+
+	if r.Existing == engine.ExistingMirror {
+		if err := s.files.removeOthers(folderPath(r.Root)); err != nil {
+			return engine.RestoreResult{}, engine.Errorf(engine.CodeTargetUnwritable, "restore: %w", err)
+		}
+	}
+
+	if err := s.files.write(folderPath(r.Root)); err != nil {
+		return engine.RestoreResult{}, engine.Errorf(engine.CodeTargetUnwritable, "restore: %w", err)
+	}
+
+	tell(p, s.files)
+
+	res.Summary = summary(s.files)
+
+	return res, nil
+}
+
+// choose gives the snapshot to restore, nil where the volume stays as it is, and a result without its summary.
+func (m *Memory) choose(r engine.RestoreRequest) (*memorySnapshot, engine.RestoreResult, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	var unlike error
+	var unlike string
 
 	for _, s := range slices.Backward(m.snapshots) {
 		if s.Tags[contract.TagJob] != r.Job {
 			continue
 		}
 
-		if d := s.Unlike(r.Expect); d != "" {
-			if unlike == nil {
-				unlike = engine.Errorf(engine.CodeSnapshotNotFound, "restore: snapshot %s of job %q is not the one expected: %s", s.ID, r.Job, d)
+		d := s.Unlike(r.Expect)
+		if d == "" {
+			return &s, engine.RestoreResult{SnapshotID: s.ID}, nil
+		}
+
+		if unlike == "" {
+			unlike = fmt.Sprintf("snapshot %s of job %q is not the one expected: %s", s.ID, r.Job, d)
+		}
+	}
+
+	if unlike != "" {
+		return nil, engine.RestoreResult{}, engine.Errorf(engine.CodeSnapshotNotFound, "restore: %s", unlike)
+	}
+
+	missing := fmt.Sprintf("no snapshot of job %q", r.Job)
+
+	if r.OnMissing == engine.MissingEmpty {
+		return nil, engine.RestoreResult{Missing: missing}, nil
+	}
+
+	if r.OnMissing == engine.MissingPrevious {
+		for _, s := range slices.Backward(m.snapshots) {
+			if r.Previous.Fits(s.Snapshot) {
+				return &s, engine.RestoreResult{SnapshotID: s.ID, Missing: missing, Instead: &s.Snapshot}, nil
 			}
-
-			continue
 		}
-
-		if err := s.files.write(folderPath(r.Root)); err != nil {
-			return engine.RestoreResult{}, engine.Errorf(engine.CodeTargetUnwritable, "restore: %w", err)
-		}
-
-		tell(p, s.files)
-
-		return engine.RestoreResult{SnapshotID: s.ID, Summary: summary(s.files)}, nil
 	}
 
-	if unlike != nil {
-		return engine.RestoreResult{}, unlike
-	}
-
-	return engine.RestoreResult{}, engine.Errorf(engine.CodeSnapshotNotFound, "restore: no snapshot of job %q", r.Job)
+	return nil, engine.RestoreResult{}, engine.Errorf(engine.CodeSnapshotNotFound, "restore: %s", missing)
 }
 
 // Forget implements engine.Engine.

@@ -48,6 +48,13 @@ func RunSuite(t *testing.T, empty, prepared func(t *testing.T) engine.Engine) {
 		"progress ends with everything done and never runs parallel": tells,
 		"jobs can run concurrently":                                  runsConcurrently,
 		"the root stays open":                                        leavesRootOpen,
+		"a volume that holds data is refused and left as it is":      refusesData,
+		"an empty lost+found is no data":                             passesLostAndFound,
+		"a restore that goes on may find what it wrote":              resumes,
+		"a mirror has nothing that the snapshot does not have":       mirrors,
+		"nothing is written before that is allowed":                  asksBeforeWriting,
+		"a missing snapshot can leave the volume as it is":           leavesWithoutSnapshot,
+		"a missing snapshot can be stood in for by an older one":     restoresPrevious,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, prepared(t)) })
 	}

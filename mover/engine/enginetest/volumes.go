@@ -74,7 +74,7 @@ func backedUp(t *testing.T, e engine.Engine, dir, job string) engine.BackupResul
 func restored(t *testing.T, e engine.Engine, job, dir string) engine.RestoreResult {
 	t.Helper()
 
-	res, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, dir), Job: job}, nil)
+	res, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, dir), Job: job, Existing: engine.ExistingOverwrite}, nil)
 	require.NoError(t, err)
 
 	return res

@@ -28,6 +28,12 @@ func (w *restorer) folder(ctx context.Context, d *beneath.Dir, e *snapshot.DirEn
 		return w.targetError(path, err)
 	}
 
+	if w.mirror {
+		if err := w.removeExtras(ctx, d, e.ObjectID, path); err != nil {
+			return err
+		}
+	}
+
 	if err := w.children(ctx, d, e.ObjectID, path); err != nil {
 		return err
 	}

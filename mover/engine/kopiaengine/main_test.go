@@ -89,7 +89,7 @@ func backup(tb testing.TB, e engine.Engine, dir, job string) engine.BackupResult
 func restore(tb testing.TB, e engine.Engine, job, dir string) engine.RestoreResult {
 	tb.Helper()
 
-	res, err := e.Restore(tb.Context(), engine.RestoreRequest{Root: open(tb, dir), Job: job}, nil)
+	res, err := e.Restore(tb.Context(), engine.RestoreRequest{Root: open(tb, dir), Job: job, Existing: engine.ExistingOverwrite}, nil)
 	require.NoError(tb, err)
 
 	return res

@@ -17,10 +17,10 @@ import (
 )
 
 // Restore implements engine.Engine. What is in the volume under the names of the
-// snapshot is replaced, file by file and never in place; what has other names stays.
+// snapshot is replaced, file by file and never in place.
 func (e *Engine) Restore(ctx context.Context, r engine.RestoreRequest, p engine.ProgressFunc) (engine.RestoreResult, error) {
-	if r.Root == nil || r.Job == "" {
-		return engine.RestoreResult{}, engine.Errorf(engine.CodeInvalidRequest, "restore volume: root and job are needed")
+	if err := r.Validate(); err != nil {
+		return engine.RestoreResult{}, err
 	}
 
 	res, err := within(ctx, 0, func(ctx context.Context) (engine.RestoreResult, error) {
@@ -38,21 +38,18 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	defer func() { err = errors.Join(err, root.Close()) }()
 
 	err = e.opened(ctx, readingAll, func(ctx context.Context, rep *repository.Repository) error {
-		m, err := snapshotOfJob(ctx, rep, r)
+		m, err := choose(ctx, rep, r, &res)
 		if err != nil {
 			return err
 		}
 
-		res.SnapshotID = string(m.ID)
-		w := newRestorer(rep, root, r.Parallel)
+		w := newRestorer(rep, root, r)
 
-		if s := m.RootEntry.DirSummary; s != nil {
-			w.need = s.TotalFileSize
-			w.count.totalBytes.Store(s.TotalFileSize)
-			w.count.totalFiles.Store(s.TotalFileCount + s.TotalSymlinkCount)
+		if err := w.vacant(r); err != nil || m == nil {
+			return err
 		}
 
-		if err := w.preflight(ctx, r); err != nil {
+		if err := w.prepare(ctx, m, r); err != nil {
 			return err
 		}
 
@@ -69,6 +66,10 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 		return engine.RestoreResult{}, err
 	}
 
+	if res.SnapshotID == "" {
+		return res, nil
+	}
+
 	if err := root.Sync(); err != nil {
 		return engine.RestoreResult{}, engine.Errorf(engine.CodeTargetUnwritable, "sync the volume: %w", err)
 	}
@@ -78,8 +79,23 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	return res, nil
 }
 
+// prepare looks whether there is room, and asks to be let to write.
+func (w *restorer) prepare(ctx context.Context, m *snapshot.Manifest, r engine.RestoreRequest) error {
+	if s := m.RootEntry.DirSummary; s != nil {
+		w.need = s.TotalFileSize
+		w.count.totalBytes.Store(s.TotalFileSize)
+		w.count.totalFiles.Store(s.TotalFileCount + s.TotalSymlinkCount)
+	}
+
+	if err := w.preflight(ctx, r); err != nil || r.BeforeWrite == nil {
+		return err
+	}
+
+	return r.BeforeWrite(ctx)
+}
+
 // snapshotOfJob finds the finished snapshot of a job that is as expected: the newest,
-// where a job was done more than once.
+// where a job was done more than once. The error wraps errMissing where there is none at all.
 func snapshotOfJob(ctx context.Context, rep repo.Repository, r engine.RestoreRequest) (*snapshot.Manifest, error) {
 	ms, err := find(ctx, rep, jobLabels(r.Job, nil))
 	if err != nil {
@@ -107,7 +123,7 @@ func snapshotOfJob(ctx context.Context, rep repo.Repository, r engine.RestoreReq
 		return nil, unlike
 	}
 
-	return nil, engine.Errorf(engine.CodeSnapshotNotFound, "the repository has no finished snapshot of job %s", r.Job)
+	return nil, engine.Errorf(engine.CodeSnapshotNotFound, "%w of job %s", errMissing, r.Job)
 }
 
 // restorer writes one snapshot into a volume.
@@ -118,6 +134,8 @@ type restorer struct {
 	slots   chan struct{}
 	buffers sync.Pool
 	need    int64
+	// mirror removes what the snapshot does not have.
+	mirror bool
 
 	count counter
 	dirs  counter // files counts the folders, totalFiles the links
@@ -130,16 +148,18 @@ type restorer struct {
 // maxParallel bounds the pieces of packs and files in memory.
 const maxParallel = 16
 
-func newRestorer(rep repo.Repository, root *beneath.Root, parallel int) *restorer {
+func newRestorer(rep repo.Repository, root *beneath.Root, r engine.RestoreRequest) *restorer {
+	parallel := r.Parallel
 	if parallel <= 0 {
 		// Writing waits as much as it computes.
 		parallel = min(2*runtime.GOMAXPROCS(0), maxParallel)
 	}
 
 	return &restorer{
-		rep:   rep,
-		root:  root,
-		slots: make(chan struct{}, parallel-1),
+		rep:    rep,
+		root:   root,
+		mirror: r.Existing == engine.ExistingMirror,
+		slots:  make(chan struct{}, parallel-1),
 		buffers: sync.Pool{New: func() any {
 			b := make([]byte, copyBuffer)
 

@@ -59,7 +59,7 @@ func TestAVolumeThatFillsUpOnTheWayIsNamedAndHoldsNoHalfFile(t *testing.T) {
 	target := tmpfs(t, "12m")
 	require.NoError(t, os.WriteFile(filepath.Join(target, "other"), make([]byte, 6<<20), 0o600))
 
-	_, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, target), Job: "vb-1"}, nil)
+	_, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, target), Job: "vb-1", Existing: engine.ExistingOverwrite}, nil)
 	requireCode(t, engine.CodeTargetFull, err)
 	require.ErrorContains(t, err, "needs 8388608 bytes")
 	require.ErrorIs(t, err, unix.ENOSPC)
@@ -85,7 +85,7 @@ func TestARestoreThatFitsOnlyOverWhatIsThereWorks(t *testing.T) {
 	target := tmpfs(t, "12m")
 	restore(t, e, "vb-1", target)
 
-	r := engine.RestoreRequest{Root: open(t, target), Job: "vb-1", Parallel: 1}
+	r := engine.RestoreRequest{Root: open(t, target), Job: "vb-1", Parallel: 1, Existing: engine.ExistingOverwrite}
 	_, err := e.Restore(t.Context(), r, nil)
 	require.NoError(t, err)
 	requireSame(t, volume, target)

@@ -36,6 +36,34 @@ func ReadRequest(r io.Reader) (Request, error) {
 	return q, q.Validate()
 }
 
+// WritePermit lets a restore write, or with an error keeps it from that.
+func WritePermit(w io.Writer, refused error) error {
+	var p Permit
+	if refused != nil {
+		p.Refused = refused.Error()
+	}
+
+	if err := json.NewEncoder(w).Encode(p); err != nil {
+		return fmt.Errorf("write the worker's permit: %w", err)
+	}
+
+	return nil
+}
+
+// ReadPermit waits for the permit. The end of the input is none.
+func ReadPermit(r io.Reader) error {
+	var p Permit
+	if err := json.NewDecoder(r).Decode(&p); err != nil {
+		return fmt.Errorf("read the worker's permit: %w", err)
+	}
+
+	if p.Refused != "" {
+		return errors.New(p.Refused)
+	}
+
+	return nil
+}
+
 // Reporter writes reports. It may be used by several goroutines at a time.
 type Reporter struct {
 	mu sync.Mutex

@@ -19,7 +19,8 @@ const Version = 1
 
 // The descriptors that a worker inherits, besides 0 (nothing), 1 and 2 (its log).
 const (
-	// RequestFD is the pipe that the Request comes through: one document, then the end.
+	// RequestFD is the pipe that the Request comes through: one document, then the end. A
+	// restore gets a Permit after it, when it has reported that it is about to write.
 	RequestFD = 3
 	// ReportFD is the pipe for Reports, one on a line.
 	ReportFD = 4
@@ -221,5 +222,13 @@ type Report struct {
 	Version  int              `json:"version"`
 	Fences   *Fences          `json:"fences,omitempty"`
 	Progress *engine.Progress `json:"progress,omitempty"`
-	Result   *Result          `json:"result,omitempty"`
+	// Writing says that a restore is about to change the volume, and waits for the Permit.
+	Writing bool    `json:"writing,omitempty"`
+	Result  *Result `json:"result,omitempty"`
+}
+
+// Permit is the answer to a restore that is about to write.
+type Permit struct {
+	// Refused is why it must not; empty where it may.
+	Refused string `json:"refused,omitempty"`
 }

@@ -41,6 +41,8 @@ const (
 	Fail Script = "fail"
 	// Fetch sends the line "daemon" to the storage; the line that comes back is the snapshot's ID.
 	Fetch Script = "fetch"
+	// Write asks to write before it ends; the error of the answer comes back.
+	Write Script = "write"
 	// Cancel claims to have been told to stop.
 	Cancel Script = "cancel"
 )

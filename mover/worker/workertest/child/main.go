@@ -58,7 +58,14 @@ func (e *scripted) Backup(ctx context.Context, r engine.BackupRequest, p engine.
 
 // Restore runs the script that the job names.
 func (e *scripted) Restore(ctx context.Context, r engine.RestoreRequest, p engine.ProgressFunc) (engine.RestoreResult, error) {
+	if workertest.Script(r.Job) == workertest.Write {
+		if err := r.BeforeWrite(ctx); err != nil {
+			return engine.RestoreResult{}, err
+		}
+	}
+
 	id, err := e.do(ctx, workertest.Script(r.Job), r.Root, p)
+
 	return engine.RestoreResult{SnapshotID: id}, err
 }
 
@@ -77,7 +84,7 @@ func (e *scripted) do(ctx context.Context, s workertest.Script, root *os.File, p
 	p(engine.Progress{BytesDone: 1, TotalBytes: 2})
 
 	switch s {
-	case workertest.Succeed:
+	case workertest.Succeed, workertest.Write:
 		p(engine.Progress{BytesDone: 2, TotalBytes: 2})
 		return "done", nil
 	case workertest.Probe:

@@ -1,0 +1,132 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/task"
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// restoreWork gives what a worker is to do about a restore, but for its volume.
+func (n *Node) restoreWork(job *v1alpha1.VolumeRestore) task.Work {
+	s := job.Spec
+	r := &engine.RestoreRequest{
+		Job:         s.Snapshot.Job,
+		Expect:      jobs.ExpectedTags(s.Snapshot, s.Repository),
+		Description: titleOf(s.Target),
+		Existing:    engine.ExistingData(s.ExistingData),
+		Resumed:     job.Status.WritingSince != nil,
+		OnMissing:   engine.MissingSnapshot(s.OnMissingSnapshot),
+	}
+
+	if p := s.Previous; p != nil {
+		r.Previous = &engine.Previous{
+			Host: contract.SnapshotHost(s.Repository.Namespace), Path: p.Source, Before: p.Before.Time,
+			Expect: map[string]string{contract.TagNamespace: s.Repository.Namespace},
+		}
+	}
+
+	key, uid := client.ObjectKeyFromObject(job), job.UID
+
+	return task.Work{
+		Repository:  s.Repository,
+		Restore:     r,
+		BeforeWrite: func(ctx context.Context) error { return n.noteWriting(ctx, key, uid) },
+	}
+}
+
+// titleOf names a volume for people.
+func titleOf(ref v1alpha1.VolumeReference) string {
+	if ref.Claim != nil {
+		return fmt.Sprintf("the volume of claim %s/%s", ref.Namespace, ref.Claim.Name)
+	}
+
+	return fmt.Sprintf("volume %s of pod %s/%s", ref.Name, ref.Namespace, ref.Pod.Name)
+}
+
+// How long and how often it is tried to write down that a worker is about to write.
+const (
+	noteWritingFor   = time.Minute
+	noteWritingEvery = 500 * time.Millisecond
+)
+
+// noteWriting writes down in the job's status that its worker is about to write into
+// the volume: whoever takes the job up after a crash finds data there, and must know
+// that it may be the job's own. It is not left to the next look at the job, for the worker waits.
+func (n *Node) noteWriting(ctx context.Context, key client.ObjectKey, uid types.UID) error {
+	var last error
+
+	err := wait.PollUntilContextTimeout(ctx, noteWritingEvery, noteWritingFor, true, func(ctx context.Context) (bool, error) {
+		var job v1alpha1.VolumeRestore
+
+		last = n.Direct.Get(ctx, key, &job)
+
+		switch {
+		case apierrors.IsNotFound(last) || last == nil && (job.UID != uid || job.Status.Phase.Terminal()):
+			return false, &task.BlockedError{Finding: state.Finding{
+				Reason: state.ReasonOwnerGone, Message: fmt.Sprintf("%s %s is gone or has ended, and its worker must not write", kindRestore, key.Name),
+			}}
+		case last != nil:
+			return false, nil //nolint:nilerr // It is asked again.
+		case job.Status.WritingSince != nil:
+			return true, nil
+		}
+
+		before := job.DeepCopy()
+		now := metav1.NewTime(n.Clock.Now())
+		job.Status.WritingSince = &now
+		last = n.Client.Status().Patch(ctx, &job, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+
+		return last == nil, nil
+	})
+	if wait.Interrupted(err) && last != nil {
+		return &task.BlockedError{NotYet: true, Finding: state.Finding{
+			Reason: state.ReasonAPIUnavailable, Message: fmt.Sprintf("write down that the restore is about to write (status.writingSince): %v", last),
+		}}
+	}
+
+	return err
+}
+
+// note is what is to be said of a restore that ended well without the snapshot asked for.
+func note(job *v1alpha1.VolumeRestore, r *engine.RestoreResult) *state.Finding {
+	switch {
+	case r == nil || r.Missing == "":
+		return nil
+	case r.Instead == nil:
+		return &state.Finding{Reason: state.ReasonLeftEmpty, Message: fmt.Sprintf(
+			"%s; %s was left as it is, nothing was written (spec.onMissingSnapshot is %s)", r.Missing, titleOf(job.Spec.Target), v1alpha1.MissingEmpty)}
+	default:
+		return &state.Finding{Reason: state.ReasonPreviousRestored, Message: fmt.Sprintf(
+			"%s; snapshot %s, taken at %s by backup %s, was restored instead (spec.onMissingSnapshot is %s)",
+			r.Missing, r.Instead.ID, r.Instead.Time.UTC().Format(time.RFC3339), r.Instead.Tags[contract.TagBackup], v1alpha1.MissingPrevious)}
+	}
+}
+
+// keepRestore writes a result into the status.
+func keepRestore(job *v1alpha1.VolumeRestore, r *engine.RestoreResult) v1alpha1.Summary {
+	if r == nil {
+		return v1alpha1.Summary{}
+	}
+
+	job.Status.SnapshotID, job.Status.Summary = r.SnapshotID, summary(r.Summary)
+
+	if r.Instead != nil {
+		at := metav1.NewTime(r.Instead.Time)
+		job.Status.SnapshotTimestamp = &at
+	}
+
+	return job.Status.Summary
+}

@@ -1,0 +1,197 @@
+package kopiaengine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/kopia/kopia/repo/object"
+	"github.com/kopia/kopia/snapshot"
+	"golang.org/x/sys/unix"
+
+	"github.com/estiba-dev/estiba/mover/beneath"
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+// listedAtOnce is how many entries are listed at a time.
+const listedAtOnce = 256
+
+// vacant refuses a volume that holds data where it must hold none.
+func (w *restorer) vacant(r engine.RestoreRequest) error {
+	if !r.Guarded() {
+		return nil
+	}
+
+	found, err := contents(w.root.Dir())
+	if err != nil {
+		return engine.Errorf(engine.CodeTargetUnwritable, "look whether the volume is empty: %w", err)
+	}
+
+	if len(found) == 0 {
+		return nil
+	}
+
+	volume := r.Description
+	if volume == "" {
+		volume = "the volume"
+	}
+
+	more := ""
+	if len(found) > engine.MaxFound {
+		found, more = found[:engine.MaxFound], " and more"
+	}
+
+	return engine.Errorf(engine.CodeTargetNotEmpty, "%s holds data already, and nothing was written: it has %s%s",
+		volume, strings.Join(found, ", "), more)
+}
+
+// contents gives the first entries of a volume, quoted, and one more than are named
+// where there are more. An empty folder that the file system has made counts as none.
+func contents(root *beneath.Dir) (found []string, err error) {
+	err = eachListed(root, func(e beneath.Entry) error {
+		if e.Name == engine.LostAndFound && e.Err == nil && e.Kind == beneath.KindDirectory {
+			empty, err := isEmpty(root, e)
+			if err != nil || empty {
+				return err
+			}
+		}
+
+		found = append(found, quote(e.Name))
+		if len(found) > engine.MaxFound {
+			return io.EOF
+		}
+
+		return nil
+	})
+
+	return found, err
+}
+
+// eachListed does something with each entry of a folder; io.EOF ends it well.
+func eachListed(d *beneath.Dir, do func(beneath.Entry) error) (err error) {
+	l, err := d.List()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+
+	for {
+		entries, err := l.Next(listedAtOnce)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+
+		if err != nil {
+			return err
+		}
+
+		for _, e := range entries {
+			if err := do(e); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func isEmpty(parent *beneath.Dir, e beneath.Entry) (empty bool, err error) {
+	d, err := parent.OpenDir(e)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+
+	empty = true
+	err = eachListed(d, func(beneath.Entry) error {
+		empty = false
+
+		return io.EOF
+	})
+
+	return empty, err
+}
+
+// removeExtras removes from d what the folder of the snapshot does not have. The whole
+// of that folder is read before: what can't be read must not pass for what is not there.
+func (w *restorer) removeExtras(ctx context.Context, d *beneath.Dir, id object.ID, path string) error {
+	empty := true
+
+	err := eachListed(d, func(beneath.Entry) error {
+		empty = false
+
+		return io.EOF
+	})
+	if err != nil || empty {
+		return w.targetError(path, err)
+	}
+
+	names, err := w.names(ctx, id, path)
+	if err != nil {
+		return err
+	}
+
+	return eachListed(d, func(e beneath.Entry) error {
+		if _, has := names[e.Name]; has {
+			return nil
+		}
+
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+
+		return w.removeExtra(d, e, path)
+	})
+}
+
+// names gives the names in a folder of the snapshot.
+func (w *restorer) names(ctx context.Context, id object.ID, path string) (map[string]struct{}, error) {
+	r, err := w.rep.OpenObject(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("open folder %s in the repository: %w", quote(path), err)
+	}
+	defer func() { _ = r.Close() }() // Open for reading.
+
+	names := map[string]struct{}{}
+	err = eachEntry(r, path, func(_ *snapshot.DirEntry, raw string) error {
+		names[raw] = struct{}{}
+
+		return ctx.Err()
+	})
+
+	return names, err
+}
+
+// removeExtra removes one entry with all that is in it. Of the folder that the file
+// system keeps for itself, only the content goes.
+func (w *restorer) removeExtra(parent *beneath.Dir, e beneath.Entry, path string) (err error) {
+	if path != "" || e.Name != engine.LostAndFound || e.Err != nil || e.Kind != beneath.KindDirectory {
+		return w.removalError(join(path, e.Name), parent.RemoveAll(e.Name))
+	}
+
+	d, err := parent.OpenDir(e)
+	if err != nil {
+		return w.removalError(e.Name, err)
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+
+	return eachListed(d, func(child beneath.Entry) error {
+		return w.removalError(join(e.Name, child.Name), d.RemoveAll(child.Name))
+	})
+}
+
+// removalError says why what the snapshot does not have could not be removed.
+func (w *restorer) removalError(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, beneath.ErrMountPoint):
+		err = fmt.Errorf("%w; another file system is mounted there: unmount it", err)
+	case errors.Is(err, unix.EPERM):
+		err = fmt.Errorf("%w; it may be immutable or append-only: see lsattr", err)
+	}
+
+	return engine.Errorf(engine.CodeTargetUnwritable, "remove %s, which the snapshot does not have: %w", quote(path), err)
+}
