@@ -45,7 +45,7 @@ func runNode(c config.Config, stderr io.Writer) error {
 		return err
 	}
 
-	opener := newVolumes(nodevolume.New(c.PodsRoot), p.clock)
+	opener := newVolumes(nodevolume.New(c.PodsRoot, c.HostRoot), p.clock)
 	n := &node.Node{
 		Name: c.NodeName, Namespace: c.Namespace,
 		Client: p.manager.GetClient(), Direct: p.manager.GetAPIReader(), Tasks: p.tasks, Volumes: opener,

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/node"
 	"github.com/estiba-dev/estiba/mover/gate"
@@ -137,9 +138,15 @@ func (v *volumes) ended(o *opening) {
 // Open opens the volume's folder.
 func (v *volumes) Open(ctx context.Context, want node.Volume) (*os.File, error) {
 	at := nodevolume.Volume{PodUID: string(want.PodUID), HostPath: want.HostPath, MustBeMounted: want.MustBeMounted}
-	if want.PersistentVolume != "" {
+
+	switch {
+	case want.PersistentVolume != "":
 		at.PersistentVolume = want.PersistentVolume
-	} else {
+	case want.Kind == v1alpha1.VolumeNFS:
+		at.NFS = want.Name
+	case want.Kind == v1alpha1.VolumeCSI:
+		at.CSI = want.Name
+	case want.Kind != v1alpha1.VolumeHostPath:
 		at.EmptyDir = want.Name
 	}
 

@@ -36,6 +36,9 @@ type Config struct {
 	NodeName string
 	// PodsRoot is where the kubelet's pods folder is mounted.
 	PodsRoot string
+	// HostRoot is where those folders of the node are mounted, each at its own
+	// path, that hostPath volumes may be moved of; it need not exist.
+	HostRoot string
 	// CacheDir is a folder for the caches of repositories.
 	CacheDir string
 	// MetadataCache and ContentCache bound the two caches of each repository, in bytes.
@@ -89,6 +92,7 @@ func Default(role Role, env func(string) string) Config {
 		Namespace:      env("VELERO_NAMESPACE"),
 		NodeName:       env("NODE_NAME"),
 		PodsRoot:       "/host_pods",
+		HostRoot:       "/host",
 		CacheDir:       "/cache",
 		MetadataCache:  256 * mebi,
 		ContentCache:   256 * mebi,
@@ -156,6 +160,7 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 func (c *Config) addNodeFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.NodeName, "node-name", c.NodeName, "the node this daemon is on; the default is $NODE_NAME")
 	f.StringVar(&c.PodsRoot, "pods-root", c.PodsRoot, "where the kubelet's pods folder is mounted")
+	f.StringVar(&c.HostRoot, "host-root", c.HostRoot, "where folders of the node are mounted, each at its own path, that hostPath volumes may be moved of")
 	f.DurationVar(&c.Heartbeat, "heartbeat", c.Heartbeat, "how often the daemon's Lease is renewed")
 	f.IntVar(&c.Reserved, "reserved-slots", c.Reserved, "how many more workers are planned for, for applications that are quiesced by hooks; their jobs wait for no slot")
 	f.DurationVar(&c.Bounds.Cancel, "cancel-timeout", c.Bounds.Cancel, "how long a cancelled worker may take to end")
@@ -188,6 +193,7 @@ func (c *Config) Validate() error {
 	need(c.Namespace != "", "--velero-namespace is empty")
 	need(c.Role != RoleNode || c.NodeName != "", "--node-name is empty, and so is $NODE_NAME")
 	need(c.Role != RoleNode || filepath.IsAbs(c.PodsRoot), "--pods-root %q is not an absolute path", c.PodsRoot)
+	need(c.Role != RoleNode || filepath.IsAbs(c.HostRoot), "--host-root %q is not an absolute path", c.HostRoot)
 	need(filepath.IsAbs(c.CacheDir), "--cache-dir %q is not an absolute path", c.CacheDir)
 	need(c.CacheTotal >= minCacheTotal, "--cache-total is %d, expected at least %d", c.CacheTotal, int64(minCacheTotal))
 	need(c.Slots > 0, "--slots is %d, expected at least 1", c.Slots)

@@ -34,7 +34,7 @@ type Repository struct {
 type Volume struct {
 	// Job is the name of the VolumeBackup, and the value of the snapshot's tag TagJob.
 	Job string `json:"job"`
-	// Kind of the volume: PersistentVolumeClaim or EmptyDir.
+	// Kind of the volume: PersistentVolumeClaim, EmptyDir, NFS, CSI or HostPath.
 	Kind string `json:"kind"`
 	// Claim is the name of the PersistentVolumeClaim behind the volume, if any.
 	Claim string `json:"claim,omitempty"`

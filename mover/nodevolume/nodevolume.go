@@ -1,10 +1,13 @@
 package nodevolume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +21,9 @@ var (
 	ErrNotMounted = errors.New("the volume is not mounted")
 	// ErrAmbiguous: more than one folder could be the volume.
 	ErrAmbiguous = errors.New("more than one folder could be the volume")
-	// ErrHostPath: the volume is a folder of the host that the kubelet hands to
-	// the pod directly, so that it has none among the pod's volumes.
-	ErrHostPath = errors.New("hostPath volumes can't be moved")
+	// ErrHostPath: the volume is a folder of the node that the kubelet hands to
+	// the pod directly, and it is not to be seen here.
+	ErrHostPath = errors.New("the folder of the node can't be opened")
 	// ErrName: a name is none that the kubelet would make a folder of.
 	ErrName = errors.New("not a name of a pod or a volume")
 )
@@ -30,6 +33,7 @@ var (
 const (
 	volumesFolder  = "volumes"
 	emptyDirFolder = "kubernetes.io~empty-dir"
+	nfsFolder      = "kubernetes.io~nfs"
 	csiFolder      = "kubernetes.io~csi"
 	csiMount       = "mount"
 )
@@ -40,11 +44,16 @@ type Volume struct {
 	PodUID string
 	// EmptyDir is the volume's name in the pod, for an emptyDir.
 	EmptyDir string
+	// NFS is the volume's name in the pod, for an inline NFS volume.
+	NFS string
+	// CSI is the volume's name in the pod, for an inline CSI volume.
+	CSI string
 	// PersistentVolume is the name of the PersistentVolume, for one behind a
-	// PersistentVolumeClaim. One of the two names is set.
+	// PersistentVolumeClaim. One of the names, or HostPath alone, is set.
 	PersistentVolume string
-	// HostPath says that the PersistentVolume's source is a hostPath.
-	HostPath bool
+	// HostPath is the absolute path of a folder of the node, for a hostPath, also
+	// as the source of a PersistentVolume.
+	HostPath string
 	// MustBeMounted wants a mount: before a PersistentVolume is mounted its folder
 	// is there already (measured: 5 ms), and what is written then is lost.
 	MustBeMounted bool
@@ -62,11 +71,15 @@ type Found struct {
 // Finder finds volumes on this node.
 type Finder struct {
 	podsRoot string
+	hostRoot string
 	openat2  bool
 }
 
-// New makes a Finder for the kubelet's pods folder, as it is mounted here.
-func New(podsRoot string) *Finder { return &Finder{podsRoot: podsRoot, openat2: true} }
+// New makes a Finder for the kubelet's pods folder, as it is mounted here, and
+// for those folders of the node that are mounted below hostRoot, each at its own path.
+func New(podsRoot, hostRoot string) *Finder {
+	return &Finder{podsRoot: podsRoot, hostRoot: hostRoot, openat2: true}
+}
 
 // Open opens the folder of a volume for reading its entries. It does not wait:
 // the caller comes again where the error is ErrNoVolume or ErrNotMounted. The
@@ -74,7 +87,7 @@ func New(podsRoot string) *Finder { return &Finder{podsRoot: podsRoot, openat2: 
 func (f *Finder) Open(ctx context.Context, v Volume) (*os.File, Found, error) {
 	file, found, err := f.open(ctx, v)
 	if err != nil {
-		return nil, Found{}, fmt.Errorf("open volume %s%s of pod %s: %w", v.EmptyDir, v.PersistentVolume, v.PodUID, err)
+		return nil, Found{}, fmt.Errorf("open volume %s of pod %s: %w", cmp.Or(v.name(), v.HostPath), v.PodUID, err)
 	}
 
 	return file, found, nil
@@ -83,6 +96,10 @@ func (f *Finder) Open(ctx context.Context, v Volume) (*os.File, Found, error) {
 func (f *Finder) open(ctx context.Context, v Volume) (*os.File, Found, error) {
 	if err := v.validate(); err != nil {
 		return nil, Found{}, err
+	}
+
+	if v.HostPath != "" {
+		return f.hostFolder(v.HostPath)
 	}
 
 	root, err := os.Open(f.podsRoot)
@@ -110,27 +127,60 @@ func (f *Finder) open(ctx context.Context, v Volume) (*os.File, Found, error) {
 }
 
 func (v Volume) validate() error {
-	if (v.EmptyDir == "") == (v.PersistentVolume == "") {
-		return fmt.Errorf("%w: exactly one of the two names must be set", ErrName)
+	named := 0
+
+	for _, name := range []string{v.EmptyDir, v.NFS, v.CSI, v.PersistentVolume} {
+		if name != "" {
+			named++
+		}
 	}
 
-	for _, name := range []string{v.PodUID, v.EmptyDir + v.PersistentVolume} {
+	if named > 1 || named == 0 && v.HostPath == "" {
+		return fmt.Errorf("%w: exactly one of the names must be set", ErrName)
+	}
+
+	for _, name := range []string{v.PodUID, cmp.Or(v.name(), "hostpath")} {
 		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 			return fmt.Errorf("%w: %q", ErrName, name)
 		}
 	}
 
-	if v.HostPath {
-		return fmt.Errorf("%w: PersistentVolume %s; use volumes of type local instead", ErrHostPath, v.PersistentVolume)
+	return nil
+}
+
+func (v Volume) name() string { return cmp.Or(v.EmptyDir, v.NFS, v.CSI, v.PersistentVolume) }
+
+// hostFolder opens a folder of the node. What is mounted here is what the
+// administrator lets us see; links are not followed, for they lead out of it.
+func (f *Finder) hostFolder(folder string) (*os.File, Found, error) {
+	if !path.IsAbs(folder) || path.Clean(folder) == "/" || slices.Contains(strings.Split(folder, "/"), "..") {
+		return nil, Found{}, fmt.Errorf("%w: %q", ErrName, folder)
 	}
 
-	return nil
+	root, err := os.Open(f.hostRoot)
+	if err != nil {
+		return nil, Found{}, fmt.Errorf("%w: %s of the node is not mounted below %s; mount it there in the DaemonSet (%w)", ErrHostPath, folder, f.hostRoot, err)
+	}
+	defer func() { _ = root.Close() }()
+
+	file, err := f.descend(root, strings.Split(strings.Trim(path.Clean(folder), "/"), "/")...)
+	if err != nil {
+		return nil, Found{}, fmt.Errorf("%w: %s of the node is not to be found below %s; it must be a folder, be mounted there in the DaemonSet, and have no link on the way (%w)",
+			ErrHostPath, folder, f.hostRoot, err)
+	}
+
+	return file, Found{Path: folder}, nil
 }
 
 // path gives the names from the pod's volumes folder down to the volume's.
 func (f *Finder) path(volumes *os.File, v Volume) ([]string, error) {
-	if v.EmptyDir != "" {
+	switch {
+	case v.EmptyDir != "":
 		return []string{emptyDirFolder, v.EmptyDir}, nil
+	case v.NFS != "":
+		return []string{nfsFolder, v.NFS}, nil
+	case v.CSI != "":
+		return []string{csiFolder, v.CSI, csiMount}, nil
 	}
 
 	plugins, err := volumes.Readdirnames(-1)

@@ -18,6 +18,7 @@ const pod = "0b0e6fd5-2a3b-4a8f-9a53-3f7d1c0f2f10"
 type tree struct {
 	t       *testing.T
 	root    string
+	host    string
 	outside string
 }
 
@@ -25,7 +26,7 @@ func newTree(t *testing.T) *tree {
 	t.Helper()
 
 	base := t.TempDir()
-	tr := &tree{t: t, root: filepath.Join(base, "pods"), outside: filepath.Join(base, "outside")}
+	tr := &tree{t: t, root: filepath.Join(base, "pods"), host: filepath.Join(base, "host"), outside: filepath.Join(base, "outside")}
 	require.NoError(t, os.MkdirAll(filepath.Join(tr.root, pod, "volumes"), 0o750))
 	require.NoError(t, os.MkdirAll(tr.outside, 0o750))
 
@@ -158,9 +159,43 @@ func TestOpen(t *testing.T) {
 			make:   func(*tree) {},
 			volume: Volume{PodUID: "another", EmptyDir: "cache"}, err: ErrNoVolume,
 		},
-		"a hostPath volume has no folder here": {
+		"a folder of the node that isn't mounted here": {
 			make:   func(*tree) {},
-			volume: Volume{PodUID: pod, PersistentVolume: "pv-1", HostPath: true}, err: ErrHostPath,
+			volume: Volume{PodUID: pod, PersistentVolume: "pv-1", HostPath: "/srv/data"}, err: ErrHostPath,
+		},
+		"a folder of the node": {
+			make: func(tr *tree) {
+				require.NoError(tr.t, os.MkdirAll(filepath.Join(tr.host, "srv", "data"), 0o750))
+				require.NoError(tr.t, os.WriteFile(filepath.Join(tr.host, "srv", "data", "here"), []byte("on the node"), 0o600))
+			},
+			volume: Volume{PodUID: pod, HostPath: "/srv/data/"}, here: "on the node",
+		},
+		"a link to a folder of the node": {
+			make: func(tr *tree) {
+				require.NoError(tr.t, os.MkdirAll(filepath.Join(tr.host, "srv"), 0o750))
+				require.NoError(tr.t, os.Symlink(tr.outside, filepath.Join(tr.host, "srv", "data")))
+			},
+			volume: Volume{PodUID: pod, HostPath: "/srv/data"}, err: ErrHostPath,
+		},
+		"the node's root": {
+			make:   func(tr *tree) { require.NoError(tr.t, os.MkdirAll(tr.host, 0o750)) },
+			volume: Volume{PodUID: pod, HostPath: "/"}, err: ErrName,
+		},
+		"a folder of the node that leads elsewhere": {
+			make:   func(tr *tree) { require.NoError(tr.t, os.MkdirAll(tr.host, 0o750)) },
+			volume: Volume{PodUID: pod, HostPath: "/srv/../../outside"}, err: ErrName,
+		},
+		"an inline NFS volume": {
+			make:   func(tr *tree) { tr.mount(nfsFolder, "share") },
+			volume: restored(Volume{PodUID: pod, NFS: "share"}), here: "kubernetes.io~nfs/share", mounted: true,
+		},
+		"an inline NFS volume that isn't mounted yet": {
+			make:   func(tr *tree) { tr.folder(nfsFolder, "share") },
+			volume: restored(Volume{PodUID: pod, NFS: "share"}), err: ErrNotMounted,
+		},
+		"an inline CSI volume": {
+			make:   func(tr *tree) { tr.folder(csiFolder, "scratch", csiMount) },
+			volume: Volume{PodUID: pod, CSI: "scratch"}, here: "kubernetes.io~csi/scratch/mount",
 		},
 		"a link in the place of an emptyDir": {
 			make:   func(tr *tree) { tr.link(emptyDirFolder, "cache") },
@@ -203,7 +238,7 @@ func TestOpen(t *testing.T) {
 				tr := newTree(t)
 				test.make(tr)
 
-				finder := New(tr.root)
+				finder := New(tr.root, tr.host)
 				finder.openat2 = openat2
 
 				file, found, err := finder.Open(t.Context(), test.volume)
@@ -220,7 +255,13 @@ func TestOpen(t *testing.T) {
 				here, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/here", file.Fd()))
 				require.NoError(t, err)
 				assert.Equal(t, test.here, string(here))
-				assert.Equal(t, Found{Mounted: test.mounted, Path: pod + "/volumes/" + test.here}, found)
+
+				path := pod + "/volumes/" + test.here
+				if test.volume.HostPath != "" {
+					path = test.volume.HostPath
+				}
+
+				assert.Equal(t, Found{Mounted: test.mounted, Path: path}, found)
 			})
 		}
 	}
@@ -241,7 +282,7 @@ func TestNothingStaysOpen(t *testing.T) {
 	before := count()
 
 	for _, name := range []string{"pv-1", "pv-2", "pv-3"} {
-		file, _, err := New(tr.root).Open(t.Context(), Volume{PodUID: pod, PersistentVolume: name})
+		file, _, err := New(tr.root, tr.host).Open(t.Context(), Volume{PodUID: pod, PersistentVolume: name})
 		if err == nil {
 			require.NoError(t, file.Close())
 		}

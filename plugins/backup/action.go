@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
@@ -33,6 +34,19 @@ func (a *action) AppliesTo() (velero.ResourceSelector, error) {
 	return velero.ResourceSelector{IncludedResources: []string{a.resource}}, nil
 }
 
+// begin gives what each call of Execute starts with: its bound in time, the item
+// without what earlier backups and restores have left on it, and a log that names
+// it; and it says what is wrong with the settings, if nobody has yet.
+func (a *action) begin(kind string, item runtime.Unstructured, b *velerov1.Backup) (context.Context, context.CancelFunc, *unstructured.Unstructured, logrus.FieldLogger) {
+	ctx, cancel := context.WithTimeout(context.Background(), executeBound)
+	u := &unstructured.Unstructured{Object: item.UnstructuredContent()}
+	contract.Strip(u.Object)
+
+	a.session.heed(ctx, a.log, b)
+
+	return ctx, cancel, u, a.log.WithField(kind, strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName(), "/"))
+}
+
 // Progress tells how far the jobs of an operation are. An error would end the
 // operation for good, so there is one only for an ID that isn't ours.
 func (a *action) Progress(operationID string, b *velerov1.Backup) (velero.OperationProgress, error) {
@@ -52,14 +66,6 @@ func (a *action) Cancel(operationID string, b *velerov1.Backup) error {
 	}
 
 	return a.session.cancel(id.Jobs, b.Namespace)
-}
-
-// stripped gives the item without anything that an earlier backup or restore has left on it.
-func stripped(item runtime.Unstructured) *unstructured.Unstructured {
-	u := &unstructured.Unstructured{Object: item.UnstructuredContent()}
-	contract.Strip(u.Object)
-
-	return u
 }
 
 func typed[T any](u *unstructured.Unstructured) (*T, error) {
@@ -91,8 +97,4 @@ func operationFor(b *velerov1.Backup, list []*v1alpha1.VolumeBackup) (string, []
 	}
 
 	return id.String(), items
-}
-
-func bounded() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), executeBound)
 }

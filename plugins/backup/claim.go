@@ -26,11 +26,8 @@ func NewClaimAction(log logrus.FieldLogger, s *Session) *ClaimAction {
 func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	runtime.Unstructured, []velero.ResourceIdentifier, string, []velero.ResourceIdentifier, error,
 ) {
-	ctx, cancel := bounded()
+	ctx, cancel, updated, log := a.begin("claim", item, b)
 	defer cancel()
-
-	updated := stripped(item)
-	log := a.log.WithField("claim", updated.GetNamespace()+"/"+updated.GetName())
 
 	job, report := a.ask(ctx, log, updated, b)
 	if job == nil {
@@ -78,9 +75,7 @@ func (a *ClaimAction) ask(ctx context.Context, log logrus.FieldLogger, item *uns
 		return a.session.foreseen(b, reference), false
 	}
 
-	if a.session.first(string(b.UID) + "/" + string(claim.UID)) {
-		report(log, p.verdict)
-	}
+	a.session.say(log, b, claim, p.verdict)
 
 	if !p.verdict.Move {
 		return nil, false

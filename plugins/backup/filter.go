@@ -32,7 +32,7 @@ func admitsClaim(b *velerov1.Backup, claim *corev1.PersistentVolumeClaim, pods [
 
 	return admitsResource(b, "pods", "pod", "po") && slices.ContainsFunc(pods, func(p corev1.Pod) bool {
 		return p.Namespace == claim.Namespace && !excludedByLabel(p.Labels) && admitsLabels(b, p.Labels) &&
-			slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return volumeselect.ClaimName(&v) == claim.Name })
+			slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return volumeselect.ClaimName(&p, &v) == claim.Name })
 	})
 }
 

@@ -26,12 +26,12 @@ type plan struct {
 
 // planClaim decides on the volume behind a claim.
 func (s *Session) planClaim(ctx context.Context, b *velerov1.Backup, claim *corev1.PersistentVolumeClaim) (plan, error) {
-	settings, err := s.settingsOf(ctx, b)
+	t, err := s.toldOf(ctx, b)
 	if err != nil {
 		return plan{}, err
 	}
 
-	c := volumeselect.Claim{Claim: claim}
+	c := volumeselect.Claim{Claim: claim, Snapshotted: s.snapshotted(b, claim)}
 
 	if c.Pods, err = s.podsIn(ctx, claim.Namespace); err != nil {
 		return plan{}, err
@@ -48,13 +48,13 @@ func (s *Session) planClaim(ctx context.Context, b *velerov1.Backup, claim *core
 		}
 	}
 
-	verdict, carrier := volumeselect.OfClaim(c, settings)
+	verdict, carrier := volumeselect.OfClaim(c, t.settings)
 	p := plan{verdict: verdict}
 
 	if verdict.Move {
 		p.node = carrier.Pod.Spec.NodeName
 		p.volume = claimReference(c, carrier)
-		p.source = contract.ClaimSource(claim.Name, string(claim.UID), string(c.Volume.UID))
+		p.source = claimSource(c, carrier)
 		p.frozen = anyFrozen(c, b)
 	}
 
@@ -74,6 +74,16 @@ func claimReference(c volumeselect.Claim, carrier volumeselect.Carrier) v1alpha1
 	}
 }
 
+// claimSource gives what the chain of the claim's snapshots follows: the claim's
+// name, unless that is made anew with each pod.
+func claimSource(c volumeselect.Claim, carrier volumeselect.Carrier) contract.Source {
+	if volumeselect.OwnedByPod(c.Claim) {
+		return contract.EphemeralSource(workload(carrier.Pod), string(carrier.Pod.UID), carrier.Volume)
+	}
+
+	return contract.ClaimSource(c.Claim.Name, string(c.Claim.UID), string(c.Volume.UID))
+}
+
 // anyFrozen tells whether hooks freeze and thaw a running pod that mounts the
 // claim: its application is quiesced while the job runs.
 func anyFrozen(c volumeselect.Claim, b *velerov1.Backup) bool {
@@ -84,7 +94,7 @@ func anyFrozen(c volumeselect.Claim, b *velerov1.Backup) bool {
 		}
 
 		for j := range pod.Spec.Volumes {
-			if volumeselect.ClaimName(&pod.Spec.Volumes[j]) == c.Claim.Name {
+			if volumeselect.ClaimName(pod, &pod.Spec.Volumes[j]) == c.Claim.Name {
 				return true
 			}
 		}
@@ -95,17 +105,17 @@ func anyFrozen(c volumeselect.Claim, b *velerov1.Backup) bool {
 
 // planOwn decides on a volume that lives and dies with its pod.
 func (s *Session) planOwn(ctx context.Context, b *velerov1.Backup, pod *corev1.Pod, volume *corev1.Volume) (plan, error) {
-	settings, err := s.settingsOf(ctx, b)
+	t, err := s.toldOf(ctx, b)
 	if err != nil {
 		return plan{}, err
 	}
 
-	p := plan{verdict: volumeselect.Pod(pod, volume, settings)}
+	p := plan{verdict: volumeselect.Pod(pod, volume, t.settings)}
 
 	if p.verdict.Move {
 		p.node = pod.Spec.NodeName
 		p.volume = v1alpha1.VolumeReference{
-			Kind: v1alpha1.VolumeEmptyDir, Namespace: pod.Namespace, Name: volume.Name,
+			Kind: volumeselect.KindOf(volume), Namespace: pod.Namespace, Name: volume.Name,
 			Pod: v1alpha1.PodReference{Name: pod.Name, UID: pod.UID},
 		}
 		p.source = contract.EphemeralSource(workload(pod), string(pod.UID), volume.Name)

@@ -47,11 +47,8 @@ type visit struct {
 func (a *PodAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	runtime.Unstructured, []velero.ResourceIdentifier, string, []velero.ResourceIdentifier, error,
 ) {
-	ctx, cancel := bounded()
+	ctx, cancel, updated, log := a.begin("pod", item, b)
 	defer cancel()
-
-	updated := stripped(item)
-	log := a.log.WithField("pod", updated.GetNamespace()+"/"+updated.GetName())
 
 	pod, err := typed[corev1.Pod](updated)
 	if err != nil {
@@ -78,7 +75,7 @@ func (a *PodAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 
 func (v *visit) volumesOf(ctx context.Context) {
 	for _, verdict := range volumeselect.Strays(v.pod) {
-		v.say(verdict, "")
+		v.say(verdict)
 	}
 
 	for i := range v.pod.Spec.Volumes {
@@ -148,7 +145,7 @@ func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha
 // looks like now, when Velero finalizes, doesn't count.
 func (v *visit) made(ctx context.Context, volume *corev1.Volume) (job *v1alpha1.VolumeBackup, lost string) {
 	reference := v1alpha1.VolumeReference{Namespace: v.pod.Namespace, Name: volume.Name, Pod: v1alpha1.PodReference{Name: v.pod.Name}}
-	if claim := volumeselect.ClaimName(volume); claim != "" {
+	if claim := volumeselect.ClaimName(v.pod, volume); claim != "" {
 		reference.Claim = &v1alpha1.ClaimReference{Name: claim}
 	}
 
@@ -174,11 +171,11 @@ func (v *visit) made(ctx context.Context, volume *corev1.Volume) (job *v1alpha1.
 }
 
 func (v *visit) plan(ctx context.Context, volume *corev1.Volume) (plan, error) {
-	name := volumeselect.ClaimName(volume)
+	name := volumeselect.ClaimName(v.pod, volume)
 	if name == "" {
 		p, err := v.session.planOwn(ctx, v.backup, v.pod, volume)
 		if err == nil {
-			v.say(p.verdict, "")
+			v.say(p.verdict)
 		}
 
 		return p, err
@@ -197,21 +194,15 @@ func (v *visit) plan(ctx context.Context, volume *corev1.Volume) (plan, error) {
 	p, err := v.session.planClaim(ctx, v.backup, &claim)
 	if err == nil {
 		p.verdict.Volume = volume.Name
-		v.say(p.verdict, string(claim.UID))
+		v.session.say(v.log, v.backup, &claim, p.verdict)
 	}
 
 	return p, err
 }
 
-// say reports the verdict; that on a claim only once as loud as it is.
-func (v *visit) say(verdict volumeselect.Verdict, claimUID string) {
-	if finalizing(v.backup) {
-		return
+// say reports the verdict on a volume of the pod's own.
+func (v *visit) say(verdict volumeselect.Verdict) {
+	if !finalizing(v.backup) {
+		report(v.log, verdict)
 	}
-
-	if claimUID != "" && !v.session.first(string(v.backup.UID)+"/"+claimUID) {
-		verdict = hushed(verdict)
-	}
-
-	report(v.log, verdict)
 }

@@ -37,7 +37,7 @@ func TestEachSelectedVolumeThatIsNotMovedIsInTheRecord(t *testing.T) {
 	assert.Contains(t, record.Volumes, "cache")
 	require.Len(t, record.Unprotected, 2, "neither what nobody asked for, nor what Kubernetes fills itself: %v", record.Unprotected)
 	assert.Contains(t, record.Unprotected["data"], "BlockVolume: ")
-	assert.Contains(t, record.Unprotected["host"], "UnsupportedVolume: ")
+	assert.Contains(t, record.Unprotected["host"], "HostPath: ")
 }
 
 func TestARepositoryThatIsNotReadyIsInThePodsRecord(t *testing.T) {

@@ -2,6 +2,8 @@ package backup
 
 import (
 	"github.com/sirupsen/logrus"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/plugins/volumeselect"
@@ -10,14 +12,19 @@ import (
 // report writes a verdict's line into the backup's log. Velero counts warnings,
 // and makes the backup partially failed on errors.
 func report(log logrus.FieldLogger, v volumeselect.Verdict) {
+	write(log, v, v.Level)
+
+	if v.Caution != "" {
+		log.Warn("volume " + v.Volume + ": " + v.Caution)
+	}
+}
+
+func write(log logrus.FieldLogger, v volumeselect.Verdict, level volumeselect.Level) {
 	log = log.WithFields(logrus.Fields{"volume": v.Volume, "reason": string(v.Reason), "move": v.Move})
 
-	text := "volume " + v.Volume + ": not moved: " + v.Message
-	if v.Move {
-		text = "volume " + v.Volume + ": to be moved: " + v.Message
-	}
+	text := "volume " + v.Volume + ": " + v.Fate() + ": " + v.Message
 
-	switch v.Level {
+	switch level {
 	case volumeselect.Error:
 		log.Error(text)
 	case volumeselect.Warning:
@@ -25,17 +32,25 @@ func report(log logrus.FieldLogger, v volumeselect.Verdict) {
 	default:
 		log.Info(text)
 	}
-
-	if v.Caution != "" {
-		log.Warn("volume " + v.Volume + ": " + v.Caution)
-	}
 }
 
-// hushed gives the verdict as it is said by an action that comes after the one that said it aloud.
-func hushed(v volumeselect.Verdict) volumeselect.Verdict {
-	v.Level, v.Caution = volumeselect.Info, ""
+// say reports the verdict on a claim: once as loud as it is, by whichever action comes first.
+func (s *Session) say(log logrus.FieldLogger, b *velerov1.Backup, claim *corev1.PersistentVolumeClaim, v volumeselect.Verdict) {
+	if finalizing(b) {
+		return
+	}
 
-	return v
+	if claim.UID != "" && !s.first(string(b.UID)+"/"+string(claim.UID)) {
+		write(log, v, volumeselect.Info)
+
+		return
+	}
+
+	report(log, v)
+
+	for _, stray := range volumeselect.ClaimStrays(claim) {
+		report(log, stray)
+	}
 }
 
 // unprotected says that a selected volume is not backed up. It is an error

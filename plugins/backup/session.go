@@ -3,7 +3,6 @@ package backup
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/plugins/operation"
-	"github.com/estiba-dev/estiba/plugins/volumeselect"
 )
 
 // Bounds of the actions' calls.
@@ -28,9 +26,6 @@ const (
 	// memory is how long what was read of the cluster serves further calls: the
 	// actions on a volume, its claim and its pod follow each other within milliseconds.
 	memory = 5 * time.Second
-	// globalPolicies is the annotation by which Velero's server tells the name of
-	// the policies of all backups (velero v1.18.3 pkg/apis/velero/v1/labels_annotations.go).
-	globalPolicies = "velero.io/global-backup-volume-policy-configmap"
 )
 
 // Session is what one plugin process knows of the cluster. All actions of a
@@ -41,10 +36,13 @@ type Session struct {
 	poll    *operation.Poll
 
 	mu       sync.Mutex
-	settings map[types.UID]volumeselect.Settings
-	pods     map[string]remembered[[]corev1.Pod]
-	beats    remembered[map[string]time.Time]
-	reported map[string]bool
+	settings map[types.UID]told
+	// snapshots are the claims of which Velero has taken a CSI snapshot, by the
+	// backup's UID and the claim's: only the claim's own action is told.
+	snapshots map[string]bool
+	pods      map[string]remembered[[]corev1.Pod]
+	beats     remembered[map[string]time.Time]
+	reported  map[string]bool
 	// finished are the jobs of the backup by volume, looked up when Velero finalizes.
 	finished remembered[map[string]*v1alpha1.VolumeBackup]
 	// promised are the jobs that records of PersistentVolumes name.
@@ -66,7 +64,8 @@ func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	s := &Session{
 		connect:      connect,
 		clock:        c,
-		settings:     map[types.UID]volumeselect.Settings{},
+		settings:     map[types.UID]told{},
+		snapshots:    map[string]bool{},
 		pods:         map[string]remembered[[]corev1.Pod]{},
 		repositories: map[repositoryKey]repositoryAnswer{},
 		reported:     map[string]bool{},
@@ -75,65 +74,6 @@ func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	s.poll = operation.NewPoll(c, operation.NewLister(connect, (*jobs.Jobs).BackupsOf, jobs.BackupProgress))
 
 	return s
-}
-
-// settingsOf gives what the backup says about all of its volumes. Velero checks
-// the policies before the backup starts, and they don't change while it runs.
-func (s *Session) settingsOf(ctx context.Context, b *velerov1.Backup) (volumeselect.Settings, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	if known, ok := s.settings[b.UID]; ok {
-		return known, nil
-	}
-
-	settings := volumeselect.Settings{
-		Backup:          b.Name,
-		CoreTakesAll:    b.Spec.DefaultVolumesToFsBackup != nil && *b.Spec.DefaultVolumesToFsBackup,
-		NativeSnapshots: (b.Spec.SnapshotVolumes == nil || *b.Spec.SnapshotVolumes) && len(b.Spec.VolumeSnapshotLocations) > 0,
-	}
-
-	for _, name := range policyNames(b) {
-		p, err := s.readPolicies(ctx, b.Namespace, name)
-		if err != nil {
-			return volumeselect.Settings{}, err
-		}
-
-		settings.Policies = settings.Policies.Followed(p)
-	}
-
-	s.settings[b.UID] = settings
-
-	return settings, nil
-}
-
-// policyNames gives the ConfigMaps in the order in which their rules are tried.
-func policyNames(b *velerov1.Backup) []string {
-	var names []string
-
-	if ref := b.Spec.ResourcePolicy; ref != nil && strings.EqualFold(ref.Kind, "configmap") {
-		names = append(names, ref.Name)
-	}
-
-	if name := b.Annotations[globalPolicies]; name != "" {
-		names = append(names, name)
-	}
-
-	return names
-}
-
-func (s *Session) readPolicies(ctx context.Context, namespace, name string) (*volumeselect.Policies, error) {
-	var cm corev1.ConfigMap
-	if err := s.get(ctx, namespace, name, &cm); err != nil {
-		return nil, fmt.Errorf("read the volume policies in ConfigMap %s/%s: %w", namespace, name, err)
-	}
-
-	p, err := volumeselect.ParsePolicies(cm.Data)
-	if err != nil {
-		return nil, fmt.Errorf("ConfigMap %s/%s: %w", namespace, name, err)
-	}
-
-	return p, nil
 }
 
 // podsIn lists the pods of a namespace.

@@ -28,10 +28,8 @@ func NewVolumeAction(log logrus.FieldLogger, s *Session) *VolumeAction {
 func (a *VolumeAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	runtime.Unstructured, []velero.ResourceIdentifier, string, []velero.ResourceIdentifier, error,
 ) {
-	ctx, cancel := bounded()
+	ctx, cancel, updated, log := a.begin("persistentvolume", item, b)
 	defer cancel()
-
-	updated := stripped(item)
 
 	job, err := a.foresee(ctx, updated, b)
 	if err == nil && job != nil {
@@ -40,7 +38,7 @@ func (a *VolumeAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 
 	if err != nil {
 		// The claim's action meets the same and says it aloud.
-		a.log.WithField("persistentvolume", updated.GetName()).Infof("PersistentVolume %s gets no record: %v", updated.GetName(), err)
+		log.Infof("PersistentVolume %s gets no record: %v", updated.GetName(), err)
 	}
 
 	return updated, nil, "", nil, nil

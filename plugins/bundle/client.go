@@ -101,7 +101,7 @@ func newMapper() meta.RESTMapper {
 		corev1.SchemeGroupVersion:         {"Pod", "PersistentVolumeClaim", "ConfigMap"},
 		appsv1.SchemeGroupVersion:         {"DaemonSet"},
 		coordinationv1.SchemeGroupVersion: {"Lease"},
-		velerov1.SchemeGroupVersion:       {"Backup"},
+		velerov1.SchemeGroupVersion:       {"Backup", "VolumeSnapshotLocation"},
 		v1alpha1.SchemeGroupVersion:       {"VolumeBackup", "VolumeRestore", "SnapshotDeletion", "Repository"},
 	}
 	for gv, kinds := range namespaced {

@@ -9,7 +9,9 @@ import (
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
@@ -59,6 +61,12 @@ func (a *ClaimAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero
 		return out, nil
 	}
 
+	if ofPod(in.ItemFromBackup) {
+		log.Infof("claim %s is left out: it is a generic ephemeral volume, and Kubernetes makes the claim anew for the restored pod, whose action asks for the data", item.GetName())
+
+		return out.WithoutRestore(), nil
+	}
+
 	record, err := contract.DecodeClaimRecord(text)
 	if err != nil {
 		return nil, fmt.Errorf("claim %s/%s is not restored: %w", item.GetNamespace(), item.GetName(), err)
@@ -106,6 +114,14 @@ func (a *ClaimAction) filled(log logrus.FieldLogger, item *unstructured.Unstruct
 	}
 
 	return operation.ID{Kind: operation.Restore, Jobs: slices.Collect(maps.Values(byVolume))}, nil
+}
+
+// ofPod tells whether a pod owns the claim. One that Velero made would bear no
+// owner, for that has another UID now, and the pod would never start.
+func ofPod(item runtime.Unstructured) bool {
+	o := metav1.GetControllerOf(&unstructured.Unstructured{Object: item.UnstructuredContent()})
+
+	return o != nil && o.Kind == "Pod"
 }
 
 func free(item *unstructured.Unstructured) {

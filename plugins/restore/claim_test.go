@@ -125,3 +125,33 @@ func TestAClaimThatNobodyWouldFillIsNotRestored(t *testing.T) {
 	require.ErrorContains(t, err, "would come back empty")
 	require.ErrorContains(t, err, "Backup velero/nightly")
 }
+
+func TestTheClaimOfAnEphemeralVolumeIsLeftToKubernetesAndItsDataToThePod(t *testing.T) {
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: "web-scratch", Annotations: map[string]string{contract.AnnotationVolume: claimRecord(t, "nightly")},
+	}}
+	original := claim.DeepCopy()
+	original.OwnerReferences = []metav1.OwnerReference{{Kind: "Pod", Name: "web", UID: "p", Controller: ptr.To(true)}}
+	b := newBench(t)
+
+	out, err := NewClaimAction(b.log, b.session).Execute(&velero.RestoreItemActionExecuteInput{Item: b.item(claim), ItemFromBackup: b.item(original), Restore: b.restore})
+	require.NoError(t, err)
+	assert.True(t, out.SkipRestore, "Velero's claim would bear no owner, and the pod would never start")
+	assert.Empty(t, b.jobs())
+
+	pod := recorded("web", podRecord(t, "nightly"))
+	pod.Spec.Volumes[0].VolumeSource = corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}
+	_, _, err = b.pod(pod)
+	require.NoError(t, err)
+
+	for _, job := range b.jobs() {
+		if job.Spec.Target.Name == pod.Spec.Volumes[0].Name {
+			require.NotNil(t, job.Spec.Target.Claim)
+			assert.Equal(t, "web-"+pod.Spec.Volumes[0].Name, job.Spec.Target.Claim.Name)
+
+			return
+		}
+	}
+
+	t.Fatal("no job fills the volume")
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/plugins/operation"
+	"github.com/estiba-dev/estiba/plugins/volumeselect"
 )
 
 // PodAction puts the gate into pods whose volumes were moved, asks for the jobs
@@ -190,12 +191,11 @@ func targetsOf(log logrus.FieldLogger, pod *corev1.Pod, record contract.PodRecor
 		}
 
 		t := target{volume: record.Volumes[name], backup: record.Backup, where: v1alpha1.VolumeReference{
-			Kind: v1alpha1.VolumeEmptyDir, Namespace: namespace, Name: name, Pod: v1alpha1.PodReference{Name: pod.Name},
+			Kind: volumeselect.KindOf(&pod.Spec.Volumes[i]), Namespace: namespace, Name: name, Pod: v1alpha1.PodReference{Name: pod.Name},
 		}}
 
-		if claim := pod.Spec.Volumes[i].PersistentVolumeClaim; claim != nil {
-			t.where.Kind = v1alpha1.VolumePersistentVolumeClaim
-			t.where.Claim = &v1alpha1.ClaimReference{Name: claim.ClaimName}
+		if claim := volumeselect.ClaimName(pod, &pod.Spec.Volumes[i]); claim != "" {
+			t.where.Claim = &v1alpha1.ClaimReference{Name: claim}
 		}
 
 		list = append(list, t)

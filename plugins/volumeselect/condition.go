@@ -12,25 +12,25 @@ import (
 // Velero's (velero v1.18.3 internal/resourcepolicies/volume_resources.go): both
 // must come to the same answer, or a volume is moved twice or never.
 type conditions struct {
-	Capacity       string            `json:"capacity,omitempty"`
-	StorageClass   []string          `json:"storageClass,omitempty"`
-	NFS            *nfsSource        `json:"nfs,omitempty"`
-	CSI            *csiSource        `json:"csi,omitempty"`
-	VolumeTypes    []string          `json:"volumeTypes,omitempty"`
-	PVCLabels      map[string]string `json:"pvcLabels,omitempty"`
-	PVCPhase       []string          `json:"pvcPhase,omitempty"`
-	PVCVolumeMode  string            `json:"pvcVolumeMode,omitempty"`
-	PVCAccessModes []string          `json:"pvcAccessModes,omitempty"`
+	Capacity       string            `yaml:"capacity,omitempty"`
+	StorageClass   []string          `yaml:"storageClass,omitempty"`
+	NFS            *nfsSource        `yaml:"nfs,omitempty"`
+	CSI            *csiSource        `yaml:"csi,omitempty"`
+	VolumeTypes    []string          `yaml:"volumeTypes,omitempty"`
+	PVCLabels      map[string]string `yaml:"pvcLabels,omitempty"`
+	PVCPhase       []string          `yaml:"pvcPhase,omitempty"`
+	PVCVolumeMode  string            `yaml:"pvcVolumeMode,omitempty"`
+	PVCAccessModes []string          `yaml:"pvcAccessModes,omitempty"`
 }
 
 type nfsSource struct {
-	Server string `json:"server,omitempty"`
-	Path   string `json:"path,omitempty"`
+	Server string `yaml:"server,omitempty"`
+	Path   string `yaml:"path,omitempty"`
 }
 
 type csiSource struct {
-	Driver           string            `json:"driver,omitempty"`
-	VolumeAttributes map[string]string `json:"volumeAttributes,omitempty"`
+	Driver           string            `yaml:"driver,omitempty"`
+	VolumeAttributes map[string]string `yaml:"volumeAttributes,omitempty"`
 }
 
 // Traits are what policies look at.

@@ -6,27 +6,39 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/plugins/settings"
 )
 
-// Settings are what a backup says about all of its volumes.
+// Settings are what counts for all volumes of a backup.
 type Settings struct {
+	// Own are Estiba's own settings, as they are for the backup.
+	Own settings.Settings
 	// Policies of the backup; nil where it has none.
 	Policies *Policies
 	// CoreTakesAll says that Velero's own file-system backup takes every volume
 	// that is not excluded from it (the Backup's spec.defaultVolumesToFsBackup).
 	CoreTakesAll bool
-	// NativeSnapshots says that Velero takes snapshots of the volumes for which
-	// it has a snapshotter (spec.snapshotVolumes, and a location for them).
-	NativeSnapshots bool
-	// Backup is the name of the Backup, by which a claim tells of a CSI snapshot for it.
-	Backup string
+	// CoreLeavesClaims says that it takes no volumes of claims (spec.snapshotMoveData).
+	CoreLeavesClaims bool
+	// CoreNodes are the nodes that its agent runs on; nil where that isn't known.
+	CoreNodes map[string]bool
+	// Snapshotters are the providers of the locations to which Velero takes
+	// snapshots; none where the backup has them off (spec.snapshotVolumes).
+	Snapshotters []string
 }
 
 // Pod decides on one volume of a pod that no claim stands behind.
-func Pod(pod *corev1.Pod, volume *corev1.Volume, settings Settings) Verdict {
-	s := choose(pod, volume.Name, settings.Policies.Match(TraitsOf(nil, nil, volume)), settings.CoreTakesAll)
+func Pod(pod *corev1.Pod, volume *corev1.Volume, s Settings) Verdict {
+	sel := s.choose(pod, volume, s.Policies.Match(TraitsOf(nil, nil, volume)), volume.NFS != nil)
 
-	return s.verdict(volume.Name, obstacle(pod, volume, s))
+	// What nobody takes anyway needs no word on who asks.
+	if o := s.neverTaken(volume, sel); o != nil {
+		return sel.verdict(volume.Name, o)
+	}
+
+	return sel.verdict(volume.Name, s.obstacle(pod, volume, sel))
 }
 
 // Claim is a PersistentVolumeClaim with all that is needed to decide on it.
@@ -37,6 +49,8 @@ type Claim struct {
 	Volume *corev1.PersistentVolume
 	// Pods of the claim's namespace.
 	Pods []corev1.Pod
+	// Snapshotted says that Velero has taken a CSI snapshot of it for this backup.
+	Snapshotted bool
 }
 
 // Carrier is the pod through which a claim's volume is read.
@@ -47,36 +61,37 @@ type Carrier struct {
 	Volume string
 }
 
-// OfClaim decides on the volume behind a claim: it is selected if the policy or
-// any pod that mounts it asks for it, and it is read through the first running
-// pod, by name, that can carry it. Whoever asks gets the same answer.
-func OfClaim(c Claim, settings Settings) (Verdict, Carrier) {
-	action := settings.Policies.Match(TraitsOf(c.Volume, c.Claim, nil))
+// OfClaim decides on the volume behind a claim: it is selected if its own
+// annotation, the policy or any pod that mounts it asks for it, and it is read
+// through the first running pod, by name, that can carry it. Whoever asks gets
+// the same answer.
+func OfClaim(c Claim, s Settings) (Verdict, Carrier) {
 	mounts := mountsOf(c)
-	s := chooseClaim(mounts, action, settings.CoreTakesAll)
+	sel := s.chooseClaim(c, mounts)
 
-	if !s.selected {
-		return s.verdict(c.Claim.Name, nil), Carrier{}
+	if !sel.selected {
+		// A claim that has no volume yet has no data that could be missing.
+		if sel.rank == rankDefault && c.Volume == nil && c.Claim.Status.Phase != corev1.ClaimLost {
+			sel.loud = Info
+		}
+
+		return sel.verdict(c.Claim.Name, nil), Carrier{}
 	}
 
-	if s.caution == "" && action == nil {
-		s.caution = alsoSnapshot(c, settings)
+	if o := placesObstacle(mounts, sel); o != nil {
+		return sel.verdict(c.Claim.Name, o), Carrier{}
 	}
 
-	if o := placesObstacle(mounts, s.loud); o != nil {
-		return s.verdict(c.Claim.Name, o), Carrier{}
-	}
-
-	if o := claimObstacle(c, s.loud); o != nil {
-		return s.verdict(c.Claim.Name, o), Carrier{}
+	if o := s.claimObstacle(c, sel); o != nil {
+		return sel.verdict(c.Claim.Name, o), Carrier{}
 	}
 
 	var first *obstruction
 
 	for _, m := range mounts {
-		o := obstacle(m.Pod, m.volume(), s)
+		o := s.obstacle(m.Pod, m.volume(), sel)
 		if o == nil {
-			return s.verdict(c.Claim.Name, nil), m
+			return sel.verdict(c.Claim.Name, nil), m
 		}
 
 		if first == nil {
@@ -85,25 +100,69 @@ func OfClaim(c Claim, settings Settings) (Verdict, Carrier) {
 	}
 
 	if first == nil {
-		first = &obstruction{reason: ReasonNotMounted, level: s.loud, why: "no pod mounts it, and only a volume that a running pod mounts can be read"}
+		first = &obstruction{reason: ReasonNotMounted, level: sel.loud, why: "no pod mounts it, and only a volume that a running pod mounts can be read"}
 	}
 
-	return s.verdict(c.Claim.Name, first), Carrier{}
+	return sel.verdict(c.Claim.Name, first), Carrier{}
 }
 
-// chooseClaim gives the strongest selection that any mount gives the claim.
-// Where no pod mounts it, the policy alone counts.
-func chooseClaim(mounts []Carrier, action *Action, coreDefault bool) selection {
-	best := choose(&corev1.Pod{}, "", action, coreDefault && len(mounts) > 0)
+// chooseClaim gives what counts for most of all that is said about the claim,
+// by itself, by the policy and by the pods that mount it.
+func (s *Settings) chooseClaim(c Claim, mounts []Carrier) selection {
+	action := s.Policies.Match(TraitsOf(c.Volume, c.Claim, nil))
+	persistent := !OwnedByPod(c.Claim)
+	best := selection{rank: -1}
 
-	for i, m := range mounts {
-		s := choose(m.Pod, m.Volume, action, coreDefault)
-		if i == 0 || s.selected && (!best.selected || s.loud > best.loud) {
-			best = s
+	if len(mounts) == 0 {
+		best = s.choose(&corev1.Pod{}, &corev1.Volume{}, action, persistent)
+	}
+
+	for _, m := range mounts {
+		if sel := s.choose(m.Pod, m.volume(), action, persistent); sel.rank > best.rank || sel.rank == best.rank && sel.loud > best.loud {
+			best = sel
 		}
 	}
 
+	best = best.wished(wishOf(c.Claim))
+
+	switch snapshot := s.snapshotOf(c); {
+	case snapshot == "" || action != nil:
+	case best.rank < rankTaken:
+		best = selection{rank: rankTaken, reason: ReasonLeftToSnapshot, by: snapshot}
+	case best.selected && best.caution == "":
+		best.caution = snapshot + ", too: it is in the backup twice; give it to Estiba alone by a volume policy (custom, mover: estiba) or with --snapshot-volumes=false"
+	}
+
 	return best
+}
+
+// wished gives the selection as the annotation of the claim itself changes it.
+func (s selection) wished(w wish) selection {
+	const by = "annotation " + contract.AnnotationBackup + " of the claim"
+
+	switch {
+	case w == wishExclude:
+		out := selection{rank: rankExcluded, reason: ReasonExcluded, by: by + " excludes it"}
+		if s.rank == rankNamed {
+			out.caution = "something asks for the volume, too (" + s.by + "), but what excludes it counts for more"
+		}
+
+		return out
+	case w == wishMove && s.reason != ReasonPolicy:
+		out := selection{rank: rankNamed, selected: true, reason: ReasonClaimAnnotation, by: by + " asks for it", loud: Error, caution: s.caution}
+
+		if s.rank == rankExcluded {
+			out.caution = s.by + ", but the annotation of the claim counts for more"
+		}
+
+		if s.rank == rankTaken {
+			out.caution = "it is in the backup twice: " + s.by
+		}
+
+		return out
+	default:
+		return s
+	}
 }
 
 func mountsOf(c Claim) []Carrier {
@@ -116,7 +175,7 @@ func mountsOf(c Claim) []Carrier {
 		}
 
 		for _, v := range pod.Spec.Volumes {
-			if ClaimName(&v) == c.Claim.Name || ephemeralClaim(pod, &v, c.Claim) {
+			if mounts(pod, &v, c.Claim) {
 				list = append(list, Carrier{Pod: pod, Volume: v.Name})
 			}
 		}
@@ -137,14 +196,17 @@ func (m Carrier) volume() *corev1.Volume {
 
 // verdict joins what is asked for with what stands in the way.
 func (s selection) verdict(volume string, o *obstruction) Verdict {
-	v := Verdict{Volume: volume, Move: s.selected, Reason: s.reason, Message: s.by, Explicit: s.selected, Caution: s.caution}
+	v := Verdict{Volume: volume, Move: s.selected, Reason: s.reason, Message: s.by, Selected: s.selected, Caution: s.caution}
 
-	if s.selected && o != nil {
-		v.Move = false
-		v.Reason = o.reason
+	switch {
+	case o != nil && o.never:
+		v.Move, v.Reason, v.Level, v.Caution = false, o.reason, o.level, ""
+		v.Message = o.why
+	case o != nil && s.selected:
+		v.Move, v.Reason, v.Level, v.Caution = false, o.reason, o.level, ""
 		v.Message = fmt.Sprintf("%s, but it can't be moved: %s", s.by, o.why)
-		v.Level = o.level
-		v.Caution = ""
+	case !s.selected:
+		v.Level = s.loud
 	}
 
 	return v

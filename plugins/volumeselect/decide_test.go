@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/plugins/settings"
 )
 
 func emptyDir(name string) corev1.Volume {
@@ -41,10 +42,15 @@ func running(name, include string, volumes ...corev1.Volume) *corev1.Pod {
 }
 
 func TestPod(t *testing.T) {
-	hostPath := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}}
+	hostPath := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/srv/data"}}}
 	secret := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{}}}
-	inline := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}
-	generic := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}}
+	inline := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{ISCSI: &corev1.ISCSIVolumeSource{}}}
+	nfs := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}
+	csi := func(driver string) corev1.Volume {
+		return corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: driver}}}
+	}
+	optOut := settings.Settings{DefaultVolumes: settings.OptOut}
+	loudly := settings.Settings{DefaultVolumes: settings.OptOut, Unprotected: settings.UnprotectedFail}
 
 	tests := map[string]struct {
 		include, exclude string
@@ -52,6 +58,7 @@ func TestPod(t *testing.T) {
 		volume           corev1.Volume
 		change           func(p *corev1.Pod)
 		coreTakesAll     bool
+		own              settings.Settings
 
 		move    bool
 		reason  Reason
@@ -75,19 +82,32 @@ func TestPod(t *testing.T) {
 		"the policy gives it to Velero, too":     {include: "v", policy: "version: v1\nvolumePolicies:\n- conditions: {}\n  action: {type: fs-backup}", volume: emptyDir("v"), move: true, reason: ReasonAnnotation, caution: "moved twice"},
 		"the policy skips it":                    {include: "v", policy: "version: v1\nvolumePolicies:\n- conditions: {}\n  action: {type: skip}", volume: emptyDir("v"), move: true, reason: ReasonAnnotation, caution: "says skip"},
 
-		"a hostPath by name":                      {include: "v", volume: hostPath, reason: ReasonUnsupported, level: Warning},
-		"a secret by name":                        {include: "v", volume: secret, reason: ReasonNoData},
-		"inline NFS by name":                      {include: "v", volume: inline, reason: ReasonUnsupported, level: Error},
-		"inline NFS by glob":                      {include: "*", volume: inline, reason: ReasonUnsupported, level: Warning},
-		"an ephemeral claim":                      {include: "v", volume: generic, reason: ReasonUnsupported, level: Error},
-		"an ephemeral claim by policy":            {policy: one("    {}"), volume: generic, reason: ReasonUnsupported, level: Warning},
-		"a hopeless kind in a Windows pod":        {include: "v", volume: inline, change: func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, reason: ReasonWindows, level: Warning},
-		"a secret in a Windows pod":               {include: "v", volume: secret, change: func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, reason: ReasonNoData},
-		"a Windows pod by affinity":               {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Affinity = onNodes("windows") }, reason: ReasonWindows, level: Warning},
-		"a pod that may be on either by affinity": {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Affinity = onNodes("windows", "linux") }, move: true, reason: ReasonAnnotation},
-		"a secret by policy":                      {policy: one("    {}"), volume: secret, reason: ReasonNoData},
-		"nobody mounts it":                        {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Containers[0].VolumeMounts = nil }, reason: ReasonNotMounted, level: Warning},
-		"an init container mounts":                {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers, nil }, move: true, reason: ReasonAnnotation},
+		"a hostPath by name":                       {include: "v", volume: hostPath, reason: ReasonHostPath, level: Warning},
+		"a hostPath by policy":                     {policy: one("    {}"), volume: hostPath, reason: ReasonHostPath},
+		"a hostPath, unasked":                      {volume: hostPath, reason: ReasonHostPath},
+		"a hostPath that is allowed":               {include: "v", own: settings.Settings{HostPathPrefixes: []string{"/srv"}}, volume: hostPath, move: true, reason: ReasonAnnotation},
+		"a hostPath beside what is allowed":        {include: "v", own: settings.Settings{HostPathPrefixes: []string{"/srv/dat"}}, volume: hostPath, reason: ReasonHostPath, level: Warning},
+		"a secret by name":                         {include: "v", volume: secret, reason: ReasonNoData},
+		"inline NFS by name":                       {include: "v", volume: nfs, move: true, reason: ReasonAnnotation},
+		"inline NFS, unasked":                      {volume: nfs, reason: ReasonNotSelected, level: Warning},
+		"an inline CSI volume":                     {include: "v", volume: csi("hostpath.csi.k8s.io"), move: true, reason: ReasonAnnotation},
+		"a CSI volume of credentials by name":      {include: "v", volume: csi("secrets-store.csi.k8s.io"), reason: ReasonCredentials, level: Warning},
+		"a CSI volume of credentials by glob":      {include: "*", own: settings.Settings{SecretCSIDrivers: []string{"x.example"}}, volume: csi("x.example"), reason: ReasonCredentials, level: Warning},
+		"a CSI volume of credentials by default":   {own: optOut, volume: csi("csi.spiffe.io"), reason: ReasonCredentials},
+		"inline iSCSI by name":                     {include: "v", volume: inline, reason: ReasonUnsupported, level: Error},
+		"inline iSCSI by glob":                     {include: "*", volume: inline, reason: ReasonUnsupported, level: Warning},
+		"a hopeless kind in a Windows pod":         {include: "v", volume: inline, change: func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, reason: ReasonWindows, level: Warning},
+		"a secret in a Windows pod":                {include: "v", volume: secret, change: func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, reason: ReasonNoData},
+		"a Windows pod by affinity":                {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Affinity = onNodes("windows") }, reason: ReasonWindows, level: Warning},
+		"a pod that may be on either by affinity":  {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Affinity = onNodes("windows", "linux") }, move: true, reason: ReasonAnnotation},
+		"a secret by policy":                       {policy: one("    {}"), volume: secret, reason: ReasonNoData},
+		"everything is moved":                      {own: optOut, volume: emptyDir("v"), move: true, reason: ReasonDefault},
+		"everything is moved and nobody mounts it": {own: loudly, volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Containers[0].VolumeMounts = nil }, reason: ReasonNotMounted},
+		"everything is moved but the pod is done":  {own: loudly, volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, reason: ReasonNotRunning},
+		"everything has to be moved and can't be":  {own: loudly, volume: inline, reason: ReasonUnsupported, level: Error},
+		"everything has to be moved, on Windows":   {own: loudly, volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, reason: ReasonWindows, level: Warning},
+		"nobody mounts it":                         {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.Containers[0].VolumeMounts = nil }, reason: ReasonNotMounted, level: Warning},
+		"an init container mounts":                 {include: "v", volume: emptyDir("v"), change: func(p *corev1.Pod) { p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers, nil }, move: true, reason: ReasonAnnotation},
 		"a block device": {include: "v", volume: claimVolume("v", "c"), change: func(p *corev1.Pod) {
 			p.Spec.Containers[0].VolumeMounts, p.Spec.Containers[0].VolumeDevices = nil, []corev1.VolumeDevice{{Name: "v"}}
 		}, reason: ReasonBlock, level: Error},
@@ -110,12 +130,12 @@ func TestPod(t *testing.T) {
 				tt.change(pod)
 			}
 
-			settings := Settings{CoreTakesAll: tt.coreTakesAll}
+			s := Settings{CoreTakesAll: tt.coreTakesAll, Own: tt.own}
 			if tt.policy != "" {
-				settings.Policies = parse(t, tt.policy)
+				s.Policies = parse(t, tt.policy)
 			}
 
-			v := Pod(pod, &pod.Spec.Volumes[0], settings)
+			v := Pod(pod, &pod.Spec.Volumes[0], s)
 			assert.Equal(t, tt.move, v.Move)
 			assert.Equal(t, tt.reason, v.Reason, v.Message)
 			assert.Equal(t, tt.level, v.Level, v.Message)
@@ -191,9 +211,35 @@ func TestOfClaim(t *testing.T) {
 		return c
 	}
 
+	stranger := ephemeral("scratch")
+	stranger.Claim.OwnerReferences = nil
+
+	lost := claimOf(running("a", "data", claimVolume("data", "data")))
+	lost.Volume, lost.Claim.Status.Phase = nil, corev1.ClaimLost
+
+	optOut := settings.Settings{DefaultVolumes: settings.OptOut}
+	fail := settings.Settings{DefaultVolumes: settings.OptIn, Unprotected: settings.UnprotectedFail}
+	quiet := running("a", "", claimVolume("data", "data"))
+	quiet.Status.Phase = corev1.PodPending
+
+	without := func(name string) *corev1.Pod {
+		p := running(name, "", claimVolume("data", "data"))
+		p.Annotations[contract.AnnotationBackupVolumesExcludes] = "d*"
+
+		return p
+	}
+
+	wishing := func(value string, pods ...*corev1.Pod) Claim {
+		c := claimOf(pods...)
+		c.Claim.Annotations = map[string]string{contract.AnnotationBackup: value}
+
+		return c
+	}
+
 	tests := map[string]struct {
 		claim  Claim
 		policy bool
+		own    settings.Settings
 
 		move    bool
 		reason  Reason
@@ -201,32 +247,45 @@ func TestOfClaim(t *testing.T) {
 		carrier string
 		volume  string
 	}{
-		"nothing asks for it":                          {claim: claimOf(running("a", "", claimVolume("data", "data"))), reason: ReasonNotSelected},
-		"its pod asks":                                 {claim: claimOf(running("a", "data", claimVolume("data", "data"))), move: true, reason: ReasonAnnotation, carrier: "a", volume: "data"},
-		"the policy asks":                              {claim: claimOf(running("a", "", claimVolume("data", "data"))), policy: true, move: true, reason: ReasonPolicy, carrier: "a", volume: "data"},
-		"the first pod by name carries it":             {claim: claimOf(running("b", "x", claimVolume("x", "data")), running("a", "", claimVolume("y", "data"))), move: true, reason: ReasonAnnotation, carrier: "a", volume: "y"},
-		"a pod that doesn't run asks, another carries": {claim: claimOf(done, running("b", "", claimVolume("x", "data"))), move: true, reason: ReasonAnnotation, carrier: "b", volume: "x"},
-		"no pod runs":                                  {claim: claimOf(done), reason: ReasonNotRunning, level: Error},
-		"no pod mounts it, and the policy asks":        {claim: claimOf(), policy: true, reason: ReasonNotMounted, level: Error},
-		"no pod mounts it, and nothing asks":           {claim: claimOf(), reason: ReasonNotSelected},
-		"a pod of another namespace doesn't count":     {claim: claimOf(elsewhere), reason: ReasonNotSelected},
-		"a pod with another claim doesn't count":       {claim: claimOf(running("a", "data", claimVolume("data", "other"))), reason: ReasonNotSelected},
-		"a raw block device":                           {claim: block, reason: ReasonBlock, level: Error},
-		"a claim without a volume":                     {claim: unbound, reason: ReasonUnbound, level: Warning},
-		"a block device of a Windows pod":              {claim: windowsBlock, policy: true, reason: ReasonWindows, level: Warning},
-		"an ephemeral volume's claim, by policy":       {claim: ephemeral(""), policy: true, reason: ReasonUnsupported, level: Warning},
-		"an ephemeral volume's claim, by name":         {claim: ephemeral("scratch"), reason: ReasonUnsupported, level: Error},
-		"an ephemeral volume's claim, unasked":         {claim: ephemeral(""), reason: ReasonNotSelected},
-		"a volume of the type hostPath":                {claim: onHost, reason: ReasonUnsupported, level: Error},
+		"nothing asks for it":                           {claim: claimOf(running("a", "", claimVolume("data", "data"))), reason: ReasonNotSelected, level: Warning},
+		"nothing asks for it, and it has to":            {claim: claimOf(running("a", "", claimVolume("data", "data"))), own: fail, reason: ReasonNotSelected, level: Error},
+		"nothing asks for it, and everything is moved":  {claim: claimOf(running("a", "", claimVolume("data", "data"))), own: optOut, move: true, reason: ReasonDefault, carrier: "a", volume: "data"},
+		"its own annotation asks":                       {claim: wishing(" True ", running("a", "", claimVolume("data", "data"))), move: true, reason: ReasonClaimAnnotation, carrier: "a", volume: "data"},
+		"its own annotation asks and the pod excludes":  {claim: wishing("true", without("a")), move: true, reason: ReasonClaimAnnotation, carrier: "a", volume: "data"},
+		"its own annotation excludes it":                {claim: wishing("false", running("a", "data", claimVolume("data", "data"))), own: optOut, reason: ReasonExcluded},
+		"its own annotation can't be read":              {claim: wishing("yes", running("a", "", claimVolume("data", "data"))), own: optOut, move: true, reason: ReasonDefault, carrier: "a", volume: "data"},
+		"one of its pods excludes it":                   {claim: claimOf(without("a"), running("b", "", claimVolume("x", "data"))), own: optOut, reason: ReasonExcluded},
+		"one of its pods excludes it, another asks":     {claim: claimOf(without("a"), running("b", "x", claimVolume("x", "data"))), move: true, reason: ReasonAnnotation, carrier: "a", volume: "data"},
+		"everything is moved but no pod runs":           {claim: claimOf(quiet), own: optOut, reason: ReasonNotRunning, level: Warning},
+		"everything has to be moved but no pod runs":    {claim: claimOf(quiet), own: settings.Settings{DefaultVolumes: settings.OptOut, Unprotected: settings.UnprotectedFail}, reason: ReasonNotRunning, level: Error},
+		"it has lost its volume":                        {claim: lost, reason: ReasonLost, level: Error},
+		"its pod asks":                                  {claim: claimOf(running("a", "data", claimVolume("data", "data"))), move: true, reason: ReasonAnnotation, carrier: "a", volume: "data"},
+		"the policy asks":                               {claim: claimOf(running("a", "", claimVolume("data", "data"))), policy: true, move: true, reason: ReasonPolicy, carrier: "a", volume: "data"},
+		"the first pod by name carries it":              {claim: claimOf(running("b", "x", claimVolume("x", "data")), running("a", "", claimVolume("y", "data"))), move: true, reason: ReasonAnnotation, carrier: "a", volume: "y"},
+		"a pod that doesn't run asks, another carries":  {claim: claimOf(done, running("b", "", claimVolume("x", "data"))), move: true, reason: ReasonAnnotation, carrier: "b", volume: "x"},
+		"no pod runs":                                   {claim: claimOf(done), reason: ReasonNotRunning, level: Error},
+		"no pod mounts it, and the policy asks":         {claim: claimOf(), policy: true, reason: ReasonNotMounted, level: Error},
+		"no pod mounts it, and nothing asks":            {claim: claimOf(), reason: ReasonNotSelected, level: Warning},
+		"a pod of another namespace doesn't count":      {claim: claimOf(elsewhere), reason: ReasonNotSelected, level: Warning},
+		"a pod with another claim doesn't count":        {claim: claimOf(running("a", "data", claimVolume("data", "other"))), reason: ReasonNotSelected, level: Warning},
+		"a raw block device":                            {claim: block, reason: ReasonBlock, level: Error},
+		"a claim without a volume":                      {claim: unbound, reason: ReasonUnbound, level: Warning},
+		"a block device of a Windows pod":               {claim: windowsBlock, policy: true, reason: ReasonWindows, level: Warning},
+		"an ephemeral volume's claim, by policy":        {claim: ephemeral(""), policy: true, move: true, reason: ReasonPolicy, carrier: "web", volume: "scratch"},
+		"an ephemeral volume's claim, by name":          {claim: ephemeral("scratch"), move: true, reason: ReasonAnnotation, carrier: "web", volume: "scratch"},
+		"a claim that a pod's volume can't have":        {claim: stranger, reason: ReasonNotSelected, level: Warning},
+		"an ephemeral volume's claim, unasked":          {claim: ephemeral(""), reason: ReasonNotSelected},
+		"a volume of the type hostPath":                 {claim: onHost, reason: ReasonHostPath, level: Error},
+		"a volume of the type hostPath that is allowed": {claim: onHost, own: settings.Settings{HostPathPrefixes: []string{"/x"}}, move: true, reason: ReasonAnnotation, carrier: "a", volume: "data"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			var settings Settings
+			s := Settings{Own: tt.own}
 			if tt.policy {
-				settings.Policies = parse(t, one("    {}"))
+				s.Policies = parse(t, one("    {}"))
 			}
 
-			v, carrier := OfClaim(tt.claim, settings)
+			v, carrier := OfClaim(tt.claim, s)
 			assert.Equal(t, tt.move, v.Move, v.Message)
 			assert.Equal(t, tt.reason, v.Reason, v.Message)
 			assert.Equal(t, tt.level, v.Level, v.Message)
@@ -260,53 +319,101 @@ func TestStrays(t *testing.T) {
 	assert.Empty(t, Strays(running("web", "", emptyDir("data"))))
 }
 
-func TestVeleroTakesASnapshotToo(t *testing.T) {
-	marked := func(backup string) Claim {
-		c := claimOf(running("a", "data", claimVolume("data", "data")))
-		c.Claim.Annotations = map[string]string{"velero.io/volume-snapshot-name": "s"}
-		c.Claim.Labels = map[string]string{"velero.io/backup-name": backup}
+func TestWhatVeleroTakesIsLeftToItUnlessItIsNamed(t *testing.T) {
+	data := func(change func(p *corev1.Pod)) Claim {
+		p := running("a", "", claimVolume("data", "data"))
+		if change != nil {
+			change(p)
+		}
 
-		return c
+		return claimOf(p)
 	}
-
-	moved := marked("nightly")
-	moved.Claim.Annotations = map[string]string{"velero.io/data-upload-name": "velero/u"}
-
-	onEBS := claimOf(running("a", "data", claimVolume("data", "data")))
+	core := func(key, value string) func(p *corev1.Pod) {
+		return func(p *corev1.Pod) { p.Annotations["backup.velero.io/"+key] = value }
+	}
+	onEBS := data(nil)
 	onEBS.Volume.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: "ebs.csi.aws.com"}
 
-	local := claimOf(running("a", "data", claimVolume("data", "data")))
-	local.Volume.Spec.Local = &corev1.LocalVolumeSource{Path: "/x"}
+	snapshotted := data(nil)
+	snapshotted.Snapshotted = true
+
+	policy := func(action string) string {
+		return "version: v1\nvolumePolicies:\n- conditions: {}\n  action: {type: " + action + "}"
+	}
 
 	tests := map[string]struct {
 		claim  Claim
-		native bool
-		policy bool
-		want   string
+		s      Settings
+		policy string
+
+		reason  Reason // under opt-out
+		caution string // where an annotation names the volume
 	}{
-		"a CSI snapshot was taken":                       {claim: marked("nightly"), want: "CSI snapshot"},
-		"its data is moved by Velero":                    {claim: moved, want: "CSI snapshot"},
-		"the mark is an older backup's":                  {claim: marked("older")},
-		"a snapshotter may act":                          {claim: onEBS, native: true, want: "volume snapshotter"},
-		"snapshots are off":                              {claim: onEBS},
-		"no snapshotter knows such volumes":              {claim: local, native: true},
-		"a policy names Estiba, and so keeps Velero off": {claim: onEBS, native: true, policy: true},
+		"its annotation names it":            {claim: data(core("backup-volumes", "data")), reason: ReasonLeftToFSB, caution: "moved twice"},
+		"its annotation, with a space":       {claim: data(core("backup-volumes", " data")), reason: ReasonDefault},
+		"it takes everything":                {claim: data(nil), s: Settings{CoreTakesAll: true}, reason: ReasonLeftToFSB, caution: "moved twice"},
+		"it takes everything but this":       {claim: data(core("backup-volumes-excludes", "data")), s: Settings{CoreTakesAll: true}, reason: ReasonExcluded},
+		"it is excluded, with a space":       {claim: data(core("backup-volumes-excludes", "x, data")), reason: ReasonExcluded},
+		"it takes everything but of claims":  {claim: data(nil), s: Settings{CoreTakesAll: true, CoreLeavesClaims: true}, reason: ReasonDefault},
+		"its agent isn't on the node":        {claim: data(nil), s: Settings{CoreTakesAll: true, CoreNodes: map[string]bool{"other": true}}, reason: ReasonDefault},
+		"its agent is on the node":           {claim: data(nil), s: Settings{CoreTakesAll: true, CoreNodes: map[string]bool{"n": true}}, reason: ReasonLeftToFSB, caution: "moved twice"},
+		"only an init container mounts it":   {claim: data(func(p *corev1.Pod) { p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers, nil }), s: Settings{CoreTakesAll: true}, reason: ReasonDefault},
+		"the policy says fs-backup":          {claim: data(nil), policy: policy("fs-backup"), reason: ReasonLeftToFSB, caution: "moved twice"},
+		"the policy says snapshot":           {claim: data(nil), policy: policy("snapshot"), reason: ReasonLeftToSnapshot, caution: "snapshot of it, too"},
+		"the policy says skip":               {claim: data(nil), policy: policy("skip"), reason: ReasonExcluded, caution: "says skip"},
+		"the policy names another plugin":    {claim: data(nil), policy: policy("custom"), reason: ReasonLeftToOther, caution: "says custom"},
+		"a CSI snapshot was taken":           {claim: snapshotted, reason: ReasonLeftToSnapshot, caution: "in the backup twice"},
+		"a snapshotter takes it":             {claim: onEBS, s: Settings{Snapshotters: []string{"velero.io/aws"}}, reason: ReasonLeftToSnapshot, caution: "in the backup twice"},
+		"a snapshotter for others":           {claim: onEBS, s: Settings{Snapshotters: []string{"velero.io/gcp"}}, reason: ReasonDefault},
+		"a snapshotter, but for other kinds": {claim: data(nil), s: Settings{Snapshotters: []string{"velero.io/aws"}}, reason: ReasonDefault},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			settings := Settings{Backup: "nightly", NativeSnapshots: tt.native}
-			if tt.policy {
-				settings.Policies = parse(t, one("    {}"))
+			s := tt.s
+			s.Own.DefaultVolumes = settings.OptOut
+
+			if tt.policy != "" {
+				s.Policies = parse(t, tt.policy)
 			}
 
-			v, _ := OfClaim(tt.claim, settings)
+			v, _ := OfClaim(tt.claim, s)
+			assert.Equal(t, tt.reason, v.Reason, v.Message)
+			assert.Equal(t, tt.reason == ReasonDefault, v.Move)
+			assert.Equal(t, Info, v.Level)
+			assert.Empty(t, v.Caution)
+
+			named := tt.claim
+			named.Pods = []corev1.Pod{*tt.claim.Pods[0].DeepCopy()}
+			named.Pods[0].Annotations[contract.AnnotationBackupVolumes] = "data"
+
+			v, _ = OfClaim(named, s)
 			assert.True(t, v.Move)
-
-			if tt.want == "" {
-				assert.Empty(t, v.Caution)
-			} else {
-				assert.Contains(t, v.Caution, tt.want)
-			}
+			assert.Equal(t, ReasonAnnotation, v.Reason)
+			assert.Contains(t, v.Caution, tt.caution)
+			assert.Equal(t, tt.caution == "", v.Caution == "", v.Caution)
 		})
 	}
+}
+
+func TestCSISnapshotted(t *testing.T) {
+	claim := func(backup, mark string) *corev1.PersistentVolumeClaim {
+		return &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+			Labels: map[string]string{"velero.io/backup-name": backup}, Annotations: map[string]string{mark: "x"},
+		}}
+	}
+
+	assert.True(t, CSISnapshotted(claim("b", "velero.io/volume-snapshot-name"), "b"))
+	assert.True(t, CSISnapshotted(claim("b", "velero.io/data-upload-name"), "b"))
+	assert.False(t, CSISnapshotted(claim("older", "velero.io/volume-snapshot-name"), "b"), "the mark is an older backup's")
+	assert.False(t, CSISnapshotted(claim("b", "x"), "b"))
+}
+
+func TestAClaimsAnnotationThatCannotBeReadIsAnError(t *testing.T) {
+	claim := claimOf().Claim
+	assert.Empty(t, ClaimStrays(claim))
+
+	claim.Annotations = map[string]string{contract.AnnotationBackup: "on"}
+	require.Len(t, ClaimStrays(claim), 1)
+	assert.Equal(t, Error, ClaimStrays(claim)[0].Level)
+	assert.Contains(t, ClaimStrays(claim)[0].Message, `"on"`)
 }

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 )
 
 // Kinds of volumes that the decision tells apart, by their names in a pod's spec.
@@ -15,6 +17,8 @@ const (
 	kindEmptyDir  = "emptyDir"
 	kindHostPath  = "hostPath"
 	kindEphemeral = "ephemeral"
+	kindNFS       = "nfs"
+	kindCSI       = "csi"
 )
 
 // typeOf gives the name of the one source that is set in a pod's volume or in a
@@ -114,17 +118,45 @@ func windowsByAffinity(a *corev1.Affinity) bool {
 	})
 }
 
-// ephemeralClaim tells whether the claim was made for the pod's generic
-// ephemeral volume: it is named after both, and the pod owns it.
-func ephemeralClaim(pod *corev1.Pod, v *corev1.Volume, claim *corev1.PersistentVolumeClaim) bool {
-	return v.Ephemeral != nil && pod.Name+"-"+v.Name == claim.Name && metav1.IsControlledBy(claim, pod)
+// OwnedByPod tells whether the claim was made for a pod's generic ephemeral volume.
+func OwnedByPod(claim *corev1.PersistentVolumeClaim) bool {
+	o := metav1.GetControllerOf(claim)
+
+	return o != nil && o.Kind == "Pod"
 }
 
-// ClaimName gives the name of the claim that the volume names; empty for any other kind of volume.
-func ClaimName(v *corev1.Volume) string {
-	if v.PersistentVolumeClaim == nil {
+// mounts tells whether the claim stands behind the pod's volume. That of a
+// generic ephemeral volume is named after both, and the pod owns it.
+func mounts(pod *corev1.Pod, v *corev1.Volume, claim *corev1.PersistentVolumeClaim) bool {
+	return ClaimName(pod, v) == claim.Name && (v.Ephemeral == nil || metav1.IsControlledBy(claim, pod))
+}
+
+// ClaimName gives the name of the claim that stands behind the pod's volume; empty for any other kind of volume.
+func ClaimName(pod *corev1.Pod, v *corev1.Volume) string {
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		return v.PersistentVolumeClaim.ClaimName
+	case v.Ephemeral != nil:
+		return pod.Name + "-" + v.Name
+	default:
 		return ""
 	}
+}
 
-	return v.PersistentVolumeClaim.ClaimName
+// KindOf gives the kind by which jobs know the volume; empty for those that can't be moved.
+func KindOf(v *corev1.Volume) v1alpha1.VolumeKind {
+	switch typeOf(&v.VolumeSource) {
+	case kindClaim, kindEphemeral:
+		return v1alpha1.VolumePersistentVolumeClaim
+	case kindEmptyDir:
+		return v1alpha1.VolumeEmptyDir
+	case kindNFS:
+		return v1alpha1.VolumeNFS
+	case kindCSI:
+		return v1alpha1.VolumeCSI
+	case kindHostPath:
+		return v1alpha1.VolumeHostPath
+	default:
+		return ""
+	}
 }

@@ -1,12 +1,11 @@
 package volumeselect
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"sigs.k8s.io/yaml"
 
 	"github.com/estiba-dev/estiba/mover/contract"
 )
@@ -25,9 +24,9 @@ const policyVersion = "v1"
 // Action is what a volume policy wants done with a volume.
 type Action struct {
 	// Type is skip, fs-backup, snapshot or custom.
-	Type string `json:"type"`
+	Type string `yaml:"type"`
 	// Parameters of the action.
-	Parameters map[string]any `json:"parameters,omitempty"`
+	Parameters map[string]any `yaml:"parameters,omitempty"`
 }
 
 // Estiba tells whether the action names Estiba as the mover.
@@ -62,16 +61,16 @@ type rule struct {
 // document is the ConfigMap's one value. What selects resources is Velero's
 // alone; it has checked it before any action runs.
 type document struct {
-	Version                   string          `json:"version"`
-	VolumePolicies            []volumePolicy  `json:"volumePolicies"`
-	IncludeExcludePolicy      json.RawMessage `json:"includeExcludePolicy,omitempty"`
-	ClusterScopedFilterPolicy json.RawMessage `json:"clusterScopedFilterPolicy,omitempty"`
-	NamespacedFilterPolicies  json.RawMessage `json:"namespacedFilterPolicies,omitempty"`
+	Version                   string         `yaml:"version"`
+	VolumePolicies            []volumePolicy `yaml:"volumePolicies"`
+	IncludeExcludePolicy      yaml.Node      `yaml:"includeExcludePolicy,omitempty"`
+	ClusterScopedFilterPolicy yaml.Node      `yaml:"clusterScopedFilterPolicy,omitempty"`
+	NamespacedFilterPolicies  yaml.Node      `yaml:"namespacedFilterPolicies,omitempty"`
 }
 
 type volumePolicy struct {
-	Conditions conditions `json:"conditions"`
-	Action     Action     `json:"action"`
+	Conditions conditions `yaml:"conditions"`
+	Action     Action     `yaml:"action"`
 }
 
 // ParsePolicies reads the data of the ConfigMap that a backup names as its
@@ -85,7 +84,11 @@ func ParsePolicies(data map[string]string) (*Policies, error) {
 	var doc document
 
 	for _, text := range data {
-		if err := yaml.UnmarshalStrict([]byte(text), &doc); err != nil {
+		// Velero's own reader of YAML: others take a label's value yes for true.
+		d := yaml.NewDecoder(strings.NewReader(text))
+		d.KnownFields(true)
+
+		if err := d.Decode(&doc); err != nil {
 			return nil, fmt.Errorf("read volume policies: %w", err)
 		}
 	}

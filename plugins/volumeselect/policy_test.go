@@ -51,7 +51,7 @@ func csiVolume() *corev1.PersistentVolume {
 
 func labelled() *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"tier": "gold", "x": "y"}},
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"tier": "gold", "x": "y", "keep": "yes"}},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			VolumeMode:  ptr.To(corev1.PersistentVolumeFilesystem),
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce, corev1.ReadOnlyMany},
@@ -97,6 +97,7 @@ func TestConditions(t *testing.T) {
 		"volume type of a pod's volume":                           {conditions: "    volumeTypes: [emptyDir]", volume: emptyDir, want: true},
 		"another volume type":                                     {conditions: "    volumeTypes: [secret]", volume: emptyDir},
 		"all labels":                                              {conditions: "    pvcLabels: {tier: gold}", pv: csiVolume(), claim: labelled(), want: true},
+		"a label whose value looks like a boolean":                {conditions: "    pvcLabels: {keep: yes, tier: gold}", pv: csiVolume(), claim: labelled(), want: true},
 		"a label with another value":                              {conditions: "    pvcLabels: {tier: gold, x: z}", pv: csiVolume(), claim: labelled()},
 		"labels where there is no claim":                          {conditions: "    pvcLabels: {tier: gold}", volume: emptyDir},
 		"one of the phases":                                       {conditions: "    pvcPhase: [Pending, Bound]", claim: labelled(), want: true},
@@ -165,7 +166,7 @@ func TestParsePoliciesIsStrict(t *testing.T) {
 		"a bound that's no size":    {data: map[string]string{"a": one(`    capacity: "big,"`)}, says: "big"},
 		"one bound without comma":   {data: map[string]string{"a": one(`    capacity: "1Gi"`)}, says: "LOW,HIGH"},
 		"attributes, and no driver": {data: map[string]string{"a": one("    csi: {volumeAttributes: {a: b}}")}, says: "driver"},
-		"labels that are no map":    {data: map[string]string{"a": one("    pvcLabels: [a]")}, says: "pvcLabels"},
+		"labels that are no map":    {data: map[string]string{"a": one("    pvcLabels: [a]")}, says: "line 4"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

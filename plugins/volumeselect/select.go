@@ -8,95 +8,112 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/plugins/settings"
 )
 
-// Velero's own annotations that select volumes for its file-system backup
-// (velero v1.18.3 pkg/apis/velero/v1/labels_annotations.go).
+// rank orders what is said about one volume: the higher counts for more.
+type rank int
+
 const (
-	coreVolumes         = "backup.velero.io/backup-volumes"
-	coreVolumesExcludes = "backup.velero.io/backup-volumes-excludes"
+	rankDefault rank = iota
+	// rankYield is for what keeps a mere default off.
+	rankYield
+	// rankTaken is for somebody else who takes the volume.
+	rankTaken
+	rankExcluded
+	rankNamed
 )
 
-// selection says whether somebody asks for a volume to be moved, and how.
+// selection says whether a volume is to be moved, and how it comes to that.
 type selection struct {
+	rank     rank
 	selected bool
 	reason   Reason
 	// by says in words who asks, or what stands against it.
 	by string
-	// loud is how loud to say that the volume can't be moved although it is selected.
+	// loud is how loud to say that the volume can't be moved although it is
+	// selected, or that it isn't selected.
 	loud Level
 	// caution is a warning beside it.
 	caution string
 }
 
-// choose says whether the annotations of the pod or the policy ask for the volume.
-func choose(pod *corev1.Pod, volume string, action *Action, coreDefault bool) selection {
-	named := matches(patterns(pod.Annotations[contract.AnnotationBackupVolumes]), volume)
-	excluded := matches(patterns(pod.Annotations[contract.AnnotationBackupVolumesExcludes]), volume)
+// choose says what the annotations of the pod, the policy and the defaults want
+// to become of one of its volumes. Persistent is data that outlives the pod.
+func (s *Settings) choose(pod *corev1.Pod, volume *corev1.Volume, action *Action, persistent bool) selection {
+	if named := s.named(pod, volume, action); named.rank > rankDefault {
+		return named
+	}
 
-	var s selection
+	if others := s.others(pod, volume, action); others.rank > rankDefault {
+		return others
+	}
+
+	return s.byDefault(pod, action, persistent)
+}
+
+// named says what is wanted by those who name the volume and Estiba.
+func (s *Settings) named(pod *corev1.Pod, volume *corev1.Volume, action *Action) selection {
+	named := matches(patterns(pod.Annotations[contract.AnnotationBackupVolumes]), volume.Name)
+	excluded := matches(patterns(pod.Annotations[contract.AnnotationBackupVolumesExcludes]), volume.Name)
+
+	var sel selection
 
 	switch {
 	case excluded != matchNone:
-		s = selection{reason: ReasonExcluded, by: fmt.Sprintf("annotation %s of pod %s excludes it", contract.AnnotationBackupVolumesExcludes, pod.Name)}
+		sel = selection{rank: rankExcluded, reason: ReasonExcluded, by: fmt.Sprintf("annotation %s of pod %s excludes it", contract.AnnotationBackupVolumesExcludes, pod.Name)}
 		if named == matchName || action.Estiba() {
-			s.loud = Warning
-			s.caution = "something asks for the volume, too, but what excludes it counts for more"
+			sel.caution = "something asks for the volume, too, but what excludes it counts for more"
 		}
 
-		return s
+		return sel
 	case named != matchNone:
-		s = selection{selected: true, reason: ReasonAnnotation, by: fmt.Sprintf("annotation %s of pod %s names it", contract.AnnotationBackupVolumes, pod.Name), loud: Warning}
+		sel = selection{rank: rankNamed, selected: true, reason: ReasonAnnotation, by: fmt.Sprintf("annotation %s of pod %s names it", contract.AnnotationBackupVolumes, pod.Name), loud: s.unprotected()}
 		if named == matchName {
-			s.loud = Error
+			sel.loud = Error
 		}
 	case action.Estiba():
-		s = selection{selected: true, reason: ReasonPolicy, by: "the backup's volume policy names Estiba", loud: Error}
+		sel = selection{rank: rankNamed, selected: true, reason: ReasonPolicy, by: "the backup's volume policy names Estiba", loud: Error}
 	default:
-		return selection{reason: ReasonNotSelected, by: notSelected(action)}
+		return selection{}
 	}
 
-	s.caution = alsoTaken(pod, volume, action, coreDefault)
+	sel.caution = s.alsoTaken(pod, volume, action)
 
-	return s
+	return sel
 }
 
-func notSelected(action *Action) string {
-	by := fmt.Sprintf("annotation %s doesn't name it", contract.AnnotationBackupVolumes)
-	if action == nil {
-		return by + ", and no volume policy matches it"
+// byDefault says what becomes of a volume that nobody names.
+func (s *Settings) byDefault(pod *corev1.Pod, action *Action, persistent bool) selection {
+	if s.Own.DefaultVolumes == settings.OptOut {
+		sel := selection{selected: true, reason: ReasonDefault, by: "everything is moved that nothing excludes (default-volumes: opt-out)", loud: s.unprotected()}
+		if action != nil {
+			sel.by += fmt.Sprintf("; the volume policy that matches it says %s", action)
+		}
+
+		return sel
 	}
 
-	return fmt.Sprintf("%s, and the volume policy that matches it says %s, not %s with %s: %s",
-		by, action, actionCustom, contract.PolicyParameterMover, contract.PolicyMoverEstiba)
+	sel := selection{reason: ReasonNotSelected, by: fmt.Sprintf("no annotation and no volume policy asks for it; name it in %s of its pod", contract.AnnotationBackupVolumes)}
+	if pod != nil && pod.Annotations[contract.AnnotationBackupVolumes] != "" {
+		sel.by = fmt.Sprintf("annotation %s of pod %s doesn't name it, and no volume policy does", contract.AnnotationBackupVolumes, pod.Name)
+	}
+
+	// What lives and dies with its pod is lost often anyway.
+	if persistent {
+		sel.loud = s.unprotected()
+	}
+
+	return sel
 }
 
-// alsoTaken says who else moves a selected volume, or that the policy meant otherwise.
-func alsoTaken(pod *corev1.Pod, volume string, action *Action, coreDefault bool) string {
-	switch {
-	case action.Estiba():
-		return ""
-	case action != nil && action.Type == actionFSBackup:
-		return "the volume policy gives it to Velero's own file-system backup, too: it is moved twice"
-	case action != nil && action.Type == actionSnapshot:
-		return "the volume policy asks for a snapshot of it, too"
-	case action != nil:
-		return fmt.Sprintf("the volume policy says %s, but what names Estiba counts for more", action)
-	case coreTakes(pod, volume, coreDefault):
-		return "Velero's own file-system backup takes it, too: it is moved twice"
-	default:
-		return ""
-	}
-}
-
-// coreTakes tells whether Velero's own file-system backup takes a volume that
-// no policy matches. Its lists hold plain names, and spaces count.
-func coreTakes(pod *corev1.Pod, volume string, coreDefault bool) bool {
-	if coreDefault {
-		return !slices.Contains(strings.Split(pod.Annotations[coreVolumesExcludes], ","), volume)
+// unprotected gives the level that is set for volumes without protection.
+func (s *Settings) unprotected() Level {
+	if s.Own.Unprotected == settings.UnprotectedFail {
+		return Error
 	}
 
-	return slices.Contains(strings.Split(pod.Annotations[coreVolumes], ","), volume)
+	return Warning
 }
 
 // Strays gives a verdict for each entry of the pod's annotations that stands
@@ -130,8 +147,45 @@ func strayVerdict(pod *corev1.Pod, key, pattern string) (Verdict, bool) {
 		return Verdict{}, false
 	default:
 		return Verdict{
-			Volume: pattern, Reason: ReasonNoSuchVolume, Level: Warning, Explicit: true,
+			Volume: pattern, Reason: ReasonNoSuchVolume, Level: Warning, Selected: true,
 			Message: fmt.Sprintf("annotation %s names the volume %q, but pod %s has none of that name in spec.volumes", key, pattern, pod.Name),
 		}, true
+	}
+}
+
+// ClaimStrays gives a verdict for the claim's annotation if that can't be read.
+func ClaimStrays(claim *corev1.PersistentVolumeClaim) []Verdict {
+	if wishOf(claim) != wishUnread {
+		return nil
+	}
+
+	return []Verdict{{Volume: claim.Name, Reason: ReasonBadValue, Level: Error, Message: fmt.Sprintf(
+		`annotation %s of claim %s is %q, and only "true" and "false" are allowed; it counts for nothing`,
+		contract.AnnotationBackup, claim.Name, claim.Annotations[contract.AnnotationBackup])}}
+}
+
+// wish is what the annotation of a claim says.
+type wish int
+
+const (
+	wishNone wish = iota
+	wishMove
+	wishExclude
+	wishUnread
+)
+
+func wishOf(claim *corev1.PersistentVolumeClaim) wish {
+	value, ok := claim.Annotations[contract.AnnotationBackup]
+	if !ok {
+		return wishNone
+	}
+
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "true":
+		return wishMove
+	case "false":
+		return wishExclude
+	default:
+		return wishUnread
 	}
 }

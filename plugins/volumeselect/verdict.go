@@ -7,32 +7,54 @@ type Reason string
 const (
 	// ReasonAnnotation says that an annotation of a pod names the volume.
 	ReasonAnnotation Reason = "Annotation"
+	// ReasonClaimAnnotation says that an annotation of the claim asks for it.
+	ReasonClaimAnnotation Reason = "ClaimAnnotation"
 	// ReasonPolicy says that the backup's volume policy names Estiba as the mover.
 	ReasonPolicy Reason = "VolumePolicy"
+	// ReasonDefault says that every volume is moved that isn't excluded or somebody else's.
+	ReasonDefault Reason = "Default"
+)
+
+// The reasons for a volume to be left alone because somebody wants it so.
+const (
+	// ReasonExcluded says that an annotation or a volume policy excludes the volume.
+	ReasonExcluded Reason = "Excluded"
+	// ReasonLeftToFSB says that Velero's own file-system backup takes the volume.
+	ReasonLeftToFSB Reason = "LeftToFileSystemBackup"
+	// ReasonLeftToSnapshot says that Velero takes a snapshot of the volume.
+	ReasonLeftToSnapshot Reason = "LeftToSnapshot"
+	// ReasonLeftToOther says that a volume policy gives the volume to another plugin.
+	ReasonLeftToOther Reason = "LeftToOtherPlugin"
 )
 
 // The reasons for a volume to stay where it is.
 const (
 	// ReasonNotSelected says that nothing asks Estiba to move the volume.
 	ReasonNotSelected Reason = "NotSelected"
-	// ReasonExcluded says that an annotation of the pod excludes the volume.
-	ReasonExcluded Reason = "Excluded"
 	// ReasonNoSuchVolume says that an annotation names a volume that the pod doesn't have.
 	ReasonNoSuchVolume Reason = "NoSuchVolume"
 	// ReasonBadPattern says that an annotation holds a pattern that can't be read.
 	ReasonBadPattern Reason = "BadPattern"
+	// ReasonBadValue says that an annotation holds a value that can't be read.
+	ReasonBadValue Reason = "BadValue"
 	// ReasonWindows says that the pod runs on Windows.
 	ReasonWindows Reason = "WindowsPod"
 	// ReasonStaticPod says that the pod is the mirror of a file on its node.
 	ReasonStaticPod Reason = "StaticPod"
 	// ReasonNoData says that the volume is of a kind that Kubernetes fills itself.
 	ReasonNoData Reason = "NoDataOfItsOwn"
+	// ReasonCredentials says that the volume is filled with credentials by a CSI driver.
+	ReasonCredentials Reason = "HoldsCredentials"
+	// ReasonHostPath says that the volume is a folder of the node.
+	ReasonHostPath Reason = "HostPath"
 	// ReasonUnsupported says that volumes of this kind can't be moved.
 	ReasonUnsupported Reason = "UnsupportedVolume"
 	// ReasonBlock says that the volume is a raw block device.
 	ReasonBlock Reason = "BlockVolume"
 	// ReasonUnbound says that the claim isn't bound to a volume.
 	ReasonUnbound Reason = "ClaimNotBound"
+	// ReasonLost says that the claim has lost its volume.
+	ReasonLost Reason = "ClaimLost"
 	// ReasonNotMounted says that no container mounts the volume.
 	ReasonNotMounted Reason = "NotMounted"
 	// ReasonNotRunning says that the pod doesn't run.
@@ -65,8 +87,8 @@ type Verdict struct {
 	Reason Reason
 	// Message for people: what was looked at, and what to do where something is in the way.
 	Message string
-	// Explicit says that somebody named Estiba for this volume, by an annotation or a policy.
-	Explicit bool
+	// Selected says that Estiba was to move the volume, by name, by policy or by default.
+	Selected bool
 	// Level of the verdict.
 	Level Level
 	// Caution is a warning beside the verdict, such as that somebody else
@@ -74,5 +96,36 @@ type Verdict struct {
 	Caution string
 }
 
-// Lost tells whether somebody asked for the volume's data, and it is not going to be in the backup.
-func (v Verdict) Lost() bool { return v.Explicit && !v.Move && v.Reason != ReasonNoData }
+// Lost tells whether the volume's data was to be in the backup, and is not going to be.
+func (v Verdict) Lost() bool { return v.Selected && !v.Move && !v.needless() }
+
+func (v Verdict) needless() bool {
+	switch v.Reason {
+	case ReasonNoData, ReasonCredentials:
+		return true
+	default:
+		return v.Level == Info
+	}
+}
+
+// Fate says in a word or two what becomes of the volume.
+func (v Verdict) Fate() string {
+	switch {
+	case v.Move:
+		return "to be moved"
+	case v.Reason == ReasonLeftToFSB:
+		return "left to Velero's file-system backup"
+	case v.Reason == ReasonLeftToSnapshot:
+		return "left to a snapshot"
+	case v.Reason == ReasonLeftToOther:
+		return "left to another plugin"
+	case v.Reason == ReasonExcluded:
+		return "excluded"
+	case v.Reason == ReasonBadValue, v.Reason == ReasonBadPattern, v.Reason == ReasonNoSuchVolume:
+		return "bad annotation"
+	case v.needless():
+		return "not moved"
+	default:
+		return "unprotected"
+	}
+}

@@ -208,7 +208,7 @@ func TestAJobThatIsWrongInItselfIsRefused(t *testing.T) {
 		"a repository ID that is a path": {func(j *v1alpha1.VolumeBackup) { j.Spec.Repository.ID = "../../../../../../secrets" }, "spec.repository.id"},
 		"a claim's volume without claim": {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Claim = nil }, "claim is for volumes of kind PersistentVolumeClaim, and they need it"},
 		"an emptyDir with a claim":       {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Kind = v1alpha1.VolumeEmptyDir }, "claim is for volumes of kind PersistentVolumeClaim, and they need it"},
-		"a kind that nobody knows":       {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Kind = "HostPath" }, "spec.volume.kind"},
+		"a kind that nobody knows":       {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Kind = "Floppy" }, "spec.volume.kind"},
 		"no pod":                         {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Pod.Name = "" }, "spec.volume.pod.name"},
 		"no volume":                      {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Name = "" }, "volume.name"},
 		"no Backup":                      {func(j *v1alpha1.VolumeBackup) { j.Spec.Backup.Name = "" }, "spec.backup.name"},

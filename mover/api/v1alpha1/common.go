@@ -61,7 +61,7 @@ type RepositoryReference struct {
 
 // VolumeKind is the sort of a volume, as far as finding it on a node goes.
 //
-// +kubebuilder:validation:Enum=PersistentVolumeClaim;EmptyDir
+// +kubebuilder:validation:Enum=PersistentVolumeClaim;EmptyDir;NFS;CSI;HostPath
 type VolumeKind string
 
 // The kinds of volume that can be moved.
@@ -70,6 +70,12 @@ const (
 	VolumePersistentVolumeClaim VolumeKind = "PersistentVolumeClaim"
 	// VolumeEmptyDir is an emptyDir of one pod.
 	VolumeEmptyDir VolumeKind = "EmptyDir"
+	// VolumeNFS is an NFS volume that one pod mounts without a claim.
+	VolumeNFS VolumeKind = "NFS"
+	// VolumeCSI is an ephemeral volume of a CSI driver that one pod mounts without a claim.
+	VolumeCSI VolumeKind = "CSI"
+	// VolumeHostPath is a folder of the node that one pod mounts without a claim.
+	VolumeHostPath VolumeKind = "HostPath"
 )
 
 // PodReference names one pod.

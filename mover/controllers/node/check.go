@@ -178,16 +178,10 @@ func (n *Node) checkVolume(ctx context.Context, pod *corev1.Pod, w wanted) (verd
 		return reject(state.ReasonVolumeNotFound, "pod %s/%s has no volume %q (spec.volumes), and the job names it (%s.name); %s", pod.Namespace, pod.Name, w.Name, w.field, w.remedy), nil
 	}
 
-	out := Volume{PodUID: pod.UID, Name: vol.Name}
+	out := Volume{PodUID: pod.UID, Name: vol.Name, Kind: w.Kind}
 
-	if w.Kind == v1alpha1.VolumeEmptyDir {
-		if vol.EmptyDir == nil {
-			return w.differs("kind", "volume %q of pod %s/%s is no emptyDir, and the job says it is", w.Name, pod.Namespace, pod.Name), nil
-		}
-
-		out.MustBeMounted = vol.EmptyDir.Medium != corev1.StorageMediumDefault
-
-		return verdict{volume: out}, nil
+	if w.Kind != v1alpha1.VolumePersistentVolumeClaim {
+		return checkInline(pod, vol, w, out), nil
 	}
 
 	if w.Claim == nil {
@@ -199,6 +193,32 @@ func (n *Node) checkVolume(ctx context.Context, pod *corev1.Pod, w wanted) (verd
 	}
 
 	return n.checkClaim(ctx, w, out)
+}
+
+// checkInline looks whether a volume without a claim is of the kind that the job names.
+func checkInline(pod *corev1.Pod, vol *corev1.Volume, w wanted, out Volume) verdict {
+	is := false
+
+	switch w.Kind {
+	case v1alpha1.VolumeEmptyDir:
+		is = vol.EmptyDir != nil
+		out.MustBeMounted = is && vol.EmptyDir.Medium != corev1.StorageMediumDefault
+	case v1alpha1.VolumeNFS:
+		is, out.MustBeMounted = vol.NFS != nil, true
+	case v1alpha1.VolumeCSI:
+		is, out.MustBeMounted = vol.CSI != nil, true
+	case v1alpha1.VolumeHostPath:
+		if is = vol.HostPath != nil; is {
+			out.HostPath = vol.HostPath.Path
+		}
+	case v1alpha1.VolumePersistentVolumeClaim:
+	}
+
+	if !is {
+		return w.differs("kind", "volume %q of pod %s/%s is none of the kind %s, and the job says it is", w.Name, pod.Namespace, pod.Name, w.Kind)
+	}
+
+	return verdict{volume: out}
 }
 
 func (n *Node) checkClaim(ctx context.Context, w wanted, out Volume) (verdict, error) {
@@ -250,7 +270,10 @@ func (n *Node) checkPersistentVolume(ctx context.Context, claim *corev1.Persiste
 		return reject(state.ReasonVolumeMismatch, "PersistentVolume %s (spec.claimRef) is not bound to PersistentVolumeClaim %s/%s of UID %s; %s", name, claim.Namespace, claim.Name, claim.UID, w.remedy), nil
 	}
 
-	out.PersistentVolume, out.HostPath, out.MustBeMounted = pv.Name, pv.Spec.HostPath != nil, true
+	out.PersistentVolume, out.MustBeMounted = pv.Name, true
+	if h := pv.Spec.HostPath; h != nil {
+		out.HostPath, out.MustBeMounted = h.Path, false
+	}
 
 	return verdict{volume: out, claim: claim.UID}, nil
 }

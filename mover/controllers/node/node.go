@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/metrics"
@@ -22,10 +23,13 @@ type Volume struct {
 	PodUID types.UID
 	// Name of the volume in the pod.
 	Name string
-	// PersistentVolume is the name of the PersistentVolume; empty for an emptyDir.
+	// Kind of the volume.
+	Kind v1alpha1.VolumeKind
+	// PersistentVolume is the name of the PersistentVolume; empty where there is none.
 	PersistentVolume string
-	// HostPath says that the PersistentVolume is a folder of the node itself, which the kubelet mounts nowhere.
-	HostPath bool
+	// HostPath is the path of the folder of the node that the volume is, which
+	// the kubelet mounts nowhere among the pod's volumes; empty for all others.
+	HostPath string
 	// MustBeMounted says that the folder alone is not the volume.
 	MustBeMounted bool
 }

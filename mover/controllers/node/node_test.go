@@ -245,7 +245,7 @@ func TestBackupIsCheckedAgainstTheLiveObjects(t *testing.T) {
 		"the claim is a raw device":                {func(s *scene) { s.claim.Spec.VolumeMode = &block }, state.ReasonVolumeUnsupported, "spec.volumeMode"},
 		"the PersistentVolume was replaced":        {func(s *scene) { s.pv.UID = "x" }, state.ReasonVolumeMismatch, "PersistentVolume pv1"},
 		"the PersistentVolume belongs to another":  {func(s *scene) { s.pv.Spec.ClaimRef.UID = "x" }, state.ReasonVolumeMismatch, "spec.claimRef"},
-		"the volume is no emptyDir as the job has": {func(s *scene) { s.job.Spec.Volume.Kind, s.job.Spec.Volume.Claim = v1alpha1.VolumeEmptyDir, nil }, state.ReasonVolumeMismatch, "emptyDir"},
+		"the volume is no emptyDir as the job has": {func(s *scene) { s.job.Spec.Volume.Kind, s.job.Spec.Volume.Claim = v1alpha1.VolumeEmptyDir, nil }, state.ReasonVolumeMismatch, "none of the kind EmptyDir"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
