@@ -106,12 +106,17 @@ func (l *Lab) VolumeDir(ctx context.Context, pod *corev1.Pod, volume string) (st
 			continue
 		}
 
-		if v.PersistentVolumeClaim == nil {
+		name := pod.Name + "-" + volume // the claim of a generic ephemeral volume
+
+		switch {
+		case v.PersistentVolumeClaim != nil:
+			name = v.PersistentVolumeClaim.ClaimName
+		case v.Ephemeral == nil:
 			return filepath.Join(podsRoot, string(pod.UID), "volumes/kubernetes.io~empty-dir", volume), nil
 		}
 
 		var claim corev1.PersistentVolumeClaim
-		if err := l.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: v.PersistentVolumeClaim.ClaimName}, &claim); err != nil {
+		if err := l.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: name}, &claim); err != nil {
 			return "", err
 		}
 
