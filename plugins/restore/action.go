@@ -33,12 +33,12 @@ func (a *action) AppliesTo() (velero.ResourceSelector, error) {
 	return velero.ResourceSelector{IncludedResources: a.resources}, nil
 }
 
-// AreAdditionalItemsReady is asked right after a pod was held back, and says why.
+// AreAdditionalItemsReady is asked right after there was something wrong, and says what.
 // There are no items to wait for; but an error here is the only one that Velero
 // records of an item that it restores all the same (velero v1.18.3
 // pkg/restore/restore.go), so that `velero restore describe` shows it.
 func (a *action) AreAdditionalItemsReady(_ []velero.ResourceIdentifier, r *velerov1.Restore) (bool, error) {
-	return true, a.session.takeHeld(r)
+	return true, a.session.take(r)
 }
 
 // Progress tells how far the jobs of an operation are. An error would end the

@@ -91,6 +91,8 @@ func (a *ClaimAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero
 		return nil, fmt.Errorf("claim %s/%s is not restored, for it would come back empty: %w; mend that, and restore again", item.GetNamespace(), item.GetName(), err)
 	}
 
+	out.WaitForAdditionalItems = a.session.wants(in.Restore)
+
 	return out.WithOperationID(id.String()), nil
 }
 

@@ -23,7 +23,7 @@ func (a *PodAction) held(item *unstructured.Unstructured, r *velerov1.Restore, w
 
 	err = fmt.Errorf("pod %s is held back from starting without its data, by its scheduling gate %s: %w; "+
 		"mend that, delete the workload or the namespace, and restore again", name, contract.SchedulingGate, why)
-	a.session.keepHeld(r, err)
+	a.session.say(r, err)
 
 	out := velero.NewRestoreItemActionExecuteOutput(item)
 	out.WaitForAdditionalItems = true
@@ -33,6 +33,8 @@ func (a *PodAction) held(item *unstructured.Unstructured, r *velerov1.Restore, w
 
 // holdBack puts the scheduling gate into the pod, and the reason beside it.
 func holdBack(item *unstructured.Unstructured, why string) error {
+	contract.Strip(item.Object)
+
 	// The API server takes no scheduling gate on a pod that names its node.
 	unstructured.RemoveNestedField(item.Object, "spec", "nodeName")
 
@@ -45,20 +47,29 @@ func holdBack(item *unstructured.Unstructured, why string) error {
 	return nil
 }
 
-func (s *Session) keepHeld(r *velerov1.Restore, err error) {
+// say keeps an error about an item that is restored all the same, for take.
+func (s *Session) say(r *velerov1.Restore, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.heldBack[r.UID] = append(s.heldBack[r.UID], err)
+	s.unsaid[r.UID] = append(s.unsaid[r.UID], err)
 }
 
-// takeHeld gives what hasn't been reported yet of the Restore's pods; nil if there is nothing.
-func (s *Session) takeHeld(r *velerov1.Restore) error {
+// wants tells whether there is something for take.
+func (s *Session) wants(r *velerov1.Restore) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	err := errors.Join(s.heldBack[r.UID]...)
-	delete(s.heldBack, r.UID)
+	return len(s.unsaid[r.UID]) > 0
+}
+
+// take gives what hasn't been said yet; nil if there is nothing.
+func (s *Session) take(r *velerov1.Restore) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	err := errors.Join(s.unsaid[r.UID]...)
+	delete(s.unsaid, r.UID)
 
 	return err
 }

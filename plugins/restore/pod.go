@@ -59,6 +59,7 @@ func (a *PodAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.R
 	}
 
 	out.AdditionalItems = warnings(log, item, record)
+	out.WaitForAdditionalItems = a.session.wants(in.Restore)
 
 	return out, nil
 }
@@ -107,8 +108,15 @@ func (a *PodAction) gated(
 	ctx, cancel := context.WithTimeout(context.Background(), executeBound)
 	defer cancel()
 
-	image, err := a.session.image(ctx, in.Restore.Namespace)
+	container, err := a.session.gate(ctx, log, in.Restore, pod)
 	if err != nil {
+		return operation.ID{}, err
+	}
+
+	// The owner is known from the backup only: Velero has taken it off the item.
+	container.Args = append(container.Args, "--on-failure="+onFailure(original))
+
+	if err := a.session.admitted(ctx, item, container, in.Restore); err != nil {
 		return operation.ID{}, err
 	}
 
@@ -122,8 +130,7 @@ func (a *PodAction) gated(
 		return operation.ID{}, err
 	}
 
-	// The owner is known from the backup only: Velero has taken it off the item.
-	if err := inject(item, gate(image, onFailure(original)), in.Restore, byVolume); err != nil {
+	if err := inject(item, container, in.Restore, byVolume); err != nil {
 		return operation.ID{}, err
 	}
 

@@ -18,6 +18,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/plugins/operation"
+	"github.com/estiba-dev/estiba/plugins/settings"
 )
 
 // Bounds of the actions' calls.
@@ -42,8 +43,9 @@ type Session struct {
 
 	mu    sync.Mutex
 	known map[types.UID]remembered
-	// heldBack are the errors about pods that were held back and not yet reported, by Restore.
-	heldBack map[types.UID][]error
+	set   map[types.UID]settings.Settings
+	// unsaid are the errors that Velero has not been told yet, by Restore.
+	unsaid map[types.UID][]error
 }
 
 type remembered struct {
@@ -53,7 +55,10 @@ type remembered struct {
 
 // NewSession gives a Session that knows nothing yet and has called nobody.
 func NewSession(connect operation.Connect, c clock.Clock) *Session {
-	s := &Session{connect: connect, clock: c, known: map[types.UID]remembered{}, heldBack: map[types.UID][]error{}}
+	s := &Session{
+		connect: connect, clock: c,
+		known: map[types.UID]remembered{}, set: map[types.UID]settings.Settings{}, unsaid: map[types.UID][]error{},
+	}
 	s.poll = operation.NewPoll(c, operation.NewLister(connect, (*jobs.Jobs).RestoresOf, jobs.RestoreProgress))
 
 	return s

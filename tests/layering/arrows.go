@@ -17,7 +17,7 @@ var arrows = map[string][]string{
 
 	"plugins/bundle":       {"mover/api/v1alpha1", "plugins/backup", "plugins/remove", "plugins/restore"},
 	"plugins/backup":       {"mover/api/v1alpha1", "mover/contract", "mover/jobs", "plugins/operation", "plugins/settings", "plugins/volumeselect"},
-	"plugins/restore":      {"mover/api/v1alpha1", "mover/contract", "mover/jobs", "plugins/operation", "plugins/volumeselect"},
+	"plugins/restore":      {"mover/api/v1alpha1", "mover/contract", "mover/jobs", "plugins/operation", "plugins/settings", "plugins/volumeselect"},
 	"plugins/remove":       {"mover/api/v1alpha1", "mover/contract", "mover/jobs"},
 	"plugins/volumeselect": {"mover/api/v1alpha1", "mover/contract", "plugins/settings"},
 	"plugins/settings":     {"mover/contract"},

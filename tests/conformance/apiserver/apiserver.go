@@ -223,8 +223,12 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, p place) {
 		return
 	}
 
-	s.objects[p.key()] = s.complete(p.resource, object)
-	answer(w, http.StatusCreated, s.objects[p.key()])
+	object = s.complete(p.resource, object)
+	if r.URL.Query().Get("dryRun") == "" {
+		s.objects[p.key()] = object
+	}
+
+	answer(w, http.StatusCreated, object)
 }
 
 func (s *Server) patch(w http.ResponseWriter, r *http.Request, p place) {
