@@ -89,7 +89,8 @@ test-e2e: cluster-up ## Run the end-to-end tests on the local cluster
 	@go run ./tests/testkit/cmd/runtests e2e
 
 .PHONY: test-slow
-test-slow: ## Run the attacks for 60 seconds each, the fuzzers for 30 seconds each, and the benchmarks
+test-slow: ## Run the conformance tests with older Veleros, the attacks for 60 seconds each, the fuzzers for 30 seconds each, and the benchmarks
+	@ESTIBA_OLD_VELEROS=1 go test -count=1 -timeout 30m -run '^TestOtherVeleros$$' ./tests/conformance
 	@ESTIBA_ATTACK_SECONDS=60 go run ./tests/testkit/cmd/runtests attack
 	@grep -rlE '^func Fuzz' --include=*_test.go mover plugins | while read -r file; do \
 	  for f in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \
@@ -100,7 +101,7 @@ test-slow: ## Run the attacks for 60 seconds each, the fuzzers for 30 seconds ea
 
 ##@ The local cluster
 .PHONY: cluster-up
-cluster-up: images ## Start a one-node Kubernetes with an S3 server, Velero and Estiba on this machine (root)
+cluster-up: images ## Start a two-node Kubernetes with an S3 server, Velero and Estiba on this machine (root)
 	@$(CLUSTER) up --velero-namespace $(VELERO_NAMESPACE) $(CLUSTER_FLAGS)
 	@$(CLUSTER) install-estiba examples/install $(OUT)/estiba-$(ARCH).tar
 

@@ -119,7 +119,19 @@ func TestKubeconfigsPointToTheAPIServer(t *testing.T) {
 func TestNodeFilesParse(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t)
-	n := c.Nodes[0]
+	for i, n := range c.Nodes {
+		t.Run(n.Name, func(t *testing.T) {
+			t.Parallel()
+			checkNodeFiles(t, c, n)
+			text, err := os.ReadFile(c.nodeFile(n, "kubelet.yaml"))
+			require.NoError(t, err)
+			assert.Equal(t, i > 0, strings.Contains(string(text), SecondTaint), "pods go to the first node")
+		})
+	}
+}
+
+func checkNodeFiles(t *testing.T, c Config, n Node) {
+	t.Helper()
 	require.NoError(t, c.writeNodeFiles(n))
 	for name, want := range map[string]string{"kubelet.yaml": "KubeletConfiguration", "kube-proxy.yaml": "KubeProxyConfiguration"} {
 		text, err := os.ReadFile(c.nodeFile(n, name))
@@ -178,8 +190,6 @@ func TestVeleroIsInstalledAsAUserWould(t *testing.T) {
 func TestOnlyTheFirstNodeCarriesTheControlPlane(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t)
-	c.Nodes = Nodes(2)
-	require.NoError(t, c.Validate())
 	names := func(n Node) (all []string) {
 		for _, p := range c.components(n) {
 			all = append(all, p.Name)

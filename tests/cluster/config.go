@@ -29,7 +29,8 @@ type Config struct {
 	// CacheDir holds the built programs and images; down leaves it.
 	CacheDir string
 	Network  Network
-	// Nodes are the cluster's nodes; the first one carries the control plane and the S3 server.
+	// Nodes are the cluster's nodes; the first one carries the control plane and the S3 server, and all pods but
+	// those that tolerate SecondTaint.
 	Nodes  []Node
 	S3     S3
 	Velero Velero
@@ -54,6 +55,10 @@ type Node struct {
 	Address netip.Addr
 	PodCIDR netip.Prefix
 }
+
+// SecondTaint keeps pods off all nodes but the first: the others are there for the pods that want them. They
+// start quickly and take little, because they need no images but those of test pods and of Estiba.
+const SecondTaint = "estiba.test/second"
 
 // S3 is the object store that runs beside the control plane.
 type S3 struct {
@@ -90,7 +95,7 @@ func DefaultConfig(getenv func(string) string) Config {
 			DNS:          netip.MustParseAddr("10.45.0.10"),
 			APIPort:      6443,
 		},
-		Nodes: Nodes(1),
+		Nodes: Nodes(2),
 		S3: S3{
 			Port: 9000, Region: "us-east-1", Bucket: "velero",
 			AccessKey: "estiba-test", SecretKey: "not-a-secret-of-anything",
@@ -150,6 +155,10 @@ func (c Config) S3URL() string {
 
 // Kubeconfig is the path of the administrator's kubeconfig; it only works inside (see Exec).
 func (c Config) Kubeconfig() string { return c.pki("admin.kubeconfig") }
+
+// SharedDir is a folder of the machine that all nodes see under the same path: a `local` volume in it can be
+// mounted on all of them, as one of a network file system can.
+func (c Config) SharedDir() string { return filepath.Join(c.Dir, "shared") }
 
 // BucketDir is the folder of the machine in which the S3 server keeps the bucket's objects as files.
 func (c Config) BucketDir() string { return filepath.Join(c.Dir, "s3", c.S3.Bucket) }

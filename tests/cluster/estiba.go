@@ -31,7 +31,7 @@ func (c Config) InstallEstiba(ctx context.Context, out io.Writer, manifests, tar
 	if err != nil {
 		return err
 	}
-	if err := c.loadAs(ctx, tarball, strings.ReplaceAll(image, "/", "_")); err != nil {
+	if err := c.loadAs(ctx, c.Nodes, tarball, strings.ReplaceAll(image, "/", "_")); err != nil {
 		return err
 	}
 	if err := c.writeOverlay(manifests, image); err != nil {

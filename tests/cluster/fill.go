@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/estiba-dev/estiba/tests/cluster/parts"
@@ -18,10 +20,8 @@ func (c Config) fill(ctx context.Context, p *progress, images []string) error {
 			return err
 		}
 	}
-	for _, path := range images {
-		if err := c.loadOnce(ctx, path); err != nil {
-			return err
-		}
+	if err := c.loadImages(ctx, images); err != nil {
+		return err
 	}
 	p.step("waiting for the API server and the nodes", 0, 0)
 	if err := c.retry(ctx, "the API server", func() error {
@@ -45,6 +45,20 @@ func (c Config) fill(ctx context.Context, p *progress, images []string) error {
 	}
 	p.step("waiting for pods", 0, 0)
 	return c.waitReady(ctx)
+}
+
+// loadImages imports all images into the first node, and into the others what a pod of a test needs.
+func (c Config) loadImages(ctx context.Context, paths []string) error {
+	for _, path := range paths {
+		nodes := c.Nodes[:1]
+		if name := filepath.Base(path); strings.HasPrefix(name, fileName(pauseImage)) || strings.HasPrefix(name, fileName(BusyboxImage)) {
+			nodes = c.Nodes
+		}
+		if err := c.loadAs(ctx, nodes, path, filepath.Base(path)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // nodeReady connects a node with the first one, and tells whether it takes images.

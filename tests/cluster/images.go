@@ -138,18 +138,13 @@ func (c Config) loadOn(ctx context.Context, n Node, path string) error {
 	return nil
 }
 
-// loadOnce imports a tarball into the nodes that lack it; the name of the tarball says what is in it.
-func (c Config) loadOnce(ctx context.Context, path string) error {
-	return c.loadAs(ctx, path, filepath.Base(path))
-}
-
-// loadAs does so by a key that stands for the tarball's content.
-func (c Config) loadAs(ctx context.Context, path, key string) error {
+// loadAs imports a tarball into those of the nodes that lack it; the key stands for the tarball's content.
+func (c Config) loadAs(ctx context.Context, nodes []Node, path, key string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("find image %s: %w", path, err)
 	}
-	for _, n := range c.Nodes {
+	for _, n := range nodes {
 		marker := filepath.Join(c.nodeDir(n.Name), "images", key)
 		_, err := os.Stat(marker)
 		if err == nil {

@@ -88,7 +88,14 @@ evictionHard:
   imagefs.available: 1%%
 nodeStatusUpdateFrequency: 5s
 maxPods: 200
-`, c.pki("ca.crt"), c.pki("kubelet-server-"+n.Name), c.Network.DNS, c.nodeFile(n, "resolv.conf"), containerdSocket, c.cgroup()+"/"+n.Name)
+%[7]s`, c.pki("ca.crt"), c.pki("kubelet-server-"+n.Name), c.Network.DNS, c.nodeFile(n, "resolv.conf"), containerdSocket, c.cgroup()+"/"+n.Name, c.taints(n))
+}
+
+func (c Config) taints(n Node) string {
+	if n.Name == c.Nodes[0].Name {
+		return ""
+	}
+	return "registerWithTaints: [{key: " + SecondTaint + ", effect: NoSchedule}]\n"
 }
 
 func (c Config) kubeProxyConfig() string {

@@ -190,7 +190,8 @@ func (c Config) startNodes(ctx context.Context, o Options, p *progress) error {
 	if err := c.checkRunning(); err != nil {
 		return err
 	}
-	if err := errors.Join(c.writePKI(o.Now()), c.save(), os.MkdirAll(c.BucketDir(), 0o755)); err != nil {
+	if err := errors.Join(c.writePKI(o.Now()), c.save(), os.MkdirAll(c.BucketDir(), 0o755),
+		os.MkdirAll(c.SharedDir(), 0o755)); err != nil {
 		return err
 	}
 	for _, n := range c.Nodes {

@@ -40,6 +40,10 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 
+	if pluginDir = os.Getenv(pluginVariable); pluginDir != "" {
+		return serving(m)
+	}
+
 	pluginDir = filepath.Join(dir, "plugins")
 
 	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-ldflags", "-s -w",
@@ -52,6 +56,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 
+	return serving(m)
+}
+
+func serving(m *testing.M) int {
 	// What a server hands over, among it flags that no plugin knows.
 	os.Args = []string{os.Args[0], "server", "--log-level=debug", "--features=EnableCSI", "--uploader-type=kopia", "--some-flag-of-tomorrow=1"}
 

@@ -2,6 +2,8 @@ package conformance_test
 
 import (
 	"bytes"
+	"io"
+	"os"
 	"sync"
 	"testing"
 
@@ -12,6 +14,8 @@ import (
 	"github.com/vmware-tanzu/velero/pkg/plugin/clientmgmt"
 	"github.com/vmware-tanzu/velero/pkg/plugin/clientmgmt/process"
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
+	biav2 "github.com/vmware-tanzu/velero/pkg/plugin/velero/backupitemaction/v2"
+	riav2 "github.com/vmware-tanzu/velero/pkg/plugin/velero/restoreitemaction/v2"
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -47,7 +51,7 @@ const (
 type world struct {
 	*testing.T
 	api     *apiserver.Server
-	manager clientmgmt.Manager
+	manager actions
 	log     *sharedLog
 
 	backup  *velerov1.Backup
@@ -66,6 +70,27 @@ func registry(t *testing.T, log logrus.FieldLogger) process.Registry {
 	return r
 }
 
+// actions is how Velero's server comes by a plugin's actions.
+type actions interface {
+	GetBackupItemActionV2(name string) (biav2.BackupItemAction, error)
+	GetRestoreItemActionV2(name string) (riav2.RestoreItemAction, error)
+	GetDeleteItemAction(name string) (velero.DeleteItemAction, error)
+}
+
+// ownVelero is the Velero that Estiba is built with.
+func ownVelero(t *testing.T, out io.Writer) actions {
+	t.Helper()
+
+	log := logrus.New()
+	log.SetOutput(out)
+	log.SetLevel(logrus.DebugLevel)
+
+	m := clientmgmt.NewManager(log, logrus.DebugLevel, registry(t, log))
+	t.Cleanup(m.CleanupClients)
+
+	return m
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 
@@ -77,12 +102,12 @@ func newWorld(t *testing.T) *world {
 	})
 	t.Setenv("KUBECONFIG", w.api.Kubeconfig(t))
 
-	log := logrus.New()
-	log.SetOutput(w.log)
-	log.SetLevel(logrus.DebugLevel)
+	if driver := os.Getenv(driverVariable); driver != "" {
+		w.manager = drive(t, driver, w.log)
+	} else {
+		w.manager = ownVelero(t, w.log)
+	}
 
-	w.manager = clientmgmt.NewManager(log, logrus.DebugLevel, registry(t, log))
-	t.Cleanup(w.manager.CleanupClients)
 	w.fill()
 
 	return w

@@ -294,23 +294,27 @@ func TestEventsMetricsAndProbesAnswer(t *testing.T) {
 		}
 	}
 
-	for _, component := range []string{contract.ComponentNode, contract.ComponentController} {
-		pods, err := c.ReadyPods(c.ctx, c.Namespace, map[string]string{contract.LabelComponent: component}, 1)
+	all := ""
+
+	for component, n := range map[string]int{contract.ComponentNode: c.nodes(), contract.ComponentController: 1} {
+		pods, err := c.ReadyPods(c.ctx, c.Namespace, map[string]string{contract.LabelComponent: component}, n)
 		require.NoError(t, err)
 
-		for _, path := range []string{":8086/healthz", ":8086/readyz"} {
-			status, _ := c.http(pods[0].Status.PodIP + path)
-			assert.Equal(t, http.StatusOK, status, component+path)
-		}
+		for _, pod := range pods {
+			for _, path := range []string{":8086/healthz", ":8086/readyz"} {
+				status, _ := c.http(pod.Status.PodIP + path)
+				assert.Equal(t, http.StatusOK, status, pod.Name+path)
+			}
 
-		status, body := c.http(pods[0].Status.PodIP + ":8085/metrics")
-		assert.Equal(t, http.StatusOK, status)
+			status, body := c.http(pod.Status.PodIP + ":8085/metrics")
+			assert.Equal(t, http.StatusOK, status)
 
-		if component == contract.ComponentNode {
-			assert.Contains(t, body, `estiba_jobs_total{kind="VolumeBackup"`)
-			assert.Contains(t, body, c.namespace)
+			all += body
 		}
 	}
+
+	assert.Contains(t, all, `estiba_jobs_total{kind="VolumeBackup"`)
+	assert.Contains(t, all, c.namespace)
 }
 
 func TestAStoreThatIsAwayIsNamed(t *testing.T) {

@@ -17,6 +17,8 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -252,8 +254,26 @@ func (c *cell) daemonSet(ctx context.Context) (*appsv1.DaemonSet, error) {
 	return &set, err
 }
 
-// change changes the DaemonSet and waits until n pods of the new kind are ready and no others are left.
-func (c *cell) change(n int, edit func(*corev1.PodSpec)) {
+// change changes the DaemonSet and waits until all pods are of the new kind, one on
+// each node, and ready.
+func (c *cell) change(edit func(*corev1.PodSpec)) {
+	c.t.Helper()
+
+	c.changeTo(c.nodes(), edit)
+}
+
+// nodes gives the number of nodes.
+func (c *cell) nodes() int {
+	c.t.Helper()
+
+	var nodes corev1.NodeList
+	require.NoError(c.t, c.List(context.Background(), &nodes))
+
+	return len(nodes.Items)
+}
+
+// changeTo does so where n daemons are to be left.
+func (c *cell) changeTo(n int, edit func(*corev1.PodSpec)) {
 	c.t.Helper()
 
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -263,6 +283,8 @@ func (c *cell) change(n int, edit func(*corev1.PodSpec)) {
 	require.NoError(c.t, err)
 
 	before := set.DeepCopy()
+	// All at once: a test waits for it.
+	set.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = ptr.To(intstr.FromString("100%"))
 	edit(&set.Spec.Template.Spec)
 	require.NoError(c.t, c.Patch(ctx, set, client.MergeFrom(before)))
 
@@ -286,12 +308,12 @@ func (c *cell) change(n int, edit func(*corev1.PodSpec)) {
 // limit has the daemon move no more than that many bytes in a second. The function takes that back.
 func (c *cell) limit(rate string) (lift func()) {
 	c.t.Helper()
-	c.change(1, func(s *corev1.PodSpec) {
+	c.change(func(s *corev1.PodSpec) {
 		s.Containers[0].Args = []string{"--upload-limit=" + rate, "--download-limit=" + rate}
 	})
 
 	lift = sync.OnceFunc(func() {
-		c.change(1, func(s *corev1.PodSpec) { s.Containers[0].Args = nil })
+		c.change(func(s *corev1.PodSpec) { s.Containers[0].Args = nil })
 	})
 	c.t.Cleanup(lift)
 
@@ -305,33 +327,34 @@ func (c *cell) withoutDaemon() (back func()) {
 	const nowhere = "estiba.dev/e2e-nowhere"
 
 	back = sync.OnceFunc(func() {
-		c.change(1, func(s *corev1.PodSpec) { delete(s.NodeSelector, nowhere) })
+		c.change(func(s *corev1.PodSpec) { delete(s.NodeSelector, nowhere) })
 		c.heartbeat()
 	})
 	c.t.Cleanup(back)
-	c.change(0, func(s *corev1.PodSpec) { s.NodeSelector[nowhere] = "true" })
+	c.changeTo(0, func(s *corev1.PodSpec) { s.NodeSelector[nowhere] = "true" })
 	require.NoError(c.t, c.DeleteAllOf(c.ctx, &coordinationv1.Lease{}, client.InNamespace(c.Namespace),
 		client.MatchingLabels{contract.LabelHeartbeat: contract.HeartbeatNode}))
 
 	return back
 }
 
-// heartbeat waits for a daemon to report.
+// heartbeat waits for the daemons of all nodes to report.
 func (c *cell) heartbeat() {
 	c.t.Helper()
 
+	n := c.nodes()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 
-	require.NoError(c.t, c.Wait(ctx, "a heartbeat", func(ctx context.Context) (bool, error) {
+	require.NoError(c.t, c.Wait(ctx, "the heartbeats", func(ctx context.Context) (bool, error) {
 		var list coordinationv1.LeaseList
 		err := c.List(ctx, &list, client.InNamespace(c.Namespace), client.MatchingLabels{contract.LabelHeartbeat: contract.HeartbeatNode})
 
-		return len(list.Items) > 0, err
+		return len(list.Items) >= n, err
 	}))
 }
 
-// killDaemon kills the node's daemon with all its workers.
+// killDaemon kills all nodes' daemons with their workers.
 func (c *cell) killDaemon() {
 	c.t.Helper()
 

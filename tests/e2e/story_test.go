@@ -9,6 +9,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
@@ -139,11 +143,19 @@ func TestBackupsAtTheSameTimeAreBothComplete(t *testing.T) {
 	}
 }
 
-func TestANamespaceCanBeRestoredUnderAnotherName(t *testing.T) {
+func TestANamespaceCanBeRestoredUnderAnotherNameAndOnAnotherClass(t *testing.T) {
 	t.Parallel()
 
 	c := open(t)
-	a, pod := c.app(classDelete, lab.Data{Files: 50, Bytes: 1 << 20, Seed: 4})
+	c.create(&corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: c.Namespace, Name: c.namespace,
+			Labels: map[string]string{"velero.io/plugin-config": "", "velero.io/change-storage-class": "RestoreItemAction"},
+		},
+		Data: map[string]string{c.ownClass(): classRetain},
+	})
+
+	a, pod := c.app(c.namespace, lab.Data{Files: 50, Bytes: 1 << 20, Seed: 4})
 	kept := c.keep(a, pod)
 	c.backup(c.namespace)
 
@@ -151,8 +163,24 @@ func TestANamespaceCanBeRestoredUnderAnotherName(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, c.DeleteNamespace(c.ctx, other)) })
 	c.restore(c.namespace, c.namespace, "--namespace-mappings", c.namespace+":"+other)
 
-	copied := &lab.App{Lab: c.Lab, Namespace: other, Class: classDelete}
+	copied := &lab.App{Lab: c.Lab, Namespace: other, Class: classRetain}
 	c.same(kept, copied, c.pod(copied))
+
+	var claim corev1.PersistentVolumeClaim
+	require.NoError(t, c.Get(c.ctx, client.ObjectKey{Namespace: other, Name: "data"}, &claim))
+	assert.Equal(t, classRetain, *claim.Spec.StorageClassName)
+}
+
+// ownClass makes a class like the others, which no other test's claims are of.
+func (c *cell) ownClass() string {
+	c.t.Helper()
+
+	var class storagev1.StorageClass
+	require.NoError(c.t, c.Get(c.ctx, client.ObjectKey{Name: classDelete}, &class))
+	class.ObjectMeta = metav1.ObjectMeta{Name: c.namespace, Annotations: map[string]string{"defaultVolumeType": "local"}}
+	c.create(&class)
+
+	return class.Name
 }
 
 func TestAReplicaGetsItsOwnEmptyDirBack(t *testing.T) {

@@ -17,8 +17,14 @@ import (
 // TestImage is the image of test pods: a static busybox, loaded into the cluster when it starts.
 const TestImage = "estiba.test/busybox:1"
 
-// podsRoot is where the kubelet keeps the volumes of its pods, as seen inside the cluster's namespaces.
+// podsRoot is where the first node's kubelet keeps the volumes of its pods, as seen inside the cluster's namespaces.
 const podsRoot = "/var/lib/kubelet/pods"
+
+// clusterVariable is set inside the cluster's namespaces to the cluster's state folder.
+const clusterVariable = "ESTIBA_CLUSTER_INSIDE"
+
+// SharedDir gives a folder that all nodes see under the same path.
+func SharedDir() string { return filepath.Join(os.Getenv(clusterVariable), "shared") }
 
 // PodSpec gives the spec of a pod that sleeps and mounts volumes: those in
 // claims by the name of their claim, those in emptyDirs by their own.
@@ -99,36 +105,67 @@ func IsReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// VolumeDir gives the folder of a pod's volume on the node, as root sees it.
+// VolumeDir gives the folder of a pod's volume, as root sees it on the first node.
 func (l *Lab) VolumeDir(ctx context.Context, pod *corev1.Pod, volume string) (string, error) {
 	for _, v := range pod.Spec.Volumes {
 		if v.Name != volume {
 			continue
 		}
 
-		name := pod.Name + "-" + volume // the claim of a generic ephemeral volume
-
-		switch {
-		case v.PersistentVolumeClaim != nil:
-			name = v.PersistentVolumeClaim.ClaimName
-		case v.Ephemeral == nil:
-			return filepath.Join(podsRoot, string(pod.UID), "volumes/kubernetes.io~empty-dir", volume), nil
-		}
-
-		var claim corev1.PersistentVolumeClaim
-		if err := l.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: name}, &claim); err != nil {
+		root, err := rootOf(pod.Spec.NodeName)
+		if err != nil {
 			return "", err
 		}
 
-		found, err := filepath.Glob(filepath.Join(podsRoot, string(pod.UID), "volumes/*", claim.Spec.VolumeName))
-		if err != nil || len(found) != 1 {
-			return "", fmt.Errorf("volume %s of pod %s/%s: found %v: %w", volume, pod.Namespace, pod.Name, found, os.ErrNotExist)
+		switch {
+		case v.PersistentVolumeClaim != nil:
+			return l.claimDir(ctx, pod, v.PersistentVolumeClaim.ClaimName, root)
+		case v.Ephemeral != nil: // has a claim of its own
+			return l.claimDir(ctx, pod, pod.Name+"-"+volume, root)
+		default:
+			return filepath.Join(root, string(pod.UID), "volumes/kubernetes.io~empty-dir", volume), nil
 		}
-
-		return found[0], nil
 	}
 
 	return "", fmt.Errorf("pod %s/%s has no volume %s", pod.Namespace, pod.Name, volume)
+}
+
+// rootOf gives the folder of a node's pods. Those of the other nodes are seen in the
+// cluster's state folder, but not what is mounted in them.
+func rootOf(node string) (string, error) {
+	here, err := os.Hostname()
+	if err != nil || node == here {
+		return podsRoot, err
+	}
+
+	return filepath.Join(os.Getenv(clusterVariable), "nodes", node, "kubelet/pods"), nil
+}
+
+func (l *Lab) claimDir(ctx context.Context, pod *corev1.Pod, name, root string) (string, error) {
+	var claim corev1.PersistentVolumeClaim
+	if err := l.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: name}, &claim); err != nil {
+		return "", err
+	}
+
+	if root != podsRoot {
+		var volume corev1.PersistentVolume
+		if err := l.Get(ctx, client.ObjectKey{Name: claim.Spec.VolumeName}, &volume); err != nil {
+			return "", err
+		}
+
+		if volume.Spec.Local == nil {
+			return "", fmt.Errorf("volume %s of claim %s/%s on another node is not a local one", volume.Name, pod.Namespace, name)
+		}
+
+		return volume.Spec.Local.Path, nil
+	}
+
+	found, err := filepath.Glob(filepath.Join(root, string(pod.UID), "volumes/*", claim.Spec.VolumeName))
+	if err != nil || len(found) != 1 {
+		return "", fmt.Errorf("claim %s of pod %s/%s: found %v: %w", name, pod.Namespace, pod.Name, found, os.ErrNotExist)
+	}
+
+	return found[0], nil
 }
 
 // Keep copies a folder with all its attributes, for a later comparison.

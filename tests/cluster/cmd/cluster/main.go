@@ -76,7 +76,7 @@ func start(ctx context.Context, verb string, c cluster.Config, args []string) er
 	flags := flag.NewFlagSet(verb, flag.ContinueOnError)
 	flags.StringVar(&c.Velero.Namespace, "velero-namespace", c.Velero.Namespace, "namespace that Velero is installed into")
 	flags.BoolVar(&c.Velero.FSB, "fsb", c.Velero.FSB, "also run Velero's own node-agent")
-	nodes := flags.Int("nodes", len(c.Nodes), "number of nodes; the first one carries the control plane")
+	nodes := flags.Int("nodes", len(c.Nodes), "number of nodes; the first one carries the control plane, and all pods that don't ask for another")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
