@@ -126,7 +126,8 @@ func describe(job jobs.Progress) string {
 		b.WriteString(", " + Size(job.BytesDone))
 	}
 
-	if job.Phase != v1alpha1.PhaseCompleted && job.Reason != "" {
+	// Other reasons of completed jobs say that they did something else than usual.
+	if job.Reason != "" && job.Reason != string(v1alpha1.PhaseCompleted) {
 		b.WriteString(" (" + job.Reason + ")")
 	}
 

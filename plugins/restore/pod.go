@@ -219,12 +219,17 @@ func (s *Session) ensure(ctx context.Context, log logrus.FieldLogger, r *velerov
 		return nil, err
 	}
 
+	want, err := s.asked(ctx, log, r, location)
+	if err != nil {
+		return nil, err
+	}
+
 	var made []string
 
 	byVolume := make(map[string]string, len(targets))
 
 	for _, t := range targets {
-		job, outcome, err := j.EnsureRestore(ctx, jobs.NewRestore(r.Namespace, t.spec(r, location)))
+		job, outcome, err := j.EnsureRestore(ctx, jobs.NewRestore(r.Namespace, t.spec(r, want)))
 		if err != nil {
 			return nil, errors.Join(remedy(err, r.Namespace), s.cancel(ctx, made, r.Namespace))
 		}
@@ -250,11 +255,11 @@ func (t target) title() string {
 	return t.where.Name
 }
 
-func (t target) spec(r *velerov1.Restore, location string) v1alpha1.VolumeRestoreSpec {
-	return v1alpha1.VolumeRestoreSpec{
+func (t target) spec(r *velerov1.Restore, want asked) v1alpha1.VolumeRestoreSpec {
+	spec := v1alpha1.VolumeRestoreSpec{
 		Restore: v1alpha1.OwnerReference{Name: r.Name, UID: r.UID},
 		Repository: v1alpha1.RepositoryReference{
-			BackupStorageLocation: location, Namespace: t.volume.Repository.Namespace, ID: t.volume.Repository.ID,
+			BackupStorageLocation: want.location, Namespace: t.volume.Repository.Namespace, ID: t.volume.Repository.ID,
 		},
 		Snapshot: v1alpha1.SnapshotReference{
 			Job:    t.volume.Job,
@@ -262,6 +267,9 @@ func (t target) spec(r *velerov1.Restore, location string) v1alpha1.VolumeRestor
 		},
 		Target: t.where,
 	}
+	want.add(&spec, t.volume.Source)
+
+	return spec
 }
 
 // mapped gives the namespace that what was in the given one is restored to.

@@ -11,6 +11,7 @@ import (
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -51,6 +52,7 @@ type Session struct {
 type remembered struct {
 	at       time.Time
 	location string
+	begun    *metav1.Time
 }
 
 // NewSession gives a Session that knows nothing yet and has called nobody.
@@ -91,7 +93,7 @@ func (s *Session) location(ctx context.Context, log logrus.FieldLogger, r *veler
 		}
 	}
 
-	s.known[r.UID] = remembered{at: s.clock.Now(), location: b.Spec.StorageLocation}
+	s.known[r.UID] = remembered{at: s.clock.Now(), location: b.Spec.StorageLocation, begun: b.Status.StartTimestamp}
 
 	return b.Spec.StorageLocation, nil
 }

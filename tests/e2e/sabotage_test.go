@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -237,14 +238,29 @@ func (c *cell) repositoryDir() string {
 // removeBlobs removes the blobs whose names match from the cell's repository, behind everybody's back.
 func (c *cell) removeBlobs(pattern string) {
 	c.t.Helper()
+	c.removeBlobsBut(nil, pattern)
+}
 
-	found, err := filepath.Glob(filepath.Join(c.repositoryDir(), pattern))
-	require.NoError(c.t, err)
+// removeBlobsBut removes those that match and are not among the ones to keep.
+func (c *cell) removeBlobsBut(keep []string, pattern string) {
+	c.t.Helper()
+
+	found := slices.DeleteFunc(c.blobs(pattern), func(path string) bool { return slices.Contains(keep, path) })
 	require.NotEmpty(c.t, found)
 
 	for _, path := range found {
 		require.NoError(c.t, os.Remove(path))
 	}
+}
+
+// blobs gives the paths of the blobs in the cell's repository.
+func (c *cell) blobs(pattern ...string) []string {
+	c.t.Helper()
+
+	found, err := filepath.Glob(filepath.Join(c.repositoryDir(), append(pattern, "*")[0]))
+	require.NoError(c.t, err)
+
+	return found
 }
 
 func (c *cell) daemonSet(ctx context.Context) (*appsv1.DaemonSet, error) {
