@@ -132,7 +132,9 @@ type ForgetRequest struct {
 	// Job is the tag of the snapshots to forget.
 	Job string `json:"job"`
 	// Expect are tags, beside that of the job, that the snapshots to forget have with
-	// these values. Others of the job stay, and don't count.
+	// these values. Others of the job stay, and don't count: they are not what is meant, be
+	// they forged, another cluster's or of a release that wrote no such tags. They cost space
+	// only, and whoever collects what nobody owns finds them by the tags that they have.
 	Expect map[string]string `json:"expect,omitempty"`
 }
 

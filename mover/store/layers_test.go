@@ -383,3 +383,20 @@ func TestAPanicOverAnAnswerIsAnError(t *testing.T) {
 		require.ErrorContains(t, err, "layers_test.go:", name)
 	}
 }
+
+func TestWhatWasFoundIsNotAskedForAgain(t *testing.T) {
+	t.Parallel()
+
+	ctx := context.Background()
+	memory := newMemory()
+	client := brokered(t, memory, store.BrokerOptions{})
+
+	require.NoError(t, client.PutBlob(ctx, "p1", store.Memory("x"), blob.PutOptions{}))
+	require.NoError(t, client.VerifyWritten(ctx))
+	require.NoError(t, memory.DeleteBlob(ctx, "p1"))
+	require.NoError(t, client.VerifyWritten(ctx), "it was there when it was looked for")
+
+	require.NoError(t, client.PutBlob(ctx, "p2", store.Memory("x"), blob.PutOptions{}))
+	require.NoError(t, memory.DeleteBlob(ctx, "p2"))
+	require.ErrorContains(t, client.VerifyWritten(ctx), "p2", "what was written since is looked for")
+}

@@ -17,15 +17,20 @@ import (
 type ledger struct {
 	mu    *sync.Mutex
 	sizes map[blob.ID]int64
+	// found are those that the store was found to have, with the sizes they had then.
+	found map[blob.ID]int64
 }
 
-func newLedger() ledger { return ledger{mu: new(sync.Mutex), sizes: map[blob.ID]int64{}} }
+func newLedger() ledger {
+	return ledger{mu: new(sync.Mutex), sizes: map[blob.ID]int64{}, found: map[blob.ID]int64{}}
+}
 
 func (l ledger) wrote(id blob.ID, size int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
 	l.sizes[id] = size
+	delete(l.found, id)
 }
 
 func (l ledger) removed(id blob.ID) {
@@ -33,6 +38,25 @@ func (l ledger) removed(id blob.ID) {
 	defer l.mu.Unlock()
 
 	delete(l.sizes, id)
+	delete(l.found, id)
+}
+
+// unfound gives what nobody has looked for since it was written.
+func (l ledger) unfound() map[blob.ID]int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	all := maps.Clone(l.sizes)
+	maps.DeleteFunc(all, func(id blob.ID, size int64) bool { return l.found[id] == size && size > 0 })
+
+	return all
+}
+
+func (l ledger) find(blobs map[blob.ID]int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	maps.Copy(l.found, blobs)
 }
 
 func (l ledger) copy() map[blob.ID]int64 {
@@ -52,12 +76,13 @@ const (
 	askParallel = 8
 )
 
-// VerifyWritten asks the store for every blob that this Client wrote, by size.
+// VerifyWritten asks the store for every blob that this Client wrote since it was last asked, by size.
 // It fails with StoreLostWrite, naming the first few, when the store
 // acknowledged a blob that it does not have in full. Call it when all has been
 // flushed, before a success is reported.
 func (c *Client) VerifyWritten(ctx context.Context) error {
-	missing := c.ledger.copy()
+	missing := c.ledger.unfound()
+	asked := maps.Clone(missing)
 
 	if len(missing) > askSingly {
 		if err := c.strikeListed(ctx, missing); err != nil {
@@ -72,6 +97,8 @@ func (c *Client) VerifyWritten(ctx context.Context) error {
 	}
 
 	if len(lost) == 0 {
+		c.ledger.find(asked)
+
 		return nil
 	}
 

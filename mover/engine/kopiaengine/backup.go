@@ -117,12 +117,22 @@ func (b *backup) write(ctx context.Context, rep repo.DirectRepository, w repo.Re
 		return engine.BackupResult{}, errors.Join(err, b.keep(ctx, w, m))
 	}
 
+	if err := b.flush(ctx, w); err != nil {
+		return engine.BackupResult{}, err
+	}
+
+	// Before there is a manifest: who dies from here on leaves none that names what
+	// nobody has looked for. A restore, or the next backup, would take it for whole.
+	if err := b.confirm(ctx, rep, m); err != nil {
+		return engine.BackupResult{}, fmt.Errorf("look for what was written: %w", err)
+	}
+
 	if err := b.save(ctx, w, m); err != nil {
 		return engine.BackupResult{}, err
 	}
 
 	if err := b.confirm(ctx, rep, m); err != nil {
-		return engine.BackupResult{}, fmt.Errorf("look for what was written: %w", err)
+		return engine.BackupResult{}, fmt.Errorf("look for the snapshot that was written: %w", err)
 	}
 
 	res := engine.BackupResult{SnapshotID: string(m.ID), Incremental: len(ps) > 0, LostPacks: b.dropped, Summary: summaryOf(m)}
@@ -147,8 +157,7 @@ func summaryOf(m *snapshot.Manifest) engine.Summary {
 	}
 }
 
-// save writes the snapshot down, removes the checkpoints that it makes useless,
-// and has all of it written to the store.
+// save writes the snapshot down, and removes the checkpoints that it makes useless.
 func (b *backup) save(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) error {
 	if err := b.put(ctx, w, m); err != nil {
 		return err
@@ -158,8 +167,13 @@ func (b *backup) save(ctx context.Context, w repo.RepositoryWriter, m *snapshot.
 		return err
 	}
 
+	return b.flush(ctx, w)
+}
+
+// flush has all that was written so far written to the store.
+func (b *backup) flush(ctx context.Context, w repo.RepositoryWriter) error {
 	if err := w.Flush(ctx); err != nil {
-		return fmt.Errorf("write the snapshot to the store: %w", err)
+		return fmt.Errorf("write to the store: %w", err)
 	}
 
 	return repository.StorageErr(b.engine.storage())
@@ -218,7 +232,8 @@ func (b *backup) keep(ctx context.Context, w repo.RepositoryWriter, m *snapshot.
 }
 
 // dropCheckpoints removes the unfinished snapshots of the same volume begun before
-// a finished one.
+// a finished one. What an earlier attempt of the same job finished before it died
+// is whole, and stays: a restore takes the newest, and the job's snapshots are forgotten together.
 func (b *backup) dropCheckpoints(ctx context.Context, w repo.RepositoryWriter, done *snapshot.Manifest) error {
 	ids, err := findIDs(ctx, w, chainLabels(b.request))
 	if err != nil {

@@ -144,7 +144,9 @@ func TestAStoreErrorIsNeverAFileError(t *testing.T) {
 			}, engine.CodeStoreStalled,
 		},
 		"a write that was lost is one too": {
-			func(s *testStorage) { s.verify = engine.Errorf(engine.CodeStoreLostWrite, "blob p1 is gone") }, engine.CodeStoreLostWrite,
+			func(s *testStorage) {
+				s.verify = func(int32) error { return engine.Errorf(engine.CodeStoreLostWrite, "blob p1 is gone") }
+			}, engine.CodeStoreLostWrite,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -165,7 +167,51 @@ func TestABackupThatWorkedWasVerified(t *testing.T) {
 
 	st := &testStorage{Storage: store(t, t.TempDir())}
 	backup(t, newEngine(t, st), volume, "vb-1")
-	assert.EqualValues(t, 1, st.verified.Load())
+	assert.EqualValues(t, 2, st.verified.Load(), "what the snapshot needs before it is written, and the snapshot")
+}
+
+// A worker may die at any moment; its death looks like a failure of whatever comes next.
+func TestWhoDiesBeforeLookingForWhatHeWroteLeavesNoSnapshot(t *testing.T) {
+	needRoot(t)
+
+	for name, c := range map[string]struct {
+		// dies is the look at what was written in which the worker dies, from 1.
+		dies int32
+		left int
+	}{
+		"before the snapshot is written":                   {dies: 1, left: 0},
+		"after it is written, and its data was looked for": {dies: 2, left: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			volume, target := t.TempDir(), t.TempDir()
+			randomFiles(t, volume, 20, 1<<16)
+
+			st := &testStorage{Storage: store(t, t.TempDir())}
+			st.verify = func(n int32) error {
+				if n == c.dies {
+					return engine.Errorf(engine.CodeStoreUnavailable, "gone")
+				}
+
+				return nil
+			}
+
+			_, err := newEngine(t, st).Backup(t.Context(), request(t, volume, "vb-1"), nil)
+			requireCode(t, engine.CodeStoreUnavailable, err)
+
+			list, err := elsewhere(t, st).Snapshots(t.Context())
+			require.NoError(t, err)
+			assert.Len(t, list, c.left)
+
+			res := backup(t, elsewhere(t, st), volume, "vb-1")
+
+			list, err = elsewhere(t, st).Snapshots(t.Context())
+			require.NoError(t, err)
+			require.Len(t, list, c.left+1)
+
+			assert.Equal(t, res.SnapshotID, restore(t, elsewhere(t, st), "vb-1", target).SnapshotID, "that of the last attempt")
+			requireSame(t, volume, target)
+		})
+	}
 }
 
 func TestACancelledBackupLeavesACheckpoint(t *testing.T) {

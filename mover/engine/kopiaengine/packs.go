@@ -167,10 +167,21 @@ func (s *indexes) lost(ctx context.Context) (int, error) {
 // drop marks the contents of the packs as deleted, so that whoever comes by the
 // same data uploads it again, and deletes snapshots. It tells how many packs still
 // counted as stored.
+//
+// Several workers may find the same loss at the same time. To mark a content twice is the
+// same as once. What another has uploaded again meanwhile must not be marked: the index keeps
+// the latest entry of a content, so that the mark would hide the new pack. So the index is read again
+// right before. Who uploads one in the moment between that and the mark finds the mark when
+// it verifies, fails, and is tried again; only one that has verified within that very moment is
+// not whole afterwards. The next backup finds that, too, because marked contents count, and tells of it.
 func (l lostPacks) drop(ctx context.Context, rep repo.DirectRepository, ids ...manifest.ID) (int, error) {
 	var gone []kopiacontent.ID
 
 	counted := map[blob.ID]struct{}{}
+
+	if err := rep.Refresh(ctx); err != nil {
+		return 0, fmt.Errorf("read the index again: %w", err)
+	}
 
 	if err := rep.ContentReader().IterateContents(ctx, kopiacontent.IterateOptions{}, func(i kopiacontent.Info) error {
 		if _, ok := l[i.PackBlobID]; ok {
@@ -293,8 +304,8 @@ func (b *backup) prepare(ctx context.Context, rep repo.DirectRepository) (err er
 }
 
 // verify looks whether all that the new snapshot needs is there: what this backup
-// has written, and what others had written before. If not, the snapshot must not
-// stay: it would count as good, and be built upon.
+// has written, and what others had written before. If not, its manifest is not written, or
+// must not stay: it would count as good, and be built upon.
 func (b *backup) verify(ctx context.Context, rep repo.DirectRepository, m *snapshot.Manifest) error {
 	if err := rep.Refresh(ctx); err != nil {
 		return fmt.Errorf("read the index: %w", err)
@@ -319,9 +330,14 @@ func (b *backup) verify(ctx context.Context, rep repo.DirectRepository, m *snaps
 		return errors.Join(err, needed)
 	}
 
-	_, err = lost.drop(ctx, rep, m.ID)
+	var written []manifest.ID
+	if m.ID != "" {
+		written = append(written, m.ID)
+	}
+
+	_, err = lost.drop(ctx, rep, written...)
 
 	return engine.Errorf(engine.CodeStoreLostWrite,
-		"the store has lost %d packs and %d indexes, and snapshot %s is not whole without them, so it was removed: %w",
-		len(lost), indexes, m.ID, errors.Join(needed, err))
+		"the store has lost %d packs and %d indexes, and the snapshot is not whole without them, so it is not kept: %w",
+		len(lost), indexes, errors.Join(needed, err))
 }
