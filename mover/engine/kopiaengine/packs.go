@@ -173,7 +173,8 @@ func (s *indexes) lost(ctx context.Context) (int, error) {
 // the latest entry of a content, so that the mark would hide the new pack. So the index is read again
 // right before. Who uploads one in the moment between that and the mark finds the mark when
 // it verifies, fails, and is tried again; only one that has verified within that very moment is
-// not whole afterwards. The next backup finds that, too, because marked contents count, and tells of it.
+// not whole afterwards, and nobody tells: a restore of it fails. Later backups don't build upon it, because
+// marked contents count among the lost.
 func (l lostPacks) drop(ctx context.Context, rep repo.DirectRepository, ids ...manifest.ID) (int, error) {
 	var gone []kopiacontent.ID
 
