@@ -2,16 +2,12 @@ package restore
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
-	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/plugins/settings"
 )
 
@@ -23,24 +19,11 @@ type asked struct {
 	begun *metav1.Time
 }
 
-// asked gives what administrators have set for restores, as the Restore's
-// annotations change it. For a value that can't be read the careful default stands in.
+// asked gives what is asked for all volumes of the restore.
 func (s *Session) asked(ctx context.Context, log logrus.FieldLogger, r *velerov1.Restore, location string) (asked, error) {
-	c, err := s.connect()
+	set, err := s.settings(ctx, log, r)
 	if err != nil {
 		return asked{}, err
-	}
-
-	var list corev1.ConfigMapList
-	if err := c.List(ctx, &list, client.InNamespace(r.Namespace), client.HasLabels{contract.LabelPluginConfig}); err != nil {
-		return asked{}, fmt.Errorf("look for the plugins' settings, a ConfigMap in namespace %s: %w", r.Namespace, err)
-	}
-
-	set, problems := settings.Read(list.Items)
-	set, more := set.ForRestore(r.Name, r.Annotations)
-
-	for _, p := range append(problems.Errors, more.Errors...) {
-		log.Error(p)
 	}
 
 	return asked{location: location, settings: set, begun: s.begun(r)}, nil

@@ -1,11 +1,9 @@
 package restore
 
 import (
-	"slices"
 	"testing"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
@@ -92,7 +90,7 @@ func TestARestoreAsksForWhatIsSet(t *testing.T) {
 				assert.True(t, test.previous.Before.Equal(&spec.Previous.Before))
 			}
 
-			assert.Equal(t, test.errors, slices.ContainsFunc(b.lines.AllEntries(), func(e *logrus.Entry) bool { return e.Level == logrus.ErrorLevel }))
+			assert.Equal(t, test.errors, b.session.take(b.restore) != nil)
 		})
 	}
 }
