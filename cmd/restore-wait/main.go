@@ -1,5 +1,6 @@
 // Command restore-wait is the init container of a restored pod: it waits until
 // the mover says that the pod's data is there, and shows how far it has come.
+// With --hold it is the container of a staging pod, and does nothing until it is told to stop.
 //
 // It only reads two small files. It must not speak to the API server, hold a
 // credential, write anything but its termination message, or need any privilege:
@@ -36,12 +37,25 @@ func main() {
 		os.Exit(exitUsage)
 	}
 
+	if o.hold {
+		os.Exit(hold(ctx, os.Stdout))
+	}
+
 	ticker := time.NewTicker(pollInterval)
 	status := newWaiter(o, os.Stdout, ticker.C).wait(ctx)
 
 	ticker.Stop()
 	stop()
 	os.Exit(status)
+}
+
+// hold does nothing until it is told to stop.
+func hold(ctx context.Context, out io.Writer) int {
+	_, _ = fmt.Fprintln(out, "this pod keeps a volume mounted for Estiba, which reads or writes it from the node; it is removed when that is done")
+
+	<-ctx.Done()
+
+	return exitOpen
 }
 
 // onFailure is what to do when the restore has failed.
@@ -59,6 +73,7 @@ type options struct {
 	gate           string
 	onFailure      onFailure
 	terminationLog string
+	hold           bool
 }
 
 func parse(args []string) (options, error) {
@@ -70,13 +85,15 @@ func parse(args []string) (options, error) {
 	flags.StringVar((*string)(&o.onFailure), "on-failure", string(exitOnFailure), "exit or hold")
 	flags.StringVar(&o.terminationLog, "termination-log", "/dev/termination-log", "file for the message of a failed restore")
 
+	flags.BoolVar(&o.hold, "hold", false, "do nothing until told to stop")
+
 	if err := flags.Parse(args); err != nil {
-		return options{}, fmt.Errorf("%w; known are --gate, --on-failure and --termination-log", err)
+		return options{}, fmt.Errorf("%w; known are --gate, --on-failure, --termination-log and --hold", err)
 	}
 
 	switch {
 	case flags.NArg() > 0:
-		return options{}, fmt.Errorf("argument %q is not expected; known are --gate, --on-failure and --termination-log", flags.Arg(0))
+		return options{}, fmt.Errorf("argument %q is not expected; known are --gate, --on-failure, --termination-log and --hold", flags.Arg(0))
 	case o.gate == "":
 		return options{}, errors.New("--gate is empty, expected the folder of the gate's files")
 	case o.onFailure != exitOnFailure && o.onFailure != holdOnFailure:

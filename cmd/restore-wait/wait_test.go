@@ -26,9 +26,13 @@ func TestParse(t *testing.T) {
 			args: []string{"--gate=/g", "--on-failure=hold", "--termination-log=/t"},
 			want: options{gate: "/g", onFailure: holdOnFailure, terminationLog: "/t"},
 		},
+		"a staging pod's": {
+			args: []string{contract.StagingHold},
+			want: options{gate: "/estiba-gate", onFailure: exitOnFailure, terminationLog: "/dev/termination-log", hold: true},
+		},
 		"a flag that is not known": {
 			args: []string{"--gates=/g"},
-			err:  "flag provided but not defined: -gates; known are --gate, --on-failure and --termination-log",
+			err:  "flag provided but not defined: -gates; known are --gate, --on-failure, --termination-log and --hold",
 		},
 		"an argument":               {args: []string{"x"}, err: `argument "x" is not expected`},
 		"a choice that is none":     {args: []string{"--on-failure=sleep"}, err: `--on-failure is "sleep", expected exit or hold`},
@@ -47,6 +51,19 @@ func TestParse(t *testing.T) {
 			assert.Equal(t, test.want, got)
 		})
 	}
+}
+
+func TestHoldingEndsWell(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+
+	var out bytes.Buffer
+
+	ended := make(chan int, 1)
+	go func() { ended <- hold(ctx, &out) }()
+
+	stop()
+	assert.Zero(t, <-ended)
+	assert.Contains(t, out.String(), "keeps a volume mounted")
 }
 
 // moment is what the mover has written when the gate is looked at, and how much

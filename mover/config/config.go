@@ -174,6 +174,7 @@ func (c *Config) addControllerFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.LeaderElection, "leader-election", c.LeaderElection, "let one of several controllers work")
 	f.StringVar((*string)(&c.Format), "repository-format", string(c.Format), "format of new repositories: fast or fips")
 	f.DurationVar(&c.Bounds.Unscheduled, "unscheduled-timeout", c.Bounds.Unscheduled, "how long a restored pod may wait for a node")
+	f.DurationVar(&c.Bounds.Staging, "staging-timeout", c.Bounds.Staging, "how long a staging pod may take until it runs")
 	f.DurationVar(&c.Bounds.NoDaemon, "no-daemon-timeout", c.Bounds.NoDaemon, "how long a job waits on a node from which no daemon was ever heard")
 	f.DurationVar(&c.Bounds.MissingPod, "missing-pod-timeout", c.Bounds.MissingPod, "how long the pod of a restore may be missing after Velero has made all objects")
 	f.DurationVar(&c.Bounds.Retention, "job-retention", c.Bounds.Retention, "how long the object of a finished job is kept")
@@ -212,7 +213,7 @@ func (c *Config) Validate() error {
 
 	for name, d := range map[string]time.Duration{
 		"heartbeat": c.Heartbeat, "drain-timeout": c.Drain, "gate-timeout": c.Bounds.Gate, "cancel-timeout": c.Bounds.Cancel,
-		"freeze-timeout": c.Bounds.Freeze, "retry-delay": c.Bounds.RetryDelay, "unscheduled-timeout": c.Bounds.Unscheduled,
+		"freeze-timeout": c.Bounds.Freeze, "retry-delay": c.Bounds.RetryDelay, "unscheduled-timeout": c.Bounds.Unscheduled, "staging-timeout": c.Bounds.Staging,
 		"node-lost-timeout": c.Bounds.NodeLost, "no-daemon-timeout": c.Bounds.NoDaemon, "missing-pod-timeout": c.Bounds.MissingPod,
 		"job-retention": c.Bounds.Retention, "store-retry-timeout": c.StoreRetry, "store-stall-timeout": c.StoreStall,
 	} {

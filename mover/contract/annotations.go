@@ -47,6 +47,10 @@ const (
 	// AnnotationLookAgain on a Repository asks the controller to look at it now; its
 	// value is when that was asked for, in RFC 3339.
 	AnnotationLookAgain = "estiba.dev/look-again"
+	// LabelStaging on a staging pod names the job that its volume is moved for.
+	LabelStaging = "estiba.dev/staging"
+	// LabelInstall on a staging pod is Velero's namespace of the install that made it: a cluster may hold more than one.
+	LabelInstall = "estiba.dev/velero-namespace"
 	// LabelNode on a job names the node whose daemon is to do it.
 	LabelNode = "estiba.dev/node"
 	// LabelHeartbeat on a Lease marks it as the heartbeat of a node's daemon; its value is HeartbeatNode.
@@ -57,6 +61,8 @@ const (
 	LabelComponent = "app.kubernetes.io/component"
 	// ComponentNode is the value of LabelComponent on the DaemonSet and its pods.
 	ComponentNode = "estiba-node"
+	// ComponentStaging is the value of LabelComponent on staging pods.
+	ComponentStaging = "estiba-staging"
 	// ComponentController is the value of LabelComponent on the controller's Deployment and its pods.
 	ComponentController = "estiba-controller"
 	// LabelBackupName and the ones below are Velero's own labels, set on jobs for the people who know them.

@@ -23,6 +23,10 @@ const (
 	ActionRoute Action = "Route"
 	// ActionRequestCancel asks for spec.cancel to be set.
 	ActionRequestCancel Action = "RequestCancel"
+	// ActionStage asks for the job's staging pod to be made.
+	ActionStage Action = "Stage"
+	// ActionUnstage asks for the job to be taken from its node, and for its staging pod to be deleted.
+	ActionUnstage Action = "Unstage"
 	// ActionRemove asks for the job object to be deleted.
 	ActionRemove Action = "Remove"
 )
@@ -64,6 +68,8 @@ type Bounds struct {
 	// Gate is how long a pod may take to its gate once it has a node, and a
 	// volume to be mounted once its job was accepted.
 	Gate time.Duration
+	// Staging is how long a staging pod may take until it runs, and a pod that wants its claim until that one runs.
+	Staging time.Duration
 	// NodeLost is how old a node's heartbeat may get.
 	NodeLost time.Duration
 	// NoDaemon is how long a job waits on a node that no heartbeat was ever seen from.
@@ -95,6 +101,7 @@ func DefaultBounds() Bounds {
 	return Bounds{
 		Unscheduled:   10 * time.Minute,
 		Gate:          5 * time.Minute,
+		Staging:       5 * time.Minute,
 		NodeLost:      2 * time.Minute,
 		NoDaemon:      time.Minute,
 		Cancel:        30 * time.Second,

@@ -96,6 +96,34 @@ const (
 	ReasonJobMissing = "JobMissing"
 )
 
+// Reasons about staging pods and the claims behind them.
+const (
+	// ReasonStaging: no running pod mounts the claim, and a staging pod is being made.
+	ReasonStaging = "Staging"
+	// ReasonStagingRefused: the API server refuses the staging pod.
+	ReasonStagingRefused = "StagingRefused"
+	// ReasonStagingUnscheduled: the staging pod waits for a node.
+	ReasonStagingUnscheduled = "StagingUnscheduled"
+	// ReasonStagingImagePull: the image of the staging pod can't be pulled.
+	ReasonStagingImagePull = "StagingImagePull"
+	// ReasonStagingNotStarted: the staging pod has a node, but doesn't run.
+	ReasonStagingNotStarted = "StagingNotStarted"
+	// ReasonStagingEnded: the staging pod ended before the volume was moved.
+	ReasonStagingEnded = "StagingEnded"
+	// ReasonStagingNameTaken: there is a pod of the staging pod's name that isn't one.
+	ReasonStagingNameTaken = "StagingNameTaken"
+	// ReasonClaimWanted: a pod wants the claim, and the staging pod makes way for it.
+	ReasonClaimWanted = "ClaimWanted"
+	// ReasonClaimHeld: somebody else holds the claim, which only one node, or one pod, may mount at a time.
+	ReasonClaimHeld = "ClaimHeld"
+	// ReasonClaimNotFound: there is no such claim.
+	ReasonClaimNotFound = "ClaimNotFound"
+	// ReasonClaimPending: the claim is bound to no volume, so that there is nothing to back up.
+	ReasonClaimPending = "ClaimPending"
+	// ReasonClaimLost: the claim has lost its volume.
+	ReasonClaimLost = "ClaimLost"
+)
+
 // Reasons about nodes.
 const (
 	// ReasonAPIUnavailable: the API server did not answer.

@@ -57,7 +57,11 @@ type TargetPod struct {
 	Deleting bool
 	// Finished tells that its containers have ended for good.
 	Finished bool
-	// Gate is where it stands.
+	// Running tells that its containers have been started.
+	Running bool
+	// StagedFor is the name of the job whose staging pod it is; empty for all others.
+	StagedFor string
+	// Gate is where it stands. A staging pod writes nothing: it stands at its gate as soon as it runs.
 	Gate GatePosition
 	// Detail is what Kubernetes says about it not going on, if anything.
 	Detail Finding
@@ -71,6 +75,8 @@ type Heartbeat struct {
 // RestoreView is what the controller sees of a VolumeRestore that is not routed yet.
 type RestoreView struct {
 	Owner Owner
+	// Claim behind the volume, if there is one.
+	Claim Claim
 	// Pods that mount the volume.
 	Pods []TargetPod
 	// Heartbeats by node, of the nodes of the pods.
@@ -80,6 +86,10 @@ type RestoreView struct {
 // RouteRestore says what the controller does next about a VolumeRestore that no
 // node has been chosen for.
 func RouteRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b Bounds) Decision {
+	return advanced(job.Status.JobStatus, routeRestore(job, v, now, b))
+}
+
+func routeRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b Bounds) Decision {
 	switch {
 	case job.Status.Phase.Terminal():
 		return stay(job.Status.JobStatus)
@@ -94,7 +104,11 @@ func RouteRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b B
 		return Decision{Phase: v1alpha1.PhaseCanceled, Reason: f.Reason, Message: f.Message, Action: ActionNone}
 	}
 
-	pods := mounting(job, v.Pods)
+	if d := restoreStaged(job, v, now, b); d != nil {
+		return *d
+	}
+
+	pods := slices.DeleteFunc(mounting(job, v.Pods), func(p TargetPod) bool { return p.StagedFor != "" })
 	if len(pods) == 0 {
 		return routeWithoutPods(job, v, now, b)
 	}

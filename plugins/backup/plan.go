@@ -52,26 +52,35 @@ func (s *Session) planClaim(ctx context.Context, b *velerov1.Backup, claim *core
 	p := plan{verdict: verdict}
 
 	if verdict.Move {
-		p.node = carrier.Pod.Spec.NodeName
 		p.volume = claimReference(c, carrier)
 		p.source = claimSource(c, carrier)
-		p.frozen = anyFrozen(c, b)
+
+		if carrier.Pod != nil {
+			p.node = carrier.Pod.Spec.NodeName
+			p.frozen = anyFrozen(c, b)
+		}
 	}
 
 	return p, nil
 }
 
+// claimReference names no pod where the controller is to find or make one.
 func claimReference(c volumeselect.Claim, carrier volumeselect.Carrier) v1alpha1.VolumeReference {
-	return v1alpha1.VolumeReference{
+	ref := v1alpha1.VolumeReference{
 		Kind:      v1alpha1.VolumePersistentVolumeClaim,
 		Namespace: c.Claim.Namespace,
-		Pod:       v1alpha1.PodReference{Name: carrier.Pod.Name, UID: carrier.Pod.UID},
 		Name:      carrier.Volume,
 		Claim: &v1alpha1.ClaimReference{
 			Name: c.Claim.Name, UID: c.Claim.UID,
 			PersistentVolume: c.Volume.Name, PersistentVolumeUID: c.Volume.UID,
 		},
 	}
+
+	if carrier.Pod != nil {
+		ref.Pod = v1alpha1.PodReference{Name: carrier.Pod.Name, UID: carrier.Pod.UID}
+	}
+
+	return ref
 }
 
 // claimSource gives what the chain of the claim's snapshots follows: the claim's

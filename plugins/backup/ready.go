@@ -68,6 +68,10 @@ func (s *Session) alive(ctx context.Context, namespace, node string) error {
 			heartbeatBound, namespace, selector)
 	}
 
+	if node == "" {
+		return nil // the controller finds one
+	}
+
 	if at, ok := beats[node]; !ok || now.Sub(at) >= heartbeatBound {
 		return fmt.Errorf("the node daemon of Estiba on node %s has not reported within %s (%d others have), or the node's clock is behind: kubectl -n %s get pods -l %s --field-selector spec.nodeName=%s",
 			node, heartbeatBound, fresh, namespace, selector, node)

@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/plugins/operation"
 )
@@ -95,9 +97,11 @@ func (s *Session) podsIn(ctx context.Context, namespace string) ([]corev1.Pod, e
 		return nil, fmt.Errorf("list pods of namespace %s: %w", namespace, err)
 	}
 
-	s.pods[namespace] = remembered[[]corev1.Pod]{at: s.clock.Now(), value: list.Items}
+	// A staging pod of another backup may be gone in a moment, and carries nothing.
+	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.Labels[contract.LabelStaging] != "" })
+	s.pods[namespace] = remembered[[]corev1.Pod]{at: s.clock.Now(), value: pods}
 
-	return list.Items, nil
+	return pods, nil
 }
 
 func (s *Session) get(ctx context.Context, namespace, name string, into client.Object) error {

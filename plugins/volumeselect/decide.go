@@ -55,7 +55,7 @@ type Claim struct {
 
 // Carrier is the pod through which a claim's volume is read.
 type Carrier struct {
-	// Pod that mounts the claim; nil where the volume isn't moved.
+	// Pod that mounts the claim; nil where the volume isn't moved, or is through a staging pod.
 	Pod *corev1.Pod
 	// Volume is the volume's name in that pod.
 	Volume string
@@ -94,9 +94,14 @@ func OfClaim(c Claim, s Settings) (Verdict, Carrier) {
 			return sel.verdict(c.Claim.Name, nil), m
 		}
 
-		if first == nil {
+		// One that a staging pod can't get round counts for more.
+		if first == nil || passing(first) {
 			first = o
 		}
+	}
+
+	if stageable(c, first) {
+		return staged(sel.verdict(c.Claim.Name, nil)), Carrier{}
 	}
 
 	if first == nil {

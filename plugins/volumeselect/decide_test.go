@@ -256,15 +256,16 @@ func TestOfClaim(t *testing.T) {
 		"its own annotation can't be read":              {claim: wishing("yes", running("a", "", claimVolume("data", "data"))), own: optOut, move: true, reason: ReasonDefault, carrier: "a", volume: "data"},
 		"one of its pods excludes it":                   {claim: claimOf(without("a"), running("b", "", claimVolume("x", "data"))), own: optOut, reason: ReasonExcluded},
 		"one of its pods excludes it, another asks":     {claim: claimOf(without("a"), running("b", "x", claimVolume("x", "data"))), move: true, reason: ReasonAnnotation, carrier: "a", volume: "data"},
-		"everything is moved but no pod runs":           {claim: claimOf(quiet), own: optOut, reason: ReasonNotRunning, level: Warning},
-		"everything has to be moved but no pod runs":    {claim: claimOf(quiet), own: settings.Settings{DefaultVolumes: settings.OptOut, Unprotected: settings.UnprotectedFail}, reason: ReasonNotRunning, level: Error},
+		"everything is moved but no pod runs":           {claim: claimOf(quiet), own: optOut, move: true, reason: ReasonDefault},
+		"everything has to be moved but no pod runs":    {claim: claimOf(quiet), own: settings.Settings{DefaultVolumes: settings.OptOut, Unprotected: settings.UnprotectedFail}, move: true, reason: ReasonDefault},
+		"its own annotation asks, and no pod mounts it": {claim: wishing("true"), move: true, reason: ReasonClaimAnnotation},
 		"it has lost its volume":                        {claim: lost, reason: ReasonLost, level: Error},
 		"its pod asks":                                  {claim: claimOf(running("a", "data", claimVolume("data", "data"))), move: true, reason: ReasonAnnotation, carrier: "a", volume: "data"},
 		"the policy asks":                               {claim: claimOf(running("a", "", claimVolume("data", "data"))), policy: true, move: true, reason: ReasonPolicy, carrier: "a", volume: "data"},
 		"the first pod by name carries it":              {claim: claimOf(running("b", "x", claimVolume("x", "data")), running("a", "", claimVolume("y", "data"))), move: true, reason: ReasonAnnotation, carrier: "a", volume: "y"},
 		"a pod that doesn't run asks, another carries":  {claim: claimOf(done, running("b", "", claimVolume("x", "data"))), move: true, reason: ReasonAnnotation, carrier: "b", volume: "x"},
-		"no pod runs":                                   {claim: claimOf(done), reason: ReasonNotRunning, level: Error},
-		"no pod mounts it, and the policy asks":         {claim: claimOf(), policy: true, reason: ReasonNotMounted, level: Error},
+		"no pod runs":                                   {claim: claimOf(done), move: true, reason: ReasonAnnotation},
+		"no pod mounts it, and the policy asks":         {claim: claimOf(), policy: true, move: true, reason: ReasonPolicy},
 		"no pod mounts it, and nothing asks":            {claim: claimOf(), reason: ReasonNotSelected, level: Warning},
 		"a pod of another namespace doesn't count":      {claim: claimOf(elsewhere), reason: ReasonNotSelected, level: Warning},
 		"a pod with another claim doesn't count":        {claim: claimOf(running("a", "data", claimVolume("data", "other"))), reason: ReasonNotSelected, level: Warning},
@@ -292,6 +293,13 @@ func TestOfClaim(t *testing.T) {
 
 			if !tt.move {
 				assert.Nil(t, carrier.Pod)
+
+				return
+			}
+
+			if tt.carrier == "" {
+				assert.Nil(t, carrier.Pod)
+				assert.Contains(t, v.Message, "moved through a staging pod")
 
 				return
 			}

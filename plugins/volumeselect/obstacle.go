@@ -168,7 +168,7 @@ func (s *Settings) claimObstacle(c Claim, sel selection) *obstruction {
 	}
 
 	if c.Volume == nil {
-		return &obstruction{reason: ReasonUnbound, level: sel.quiet(), why: fmt.Sprintf("the claim is not bound to a volume (its phase is %q)", c.Claim.Status.Phase)}
+		return &obstruction{reason: ReasonUnbound, level: sel.quiet(), why: unbound(c.Claim)}
 	}
 
 	if h := c.Volume.Spec.HostPath; h != nil && !s.allowsHostPath(h.Path) {
@@ -177,6 +177,14 @@ func (s *Settings) claimObstacle(c Claim, sel selection) *obstruction {
 	}
 
 	return nil
+}
+
+func unbound(claim *corev1.PersistentVolumeClaim) string {
+	if claim.Status.Phase == corev1.ClaimPending {
+		return "the claim is Pending, not bound to a volume yet: nothing to back up"
+	}
+
+	return fmt.Sprintf("the claim is not bound to a volume (its phase is %q)", claim.Status.Phase)
 }
 
 func phase(pod *corev1.Pod) string {

@@ -115,7 +115,8 @@ type VolumeReference struct {
 	// Namespace of the pod and the claim.
 	// +kubebuilder:validation:MinLength=1
 	Namespace string `json:"namespace"`
-	// Pod that mounts the volume. A restore of a claim needs none: it looks for all pods that mount the claim.
+	// Pod that mounts the volume. A claim needs none: for a restore all pods that mount the claim are
+	// looked for, and for a backup one of them is, or a staging pod is made.
 	// +optional
 	Pod PodReference `json:"pod,omitzero"`
 	// Name of the volume in the pod's spec.volumes.

@@ -31,14 +31,14 @@ type VolumeBackup struct {
 // VolumeBackupSpec is what was asked for.
 //
 // +kubebuilder:validation:XValidation:rule="self.backup == oldSelf.backup && self.repository == oldSelf.repository && self.volume == oldSelf.volume && self.source == oldSelf.source && self.requestedBy == oldSelf.requestedBy && self.options == oldSelf.options",message="spec is immutable, except for cancel"
-// +kubebuilder:validation:XValidation:rule="has(self.volume.pod) && has(self.volume.name)",message="a volume is backed up through a pod that mounts it: volume.pod and volume.name are needed"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="cancel can't be taken back"
 type VolumeBackupSpec struct {
 	// Backup is the Velero Backup that the snapshot belongs to.
 	Backup OwnerReference `json:"backup"`
 	// Repository that the snapshot goes to.
 	Repository RepositoryReference `json:"repository"`
-	// Volume to take a snapshot of.
+	// Volume to take a snapshot of. One of a claim that names no pod is read through
+	// a pod that the controller finds, or through a staging pod that it makes.
 	Volume VolumeReference `json:"volume"`
 	// Source is the identity that the chain of the volume's snapshots follows.
 	Source SourceIdentity `json:"source"`
@@ -96,6 +96,9 @@ type VolumeBackupStatus struct {
 	// snapshot is flushed, listed and read back.
 	// +optional
 	SnapshotID string `json:"snapshotID,omitempty"`
+	// Pod that the controller has chosen to read the volume through, where the spec names none.
+	// +optional
+	Pod *PodReference `json:"pod,omitempty"`
 	// Incremental says that unchanged files were taken from an earlier snapshot of
 	// the same instance without reading them.
 	// +optional

@@ -496,6 +496,11 @@ func (in *VolumeBackupSpec) DeepCopy() *VolumeBackupSpec {
 func (in *VolumeBackupStatus) DeepCopyInto(out *VolumeBackupStatus) {
 	*out = *in
 	in.JobStatus.DeepCopyInto(&out.JobStatus)
+	if in.Pod != nil {
+		in, out := &in.Pod, &out.Pod
+		*out = new(PodReference)
+		**out = **in
+	}
 	in.Summary.DeepCopyInto(&out.Summary)
 }
 

@@ -27,8 +27,17 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 		return ctrl.Result{}, err
 	}
 
-	if job.Labels[contract.LabelNode] == "" && !job.Status.Phase.Terminal() && !job.Spec.Cancel {
+	unrouted := job.Labels[contract.LabelNode] == "" && !job.Status.Phase.Terminal()
+
+	switch claimed := job.Spec.Volume.Pod.Name == "" && job.Spec.Volume.Claim != nil; {
+	case unrouted && claimed:
+		return c.routeClaim(ctx, job)
+	case unrouted && !job.Spec.Cancel:
 		return settle(0, c.routeBackup(ctx, job))
+	case !unrouted:
+		if done, err := c.lookAfterStaging(ctx, job); done || err != nil {
+			return settle(c.Bounds.Soon, err)
+		}
 	}
 
 	owner, err := c.backupOwner(ctx, job.Spec.Backup)
@@ -102,6 +111,10 @@ func (c *Cluster) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.
 		return c.route(ctx, job, owner)
 	}
 
+	if done, err := c.lookAfterStaging(ctx, job); done || err != nil {
+		return settle(c.Bounds.Soon, err)
+	}
+
 	return c.supervise(ctx, job, &job.Status.JobStatus, state.Subject{
 		Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel,
 		Asker: fmt.Sprintf("Restore %s of UID %s (spec.restore)", job.Spec.Restore.Name, job.Spec.Restore.UID), Again: "velero restore create",
@@ -124,38 +137,13 @@ func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner 
 		view.Heartbeats[p.Node] = beats[jobs.LabelValue(p.Node)]
 	}
 
-	before := job.DeepCopy()
+	if view.Claim, err = c.claim(ctx, job.Spec.Target); err != nil {
+		return ctrl.Result{}, err
+	}
+
 	dec := state.RouteRestore(job, view, c.Clock.Now(), c.Bounds)
-	state.Apply(&job.Status.JobStatus, dec, c.Clock.Now())
 
-	if dec.Action == state.ActionRoute {
-		job.Status.Pod, job.Status.Node = &dec.Route.Pod, dec.Route.Node
-	}
-
-	// The pod is written before the label: the node's daemon sees the job by the label.
-	if err := c.patchStatus(ctx, job, before); err != nil {
-		if refused(err) {
-			job.Status = *before.Status.DeepCopy()
-			return settle(0, c.finish(ctx, job, &job.Status.JobStatus, state.Unwritable(err)))
-		}
-
-		return settle(0, err)
-	}
-
-	if before.Status.Phase != dec.Phase || before.Status.Reason != dec.Reason {
-		c.event(job, dec.Phase == v1alpha1.PhaseFailed, dec.Reason, dec.Message)
-	}
-
-	if dec.Phase.Terminal() {
-		c.tellSubjects(ctx, job, dec, pods)
-		c.count("VolumeRestore", job, &job.Status.JobStatus, job.Spec.Target.Namespace)
-	}
-
-	if dec.Action == state.ActionRoute {
-		return settle(c.Bounds.Recheck, c.label(ctx, job, dec.Route.Node))
-	}
-
-	return settle(dec.RequeueAfter, nil)
+	return c.applyRoute(ctx, c.jobOf(job), dec, pods)
 }
 
 func (c *Cluster) targetPods(ctx context.Context, job *v1alpha1.VolumeRestore) ([]state.TargetPod, error) {
@@ -206,6 +194,9 @@ func (c *Cluster) supervise(ctx context.Context, job client.Object, status *v1al
 		return settle(dec.RequeueAfter, c.requestCancel(ctx, job, status, dec))
 	case dec.Phase.Terminal() && !subject.Status.Phase.Terminal():
 		return settle(0, c.finish(ctx, job, status, dec))
+	case c.staged(job):
+		// No event tells of a pod that wants the claim.
+		return settle(c.Bounds.Recheck, nil)
 	default:
 		return settle(dec.RequeueAfter, nil)
 	}

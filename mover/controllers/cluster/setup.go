@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/wait"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -18,6 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -95,11 +99,29 @@ func (c *Changes) Notify(namespace, key string) {
 // parallel is how many objects of a kind are looked at at a time.
 const parallel = 4
 
+// sweepEvery is how often staging pods are looked at whose jobs may have ended.
+const sweepEvery = 30 * time.Second
+
+// sweep runs on the leader, at its start and every now and then.
+func (c *Cluster) sweep(ctx context.Context) error {
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		if err := c.Sweep(ctx); err != nil {
+			log.FromContext(ctx).Error(err, "staging pods could not be swept")
+		}
+	}, sweepEvery)
+
+	return nil
+}
+
 // Setup adds the controllers to the manager.
 func (c *Cluster) Setup(mgr ctrl.Manager, repos *Repositories, changes *Changes) error {
 	options := controller.Options{MaxConcurrentReconciles: parallel}
 	newController := func(name string) *ctrl.Builder {
 		return ctrl.NewControllerManagedBy(mgr).Named(name).WithOptions(options)
+	}
+
+	if err := mgr.Add(manager.RunnableFunc(c.sweep)); err != nil {
+		return fmt.Errorf("add the sweeper of staging pods: %w", err)
 	}
 
 	err := newController("volumebackup").

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/target"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -60,8 +61,12 @@ func (n *Node) checkBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (ver
 
 	var (
 		pod corev1.Pod
-		ref = job.Spec.Volume
+		ref = readThrough(job)
 	)
+
+	if ref.Pod.Name == "" {
+		return verdict{waiting: &state.Finding{Reason: state.ReasonNotRouted, Message: "the controller has not chosen a pod yet (status.pod)"}}, nil
+	}
 
 	found, err := n.get(ctx, ref.Namespace, ref.Pod.Name, &pod)
 	if err != nil {
@@ -76,7 +81,26 @@ func (n *Node) checkBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (ver
 		return verdict{permanent: f}, nil
 	}
 
+	if f := forged(&pod, job.Name); f != nil {
+		return verdict{permanent: f}, nil
+	}
+
+	if ref.Name == "" {
+		ref = n.inPod(&pod, ref)
+	}
+
 	return n.checkVolume(ctx, &pod, wanted{VolumeReference: ref, field: "spec.volume", remedy: "back the pod up again"})
+}
+
+// forged finds a pod that has the name of the job's staging pod and is none.
+func forged(pod *corev1.Pod, job string) *state.Finding {
+	if pod.Name != contract.StagingPodName(job) || target.StagedFor(pod) == job {
+		return nil
+	}
+
+	d := state.StagingNameTaken(pod.Namespace + "/" + pod.Name)
+
+	return &state.Finding{Reason: d.Reason, Message: d.Message}
 }
 
 // wanted is the volume that a job names, in a field of its spec, and what helps if the live one is another.

@@ -59,7 +59,7 @@ func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
 		run, _ = d.Tasks.Look(key)
 	)
 
-	if run.State != state.TaskNone && run.UID != d.object.GetUID() {
+	if run.State != state.TaskNone && run.UID != workUID(d.object.GetUID(), d.podUID) {
 		d.Tasks.End(key, task.Forget)
 		return ctrl.Result{RequeueAfter: d.Bounds.Soon}, nil
 	}
@@ -107,6 +107,10 @@ func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
 
 	return ctrl.Result{RequeueAfter: dec.RequeueAfter}, nil
 }
+
+// workUID tells one run of a job from another: one through a pod that the job was
+// taken from again holds that pod's mount, and is not the run through the next.
+func workUID(job, pod types.UID) types.UID { return job + "/" + pod }
 
 // refused tells whether the API server won't have the status, however often it is offered.
 func refused(err error) bool {
@@ -174,7 +178,7 @@ func atOnce(reason string) bool {
 
 func (d *drive) begin(key string) {
 	w := d.work()
-	w.UID = d.object.GetUID()
+	w.UID = workUID(d.object.GetUID(), d.podUID)
 	w.Attempt = d.status.Attempts + 1
 	w.OpenVolume = d.open
 	d.Tasks.Begin(key, w)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,7 +66,7 @@ func (n *Node) Fence(ctx context.Context, silent time.Duration) {
 		job := &list.Items[i]
 
 		run, known := n.Tasks.Look(job.Name)
-		if !known || run.State == state.TaskEnded || run.UID != job.UID {
+		if !known || run.State == state.TaskEnded || !strings.HasPrefix(string(run.UID), string(workUID(job.UID, ""))) {
 			continue
 		}
 

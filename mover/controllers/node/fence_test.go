@@ -32,7 +32,7 @@ func TestANodeThatIsCutOffEndsItsRestores(t *testing.T) {
 			s := newScene()
 			w := newWorld(t, owner, pod, job, s.backup, s.repo, s.job)
 			w.restore(t, job.Name)
-			w.tasks.Begin(s.job.Name, task.Work{UID: s.job.UID, Attempt: 1})
+			w.tasks.Begin(s.job.Name, task.Work{UID: s.job.UID + "/" + s.job.Spec.Volume.Pod.UID, Attempt: 1})
 			w.tasks.Set(job.Name, func(r *task.Run) { r.State, r.Ran = state.TaskRunning, true })
 			w.restore(t, job.Name)
 

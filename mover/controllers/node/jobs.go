@@ -33,7 +33,7 @@ func (n *Node) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 
-	ref := job.Spec.Volume
+	ref := readThrough(job)
 	d := &drive{
 		Node: n, kind: kindBackup, object: job, status: &job.Status.JobStatus,
 		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, podUID: ref.Pod.UID, claim: claimOf(ref),
@@ -102,6 +102,17 @@ func (n *Node) mine(ctx context.Context, req ctrl.Request, job client.Object) (b
 	return true, nil
 }
 
+// readThrough gives the volume with the pod that it is read through: the one that
+// the controller has chosen, where the spec names none.
+func readThrough(job *v1alpha1.VolumeBackup) v1alpha1.VolumeReference {
+	ref := *job.Spec.Volume.DeepCopy()
+	if p := job.Status.Pod; ref.Pod.Name == "" && p != nil {
+		ref.Pod = *p
+	}
+
+	return ref
+}
+
 func claimOf(ref v1alpha1.VolumeReference) string {
 	if ref.Claim == nil {
 		return ""
@@ -111,7 +122,7 @@ func claimOf(ref v1alpha1.VolumeReference) string {
 }
 
 func backupWork(job *v1alpha1.VolumeBackup) task.Work {
-	ref := job.Spec.Volume
+	ref := readThrough(job)
 
 	return task.Work{
 		Repository: job.Spec.Repository,
@@ -129,9 +140,17 @@ func backupWork(job *v1alpha1.VolumeBackup) task.Work {
 				Pod:       ref.Pod.Name,
 				Volume:    ref.Name,
 			}.Tags(),
-			Description: fmt.Sprintf("volume %s of pod %s/%s, backup %s", ref.Name, ref.Namespace, ref.Pod.Name, job.Spec.Backup.Name),
+			Description: describe(ref) + ", backup " + job.Spec.Backup.Name,
 		},
 	}
+}
+
+func describe(ref v1alpha1.VolumeReference) string {
+	if ref.Name == "" && ref.Claim != nil {
+		return fmt.Sprintf("claim %s/%s", ref.Namespace, ref.Claim.Name)
+	}
+
+	return fmt.Sprintf("volume %s of pod %s/%s", ref.Name, ref.Namespace, ref.Pod.Name)
 }
 
 func keepBackup(job *v1alpha1.VolumeBackup, r *engine.BackupResult) v1alpha1.Summary {

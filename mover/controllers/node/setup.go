@@ -141,7 +141,7 @@ func (n *Node) backupsOfPod(ctx context.Context, pod client.Object) []reconcile.
 
 	for i := range list.Items {
 		j := &list.Items[i]
-		if v := j.Spec.Volume; !j.Status.Phase.Terminal() && v.Namespace == pod.GetNamespace() && v.Pod.Name == pod.GetName() {
+		if v := readThrough(j); !j.Status.Phase.Terminal() && v.Namespace == pod.GetNamespace() && v.Pod.Name == pod.GetName() {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(j)})
 		}
 	}

@@ -77,13 +77,24 @@ func Finished(pod *corev1.Pod) bool {
 }
 
 func one(job *v1alpha1.VolumeRestore, pod *corev1.Pod) state.TargetPod {
-	p := state.TargetPod{
-		Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, Created: pod.CreationTimestamp.Time,
-		Deleting: !pod.DeletionTimestamp.IsZero(), Finished: Finished(pod),
+	p := bare(pod)
+
+	switch {
+	case p.StagedFor != "":
+		p.Gate = stagingGate(p)
+	case listed(job, pod) && !passedBy(job, pod):
+		p.Gate = Gate(pod)
 	}
 
-	if listed(job, pod) && !passedBy(job, pod) {
-		p.Gate = Gate(pod)
+	return p
+}
+
+// bare gives what holds for a pod whatever it is to be done for.
+func bare(pod *corev1.Pod) state.TargetPod {
+	p := state.TargetPod{
+		Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, Created: pod.CreationTimestamp.Time,
+		Deleting: !pod.DeletionTimestamp.IsZero(), Finished: Finished(pod), Running: pod.Status.Phase == corev1.PodRunning,
+		StagedFor: StagedFor(pod),
 	}
 
 	for _, c := range pod.Status.Conditions {
@@ -186,7 +197,11 @@ func detail(pod *corev1.Pod) state.Finding {
 		return state.Finding{Message: pod.Status.Reason + ": " + pod.Status.Message}
 	}
 
-	s := gateStatus(pod)
+	s, pull := gateStatus(pod), state.ReasonGateImagePull
+	if StagedFor(pod) != "" {
+		s, pull = stagingStatus(pod), state.ReasonStagingImagePull
+	}
+
 	if s == nil || s.State.Waiting == nil || s.State.Waiting.Message == "" {
 		return state.Finding{}
 	}
@@ -195,7 +210,7 @@ func detail(pod *corev1.Pod) state.Finding {
 
 	switch s.State.Waiting.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError":
-		f.Reason = state.ReasonGateImagePull
+		f.Reason = pull
 	}
 
 	return f

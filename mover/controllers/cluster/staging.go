@@ -1,0 +1,418 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/target"
+	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// routeClaim gives a backup of a claim that names no pod to the node of a pod
+// that mounts the claim, if need be of a staging pod that is made for it.
+func (c *Cluster) routeClaim(ctx context.Context, job *v1alpha1.VolumeBackup) (ctrl.Result, error) {
+	owner, err := c.backupOwner(ctx, job.Spec.Backup)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	view := state.ClaimView{Owner: owner, Heartbeats: map[string]state.Heartbeat{}}
+
+	if view.Pods, err = c.claimPods(ctx, job.Spec.Volume); err != nil {
+		return ctrl.Result{}, err
+	}
+
+	if view.Claim, err = c.claim(ctx, job.Spec.Volume); err != nil {
+		return ctrl.Result{}, err
+	}
+
+	beats, err := c.Beats.All(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	for _, p := range view.Pods {
+		view.Heartbeats[p.Node] = beats[jobs.LabelValue(p.Node)]
+	}
+
+	dec := state.RouteClaim(job, view, c.Clock.Now(), c.Bounds)
+
+	return c.applyRoute(ctx, c.jobOf(job), dec, view.Pods)
+}
+
+// routable is a job of either kind that is to be given to a node.
+type routable struct {
+	object  client.Object
+	status  *v1alpha1.JobStatus
+	volume  v1alpha1.VolumeReference
+	chosen  **v1alpha1.PodReference
+	kind    string
+	restore bool
+}
+
+func (c *Cluster) jobOf(o client.Object) routable {
+	if job, ok := o.(*v1alpha1.VolumeRestore); ok {
+		return routable{o, &job.Status.JobStatus, job.Spec.Target, &job.Status.Pod, "VolumeRestore", true}
+	}
+
+	job := o.(*v1alpha1.VolumeBackup)
+
+	return routable{o, &job.Status.JobStatus, job.Spec.Volume, &job.Status.Pod, "VolumeBackup", false}
+}
+
+// applyRoute does what was decided about a job that no node has.
+func (c *Cluster) applyRoute(ctx context.Context, j routable, dec state.Decision, pods []state.TargetPod) (ctrl.Result, error) {
+	if dec.Action == state.ActionStage {
+		refused, err := c.stage(ctx, j)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+
+		if refused != nil {
+			dec = *refused
+		}
+	}
+
+	if dec.Action == state.ActionUnstage || dec.Phase.Terminal() {
+		if err := c.unstage(ctx, j.object, j.volume.Namespace); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+
+	before := j.object.DeepCopyObject().(client.Object)
+	kept := j.status.DeepCopy()
+	state.Apply(j.status, dec, c.Clock.Now())
+
+	switch dec.Action {
+	case state.ActionRoute:
+		*j.chosen, j.status.Node = &dec.Route.Pod, dec.Route.Node
+	case state.ActionUnstage:
+		*j.chosen, j.status.Node = nil, ""
+	default:
+	}
+
+	// The pod is written before the label: the node's daemon sees the job by the label.
+	if err := c.patchStatus(ctx, j.object, before); err != nil {
+		if refused(err) {
+			*j.status = *kept
+			return settle(0, c.finish(ctx, j.object, j.status, state.Unwritable(err)))
+		}
+
+		return settle(0, err)
+	}
+
+	if kept.Phase != dec.Phase || kept.Reason != dec.Reason {
+		c.event(j.object, dec.Phase == v1alpha1.PhaseFailed, dec.Reason, dec.Message)
+	}
+
+	if dec.Phase.Terminal() {
+		c.tellSubjects(ctx, j.object, dec, pods)
+		c.count(j.kind, j.object, j.status, j.volume.Namespace)
+	}
+
+	if dec.Action == state.ActionRoute {
+		return settle(c.Bounds.Recheck, c.label(ctx, j.object, dec.Route.Node))
+	}
+
+	return settle(dec.RequeueAfter, nil)
+}
+
+// staged tells whether a job goes through its staging pod and has not ended.
+func (c *Cluster) staged(o client.Object) bool {
+	switch o.(type) {
+	case *v1alpha1.VolumeBackup, *v1alpha1.VolumeRestore:
+	default:
+		return false
+	}
+
+	j := c.jobOf(o)
+	p := *j.chosen
+
+	return p != nil && p.Name == contract.StagingPodName(o.GetName()) && !j.status.Phase.Terminal()
+}
+
+// lookAfterStaging removes the staging pod of a job that has ended, and has one
+// that a node works on make way. It tells whether the job was taken from its node.
+func (c *Cluster) lookAfterStaging(ctx context.Context, o client.Object) (bool, error) {
+	j := c.jobOf(o)
+	p := *j.chosen
+
+	switch {
+	case c.staged(o):
+		return c.yield(ctx, o)
+	case p != nil && p.Name == contract.StagingPodName(o.GetName()):
+		return false, c.unstage(ctx, o, j.volume.Namespace)
+	default:
+		return false, nil
+	}
+}
+
+// yield takes a job back from the node of its staging pod where a pod came for
+// which that must make way, and tells whether it did. The label goes first: without it, the node's
+// daemon lets go of the volume at once, and can't end the job any more.
+func (c *Cluster) yield(ctx context.Context, o client.Object) (bool, error) {
+	j := c.jobOf(o)
+
+	pods, err := c.podsOf(ctx, o)
+	if err != nil {
+		return false, err
+	}
+
+	claim, err := c.claim(ctx, j.volume)
+	if err != nil {
+		return false, err
+	}
+
+	f := state.Yields(o.GetName(), *j.status, claim, pods, j.restore)
+	if f == nil {
+		return false, nil
+	}
+
+	before := o.DeepCopyObject().(client.Object)
+	labels := o.GetLabels()
+	delete(labels, contract.LabelNode)
+	o.SetLabels(labels)
+
+	if err := c.Client.Patch(ctx, o, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return true, fmt.Errorf("take %s %s from its node: %w", j.kind, o.GetName(), err)
+	}
+
+	_, err = c.applyRoute(ctx, j, state.Yielding(*j.status, *f, c.Bounds), pods)
+
+	return true, err
+}
+
+func (c *Cluster) podsOf(ctx context.Context, o client.Object) ([]state.TargetPod, error) {
+	if job, ok := o.(*v1alpha1.VolumeRestore); ok {
+		return c.targetPods(ctx, job)
+	}
+
+	return c.claimPods(ctx, c.jobOf(o).volume)
+}
+
+func (c *Cluster) claimPods(ctx context.Context, ref v1alpha1.VolumeReference) ([]state.TargetPod, error) {
+	var list corev1.PodList
+	if err := c.Direct.List(ctx, &list, client.InNamespace(ref.Namespace)); err != nil {
+		return nil, fmt.Errorf("list pods of namespace %s: %w", ref.Namespace, err)
+	}
+
+	return target.ClaimPods(ref.Claim.Name, list.Items), nil
+}
+
+// claim looks at the claim of a volume; one that has none is as good as not found.
+func (c *Cluster) claim(ctx context.Context, ref v1alpha1.VolumeReference) (state.Claim, error) {
+	if ref.Claim == nil {
+		return state.Claim{}, nil
+	}
+
+	var claim corev1.PersistentVolumeClaim
+
+	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Claim.Name}, &claim)
+	if apierrors.IsNotFound(err) {
+		return state.Claim{}, nil
+	}
+
+	if err != nil {
+		return state.Claim{}, fmt.Errorf("read PersistentVolumeClaim %s/%s: %w", ref.Namespace, ref.Claim.Name, err)
+	}
+
+	return state.Claim{
+		Found: true, UID: string(claim.UID),
+		Bound:  claim.Spec.VolumeName != "" && claim.Status.Phase == corev1.ClaimBound,
+		Lost:   claim.Status.Phase == corev1.ClaimLost,
+		Block:  claim.Spec.VolumeMode != nil && *claim.Spec.VolumeMode == corev1.PersistentVolumeBlock,
+		Shared: slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteMany) || slices.Contains(claim.Spec.AccessModes, corev1.ReadOnlyMany),
+		OnePod: slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteOncePod),
+	}, nil
+}
+
+// stage makes the job's staging pod, unless it is there. The decision is what
+// becomes of the job if there can be none.
+func (c *Cluster) stage(ctx context.Context, j routable) (*state.Decision, error) {
+	refuse := func(cause string, again bool) (*state.Decision, error) {
+		d := state.StagingRefused(*j.status, cause, again, c.Clock.Now(), c.Bounds)
+		return &d, nil
+	}
+
+	daemon, err := c.daemonPod(ctx)
+	if err != nil || daemon == nil {
+		if err == nil {
+			return refuse(fmt.Sprintf("namespace %s has no DaemonSet with the label %s=%s, whose image it would run", c.Namespace, contract.LabelComponent, contract.ComponentNode), true)
+		}
+
+		return nil, err
+	}
+
+	s := staging{
+		job: j.object.GetName(), install: jobs.LabelValue(c.Namespace),
+		namespace: j.volume.Namespace, claim: j.volume.Claim.Name, readOnly: !j.restore, daemon: *daemon,
+	}
+
+	var ranges corev1.LimitRangeList
+	if err := c.Direct.List(ctx, &ranges, client.InNamespace(s.namespace)); err != nil {
+		return nil, fmt.Errorf("list limit ranges of namespace %s: %w", s.namespace, err)
+	}
+
+	s.limits = ranges.Items
+
+	if s.bound, err = c.placed(ctx, j.volume); err != nil {
+		return nil, err
+	}
+
+	switch err := c.Client.Create(ctx, s.pod()); {
+	case err == nil:
+		return nil, nil
+	case apierrors.IsAlreadyExists(err):
+		return c.taken(ctx, s)
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsNotFound(err):
+		return refuse(err.Error(), strings.Contains(err.Error(), "exceeded quota"))
+	default:
+		return nil, fmt.Errorf("make the staging pod of %s: %w", s.job, err)
+	}
+}
+
+// taken looks who has the name of a staging pod that is not among those of its
+// claim: a leftover of a job of the same name is removed.
+func (c *Cluster) taken(ctx context.Context, s staging) (*state.Decision, error) {
+	var pod corev1.Pod
+
+	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: s.namespace, Name: contract.StagingPodName(s.job)}, &pod)
+	if err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+
+	if target.StagedFor(&pod) == s.job && pod.Labels[contract.LabelInstall] == s.install {
+		return nil, nil
+	}
+
+	d := state.StagingNameTaken(pod.Namespace + "/" + pod.Name)
+
+	return &d, nil
+}
+
+// daemonPod gives what the node daemons' pods are made from; nil where there is no DaemonSet.
+func (c *Cluster) daemonPod(ctx context.Context) (*corev1.PodSpec, error) {
+	var list appsv1.DaemonSetList
+
+	err := c.Direct.List(ctx, &list, client.InNamespace(c.Namespace), client.MatchingLabels{contract.LabelComponent: contract.ComponentNode})
+	if err != nil {
+		return nil, fmt.Errorf("look for the daemons' DaemonSet in namespace %s: %w", c.Namespace, err)
+	}
+
+	for i := range list.Items {
+		if spec := &list.Items[i].Spec.Template.Spec; len(spec.Containers) > 0 {
+			return spec, nil
+		}
+	}
+
+	return nil, nil
+}
+
+// placed tells whether the claim's volume can be had on some nodes only.
+func (c *Cluster) placed(ctx context.Context, ref v1alpha1.VolumeReference) (bool, error) {
+	var (
+		claim corev1.PersistentVolumeClaim
+		pv    corev1.PersistentVolume
+	)
+
+	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Claim.Name}, &claim)
+	if err == nil && claim.Spec.VolumeName != "" {
+		err = c.Direct.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, &pv)
+	}
+
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("look where the volume of claim %s/%s is: %w", ref.Namespace, ref.Claim.Name, err)
+	}
+
+	return pv.Spec.NodeAffinity != nil, nil
+}
+
+// unstage deletes the job's staging pod, if there is one.
+func (c *Cluster) unstage(ctx context.Context, job client.Object, namespace string) error {
+	var pod corev1.Pod
+
+	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: namespace, Name: contract.StagingPodName(job.GetName())}, &pod)
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+
+	if pod.Labels[contract.LabelStaging] != job.GetName() || !pod.DeletionTimestamp.IsZero() {
+		return nil
+	}
+
+	return c.deletePod(ctx, &pod)
+}
+
+func (c *Cluster) deletePod(ctx context.Context, pod *corev1.Pod) error {
+	uid := pod.UID
+	if err := c.Client.Delete(ctx, pod, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete staging pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+
+	return nil
+}
+
+// Sweep deletes the staging pods whose jobs have ended or are gone: those that a
+// controller left behind which ended in between.
+func (c *Cluster) Sweep(ctx context.Context) error {
+	var list corev1.PodList
+
+	err := c.Direct.List(ctx, &list, client.HasLabels{contract.LabelStaging}, client.MatchingLabels{contract.LabelInstall: jobs.LabelValue(c.Namespace)})
+	if err != nil {
+		return fmt.Errorf("list staging pods: %w", err)
+	}
+
+	var failures []error
+
+	for i := range list.Items {
+		pod := &list.Items[i]
+		name := pod.Labels[contract.LabelStaging]
+
+		if pod.Name != contract.StagingPodName(name) || !pod.DeletionTimestamp.IsZero() {
+			continue
+		}
+
+		needed, err := c.needed(ctx, name, pod)
+		if err == nil && !needed {
+			err = c.deletePod(ctx, pod)
+		}
+
+		failures = append(failures, err)
+	}
+
+	return errors.Join(failures...)
+}
+
+// needed tells whether the pod's job is there and has not ended.
+func (c *Cluster) needed(ctx context.Context, name string, pod *corev1.Pod) (bool, error) {
+	var job client.Object = &v1alpha1.VolumeBackup{}
+	if strings.HasPrefix(name, jobs.RestorePrefix) {
+		job = &v1alpha1.VolumeRestore{}
+	}
+
+	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: c.Namespace, Name: name}, job)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+
+	if err != nil {
+		return false, fmt.Errorf("read the job of staging pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+
+	j := c.jobOf(job)
+
+	return !j.status.Phase.Terminal() && j.volume.Namespace == pod.Namespace, nil
+}

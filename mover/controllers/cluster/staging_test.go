@@ -1,0 +1,361 @@
+package cluster_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/target"
+	"github.com/estiba-dev/estiba/mover/jobs"
+	"github.com/estiba-dev/estiba/mover/state"
+)
+
+// stagingWorld is a cluster with a bound claim that no pod mounts, and a job for it.
+func stagingWorld(t *testing.T, more ...client.Object) (*world, *v1alpha1.VolumeBackup) {
+	t.Helper()
+
+	owner := &velerov1.Backup{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "b", UID: "buid"}, Status: velerov1.BackupStatus{Phase: velerov1.BackupPhaseWaitingForPluginOperations}}
+	job := jobs.NewBackup(veleroNS, "", v1alpha1.VolumeBackupSpec{
+		Backup: v1alpha1.OwnerReference{Name: "b", UID: "buid"},
+		Volume: v1alpha1.VolumeReference{
+			Kind: v1alpha1.VolumePersistentVolumeClaim, Namespace: "app",
+			Claim: &v1alpha1.ClaimReference{Name: "data", UID: "cuid", PersistentVolume: "pv"},
+		},
+	})
+	job.CreationTimestamp = metav1.NewTime(start)
+
+	daemons := &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "estiba-node", Labels: map[string]string{contract.LabelComponent: contract.ComponentNode}},
+		Spec: appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+			NodeSelector: map[string]string{"kubernetes.io/os": "linux"},
+			Containers:   []corev1.Container{{Name: "mover", Image: "registry/estiba:1", ImagePullPolicy: corev1.PullIfNotPresent}},
+		}}},
+	}
+
+	objects := append([]client.Object{owner, job, daemons, lease("n1", start), claimOfApp(), volumeOfApp()}, more...)
+
+	return newWorld(t, objects...), job
+}
+
+func claimOfApp() *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "data", UID: "cuid"},
+		Spec:       corev1.PersistentVolumeClaimSpec{VolumeName: "pv", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}},
+		Status:     corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound},
+	}
+}
+
+func volumeOfApp() *corev1.PersistentVolume {
+	return &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "pv"},
+		Spec:       corev1.PersistentVolumeSpec{NodeAffinity: &corev1.VolumeNodeAffinity{}},
+	}
+}
+
+// realPod mounts the claim "data".
+func realPod(node string, phase corev1.PodPhase) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "web-0", UID: "webuid"},
+		Spec: corev1.PodSpec{
+			NodeName:   node,
+			Containers: []corev1.Container{{Name: "app", VolumeMounts: []corev1.VolumeMount{{Name: "d", MountPath: "/d"}}}},
+			Volumes: []corev1.Volume{{Name: "d", VolumeSource: corev1.VolumeSource{
+				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+			}}},
+		},
+		Status: corev1.PodStatus{Phase: phase},
+	}
+}
+
+// stage gives the staging pod of a job, or nil.
+func (w *world) stage(t *testing.T, job string) *corev1.Pod {
+	t.Helper()
+
+	var pod corev1.Pod
+
+	err := w.client.Get(t.Context(), types.NamespacedName{Namespace: "app", Name: contract.StagingPodName(job)}, &pod)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+
+	require.NoError(t, err)
+
+	return &pod
+}
+
+// start has the staging pod run on n1.
+func (w *world) start(t *testing.T, job string) {
+	t.Helper()
+
+	pod := w.stage(t, job)
+	require.NotNil(t, pod)
+
+	pod.Spec.NodeName, pod.UID, pod.CreationTimestamp = "n1", "stageuid", metav1.NewTime(start)
+	require.NoError(t, w.client.Update(t.Context(), pod))
+
+	pod.Status.Phase = corev1.PodRunning
+	require.NoError(t, w.client.Status().Update(t.Context(), pod))
+}
+
+func TestAClaimIsBackedUpThroughAStagingPod(t *testing.T) {
+	t.Parallel()
+
+	w, job := stagingWorld(t)
+
+	got, _ := w.backup(t, job.Name)
+	assert.Equal(t, state.ReasonStaging, got.Status.Reason, got.Status.Message)
+
+	pod := w.stage(t, job.Name)
+	require.NotNil(t, pod)
+	assert.Equal(t, job.Name, target.StagedFor(pod))
+
+	w.start(t, job.Name)
+
+	got, _ = w.backup(t, job.Name)
+	assert.Equal(t, "n1", got.Labels[contract.LabelNode])
+	assert.Equal(t, &v1alpha1.PodReference{Name: pod.Name, UID: "stageuid"}, got.Status.Pod)
+
+	got.Status.Phase = v1alpha1.PhaseCompleted
+	require.NoError(t, w.client.Status().Update(t.Context(), got))
+	w.backup(t, job.Name)
+	assert.Nil(t, w.stage(t, job.Name), "the staging pod goes when the job has ended")
+}
+
+func TestTheStagingPod(t *testing.T) {
+	t.Parallel()
+
+	quantities := func(cpu, memory string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
+	}
+
+	w, job := stagingWorld(t, &corev1.LimitRange{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "r"},
+		Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{
+			{Type: corev1.LimitTypeContainer, Min: quantities("5m", "64Mi")},
+			{Type: corev1.LimitTypePod, Max: quantities("8m", "1Gi")},
+			{Type: corev1.LimitTypePersistentVolumeClaim, Min: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+		}},
+	})
+	w.backup(t, job.Name)
+
+	pod := w.stage(t, job.Name)
+	require.NotNil(t, pod)
+
+	spec := pod.Spec
+	require.Len(t, spec.Containers, 1)
+
+	c := spec.Containers[0]
+	assert.Equal(t, "registry/estiba:1", c.Image)
+	assert.Equal(t, []string{"/restore-wait", "--hold"}, c.Command)
+	assert.Equal(t, c.Resources.Requests, c.Resources.Limits)
+	assert.Equal(t, "64Mi", c.Resources.Limits.Memory().String(), "raised to the minimum")
+	assert.Equal(t, "8m", c.Resources.Limits.Cpu().String(), "lowered to the maximum")
+	assert.Equal(t, "16Mi", c.Resources.Limits.StorageEphemeral().String())
+	assert.False(t, *spec.AutomountServiceAccountToken)
+	assert.Positive(t, *spec.ActiveDeadlineSeconds)
+	assert.Equal(t, map[string]string{"kubernetes.io/os": "linux"}, spec.NodeSelector)
+	assert.Equal(t, []corev1.Toleration{{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}, spec.Tolerations)
+	assert.Empty(t, pod.OwnerReferences)
+	assert.Equal(t, "true", pod.Labels[contract.LabelExcludeFromBackup])
+	assert.True(t, spec.Volumes[0].PersistentVolumeClaim.ReadOnly)
+
+	// The restricted Pod Security Standard.
+	assert.True(t, *spec.SecurityContext.RunAsNonRoot)
+	assert.Nil(t, spec.SecurityContext.FSGroup, "the kubelet would change the files' owners")
+	assert.Equal(t, corev1.SeccompProfileTypeRuntimeDefault, spec.SecurityContext.SeccompProfile.Type)
+	assert.False(t, *c.SecurityContext.AllowPrivilegeEscalation)
+	assert.Equal(t, []corev1.Capability{"ALL"}, c.SecurityContext.Capabilities.Drop)
+}
+
+func TestAStagingPodMakesWayAndTheRealPodIsUsed(t *testing.T) {
+	t.Parallel()
+
+	w, job := stagingWorld(t)
+	w.backup(t, job.Name)
+	w.start(t, job.Name)
+	w.backup(t, job.Name)
+
+	got, _ := w.backup(t, job.Name)
+	got.Status.Phase = v1alpha1.PhaseInProgress
+	require.NoError(t, w.client.Status().Update(t.Context(), got))
+	assert.NotNil(t, w.stage(t, job.Name))
+
+	real := realPod("", corev1.PodPending)
+	require.NoError(t, w.client.Create(t.Context(), real))
+
+	got, _ = w.backup(t, job.Name)
+	assert.Empty(t, got.Labels[contract.LabelNode], "the daemon lets go")
+	assert.Nil(t, got.Status.Pod)
+	assert.Equal(t, state.ReasonClaimWanted, got.Status.Reason)
+	assert.Equal(t, v1alpha1.PhaseInProgress, got.Status.Phase)
+	assert.Nil(t, w.stage(t, job.Name))
+
+	got, _ = w.backup(t, job.Name)
+	assert.Equal(t, state.ReasonClaimWanted, got.Status.Reason)
+	assert.Nil(t, w.stage(t, job.Name), "none is made while the pod wants the claim")
+
+	real.Spec.NodeName = "n1"
+	require.NoError(t, w.client.Update(t.Context(), real))
+
+	real.Status.Phase = corev1.PodRunning
+	require.NoError(t, w.client.Status().Update(t.Context(), real))
+
+	got, _ = w.backup(t, job.Name)
+	assert.Equal(t, "n1", got.Labels[contract.LabelNode])
+	assert.Equal(t, &v1alpha1.PodReference{Name: "web-0", UID: "webuid"}, got.Status.Pod)
+}
+
+func TestAStagingPodThatIsRefused(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		err   error
+		phase v1alpha1.Phase
+	}{
+		"by the admission ends the job": {apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x", assert.AnError), v1alpha1.PhaseFailed},
+		"by a quota is tried again": {
+			&apierrors.StatusError{ErrStatus: metav1.Status{Reason: metav1.StatusReasonForbidden, Message: "pods is forbidden: exceeded quota: q"}}, v1alpha1.PhaseAccepted,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			w, job := stagingWorld(t)
+			inner, ok := w.client.(client.WithWatch)
+			require.True(t, ok)
+
+			w.Client = interceptor.NewClient(inner, interceptor.Funcs{
+				Create: func(ctx context.Context, cl client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+					if _, isPod := o.(*corev1.Pod); isPod {
+						return c.err
+					}
+
+					return cl.Create(ctx, o, opts...)
+				},
+			})
+
+			got, _ := w.backup(t, job.Name)
+			assert.Equal(t, state.ReasonStagingRefused, got.Status.Reason)
+			assert.Equal(t, c.phase, got.Status.Phase)
+			assert.Contains(t, got.Status.Message, c.err.Error())
+		})
+	}
+}
+
+func TestANameThatIsTakenEndsTheJob(t *testing.T) {
+	t.Parallel()
+
+	w, job := stagingWorld(t)
+	squatter := realPod("n1", corev1.PodRunning)
+	squatter.Name, squatter.Spec.Volumes = contract.StagingPodName(job.Name), nil
+	require.NoError(t, w.client.Create(t.Context(), squatter))
+
+	got, _ := w.backup(t, job.Name)
+	assert.Equal(t, state.ReasonStagingNameTaken, got.Status.Reason)
+	assert.NotNil(t, w.stage(t, job.Name), "what isn't ours is left alone")
+}
+
+func TestSweepRemovesWhatNobodyNeeds(t *testing.T) {
+	t.Parallel()
+
+	pod := func(job, install string, mutate ...func(*corev1.Pod)) *corev1.Pod {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "app", Name: contract.StagingPodName(job), UID: types.UID(job),
+			Labels: map[string]string{contract.LabelStaging: job, contract.LabelInstall: install},
+		}}
+		for _, m := range mutate {
+			m(p)
+		}
+
+		return p
+	}
+
+	w, job := stagingWorld(t)
+	ended := job.DeepCopy()
+	ended.Name, ended.ResourceVersion, ended.Status.Phase = "vb-ended", "", v1alpha1.PhaseFailed
+
+	restore := jobs.NewRestore(veleroNS, v1alpha1.VolumeRestoreSpec{Target: v1alpha1.VolumeReference{Namespace: "app", Claim: &v1alpha1.ClaimReference{Name: "data"}}})
+	for _, o := range []client.Object{
+		ended, restore, pod(job.Name, veleroNS), pod("vb-ended", veleroNS), pod("vb-gone", veleroNS), pod(restore.Name, veleroNS), pod("vr-gone", veleroNS),
+		pod("vb-other-install", "elsewhere"), pod("vb-misnamed", veleroNS, func(p *corev1.Pod) { p.Name = "mine" }),
+	} {
+		require.NoError(t, w.client.Create(t.Context(), o))
+	}
+
+	require.NoError(t, w.Sweep(t.Context()))
+
+	var list corev1.PodList
+	require.NoError(t, w.client.List(t.Context(), &list))
+
+	var names []string
+	for _, p := range list.Items {
+		names = append(names, p.Name)
+	}
+
+	assert.ElementsMatch(t, []string{
+		contract.StagingPodName(job.Name), contract.StagingPodName(restore.Name), contract.StagingPodName("vb-other-install"), "mine",
+	}, names)
+}
+
+func TestAClaimIsRestoredThroughAStagingPod(t *testing.T) {
+	t.Parallel()
+
+	owner := &velerov1.Restore{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "r", UID: "ruid"}, Status: velerov1.RestoreStatus{Phase: velerov1.RestorePhaseInProgress}}
+	job := jobs.NewRestore(veleroNS, v1alpha1.VolumeRestoreSpec{
+		Restore: v1alpha1.OwnerReference{Name: "r", UID: "ruid"},
+		Target:  v1alpha1.VolumeReference{Kind: v1alpha1.VolumePersistentVolumeClaim, Namespace: "app", Claim: &v1alpha1.ClaimReference{Name: "data"}},
+	})
+	w, _ := stagingWorld(t, owner, job)
+
+	reconcile := func() *v1alpha1.VolumeRestore {
+		t.Helper()
+
+		_, err := w.ReconcileRestore(t.Context(), req(job.Name))
+		require.NoError(t, err)
+
+		var got v1alpha1.VolumeRestore
+		require.NoError(t, w.client.Get(t.Context(), req(job.Name).NamespacedName, &got))
+
+		return &got
+	}
+
+	assert.Equal(t, state.ReasonWaitingForPods, reconcile().Status.Reason)
+	assert.Nil(t, w.stage(t, job.Name), "its pod may be about to be restored")
+
+	owner.ResourceVersion = ""
+	require.NoError(t, w.client.Get(t.Context(), req("r").NamespacedName, owner))
+	owner.Status.Phase = velerov1.RestorePhaseWaitingForPluginOperations
+	require.NoError(t, w.client.Update(t.Context(), owner))
+
+	assert.Equal(t, state.ReasonStaging, reconcile().Status.Reason)
+
+	pod := w.stage(t, job.Name)
+	require.NotNil(t, pod)
+	assert.False(t, pod.Spec.Volumes[0].PersistentVolumeClaim.ReadOnly, "the daemon writes through the kubelet's mount")
+	assert.True(t, pod.Spec.Containers[0].VolumeMounts[0].ReadOnly, "the pod itself doesn't")
+
+	w.start(t, job.Name)
+	got := reconcile()
+	require.NotNil(t, got.Status.Pod, "%s: %s", got.Status.Reason, got.Status.Message)
+	assert.Equal(t, pod.Name, got.Status.Pod.Name)
+	assert.Equal(t, "n1", got.Labels[contract.LabelNode])
+
+	got.Status.Phase = v1alpha1.PhaseCompleted
+	require.NoError(t, w.client.Status().Update(t.Context(), got))
+	reconcile()
+	assert.Nil(t, w.stage(t, job.Name))
+}

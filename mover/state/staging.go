@@ -1,0 +1,398 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+)
+
+// Claim is what the controller sees of the PersistentVolumeClaim behind a job.
+type Claim struct {
+	Found bool
+	UID   string
+	// Bound and Lost are its phase; neither means that it is pending.
+	Bound, Lost bool
+	// Block tells that it is a raw block device.
+	Block bool
+	// Shared tells that pods on several nodes may mount it at a time; OnePod that no two pods may.
+	Shared, OnePod bool
+}
+
+// ClaimView is what the controller sees of a backup of a claim that names no pod.
+type ClaimView struct {
+	Owner Owner
+	Claim Claim
+	// Pods that mount the claim, staging pods among them.
+	Pods []TargetPod
+	// Heartbeats by node, of the nodes of the pods.
+	Heartbeats map[string]Heartbeat
+}
+
+// split takes the job's own staging pod from the pods that mount its claim, and
+// those of other jobs from the rest, in the order of their names. Others that
+// have ended for good mount nothing any more.
+func split(job string, pods []TargetPod) (stage *TargetPod, real, others []TargetPod) {
+	for _, p := range pods {
+		switch {
+		case p.StagedFor == job:
+			stage = &p
+		case p.Finished:
+		case p.StagedFor != "":
+			others = append(others, p)
+		default:
+			real = append(real, p)
+		}
+	}
+
+	byName := func(a, b TargetPod) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortFunc(real, byName)
+	slices.SortFunc(others, byName)
+
+	return stage, real, others
+}
+
+// RouteClaim says what the controller does next about a backup of a claim that
+// names no pod and that no node has been chosen for: it goes through a running
+// pod if there is one by now, and through a staging pod else.
+func RouteClaim(job *v1alpha1.VolumeBackup, v ClaimView, now time.Time, b Bounds) Decision {
+	if d := routeEnded(job, v, now, b); d != nil {
+		return *d
+	}
+
+	stage, real, others := split(job.Name, v.Pods)
+	name := claimName(job.Spec.Volume)
+
+	if stage == nil {
+		if p := running(real); p != nil {
+			return routed(job.Status.JobStatus, *p, fmt.Sprintf("pod %s mounts %s by now, and the volume is read through it on node %s", p.Name, name, p.Node))
+		}
+	}
+
+	if p := Wanting(v.Claim, job.Name, v.Pods); p != nil {
+		return makeWay(job.Status.JobStatus, stage, *p, name, now, b)
+	}
+
+	if stage != nil {
+		return advanced(job.Status.JobStatus, routeStage(job.Status.JobStatus, staged{*stage, real, v.Claim, v.Heartbeats[stage.Node], name}, now, b))
+	}
+
+	return advanced(job.Status.JobStatus, makeStage(others, v.Claim, name, b))
+}
+
+func routeEnded(job *v1alpha1.VolumeBackup, v ClaimView, now time.Time, b Bounds) *Decision {
+	var d Decision
+
+	deadline, _ := backupDeadline(job, now, b)
+
+	switch f := claimFault(job.Spec.Volume, v.Claim); {
+	case job.Status.Phase.Terminal():
+		d = stay(job.Status.JobStatus)
+	case job.Spec.Cancel:
+		c := canceled(job.Status.JobStatus)
+		d = Decision{Phase: v1alpha1.PhaseCanceled, Reason: c.Reason, Message: c.Message, Action: ActionNone}
+	case v.Owner == OwnerDone:
+		d = Decision{Phase: v1alpha1.PhaseCanceled, Reason: ReasonOwnerNotRunning, Message: "the Backup that asked for the job has ended without it", Action: ActionNone}
+	case ownerEnded(v.Owner) != nil:
+		o := ownerEnded(v.Owner)
+		d = Decision{Phase: v1alpha1.PhaseCanceled, Reason: o.Reason, Message: o.Message, Action: ActionNone}
+	case deadline != nil:
+		d = failed(*deadline)
+	case f == nil && !v.Claim.Bound:
+		d = failed(Finding{ReasonClaimPending, fmt.Sprintf("%s is pending and bound to no volume: there is nothing to back up", claimName(job.Spec.Volume))})
+	case f != nil:
+		d = failed(*f)
+	default:
+		return nil
+	}
+
+	return &d
+}
+
+// claimFault gives why the claim can't be mounted at all, or nil.
+func claimFault(ref v1alpha1.VolumeReference, c Claim) *Finding {
+	name := claimName(ref)
+
+	switch {
+	case !c.Found:
+		return &Finding{ReasonClaimNotFound, name + " does not exist (any more)"}
+	case ref.Claim.UID != "" && string(ref.Claim.UID) != c.UID:
+		return &Finding{ReasonVolumeMismatch, fmt.Sprintf("%s has UID %s (metadata.uid), and the job names %s: it was replaced; back it up again", name, c.UID, ref.Claim.UID)}
+	case c.Lost:
+		return &Finding{ReasonClaimLost, name + " has lost its volume (status.phase is Lost): its PersistentVolume is gone; make the claim anew"}
+	case c.Block:
+		return &Finding{ReasonVolumeUnsupported, name + " is a raw block device (spec.volumeMode), which holds no files; use snapshots for it"}
+	default:
+		return nil
+	}
+}
+
+func claimName(ref v1alpha1.VolumeReference) string {
+	if ref.Claim == nil {
+		return "the claim"
+	}
+
+	return fmt.Sprintf("PersistentVolumeClaim %s/%s", ref.Namespace, ref.Claim.Name)
+}
+
+// running gives the first pod that runs and stays.
+func running(pods []TargetPod) *TargetPod {
+	for _, p := range pods {
+		if p.Running && p.Node != "" && !p.Deleting {
+			return &p
+		}
+	}
+
+	return nil
+}
+
+// Wanting gives a pod that wants the claim and that a staging pod stands, or
+// would stand, in the way of; nil if there is none.
+func Wanting(c Claim, job string, pods []TargetPod) *TargetPod {
+	if c.Shared {
+		return nil
+	}
+
+	stage, real, _ := split(job, pods)
+
+	for _, p := range real {
+		beside := stage != nil && p.Node != "" && p.Node == stage.Node && p.Running && !c.OnePod
+
+		if !p.Deleting && !beside {
+			return &p
+		}
+	}
+
+	return nil
+}
+
+// makeWay lets go of the claim for a pod that wants it, and waits until that one runs.
+func makeWay(s v1alpha1.JobStatus, stage *TargetPod, p TargetPod, name string, now time.Time, b Bounds) Decision {
+	d := Decision{
+		Phase: forward(s), Reason: ReasonClaimWanted, Action: ActionNone, RequeueAfter: b.Poll,
+		Message: fmt.Sprintf("pod %s wants %s; the volume is read through it when it runs", p.Name, name),
+	}
+
+	if stage != nil {
+		d.Action = ActionUnstage
+		return d
+	}
+
+	since, known := WaitingSince(s, ReasonClaimWanted)
+
+	switch {
+	case !known || now.Sub(since) < b.Staging:
+		return d
+	case p.Node != "":
+		// Its volumes may be mounted though its containers don't run: images are pulled after that.
+		return routed(s, p, fmt.Sprintf("pod %s has %s and doesn't run; the volume is read through it on node %s", p.Name, name, p.Node))
+	default:
+		return failed(Finding{ReasonClaimWanted, fmt.Sprintf(
+			"pod %s wants %s and was not running %s later, so that the volume could be read neither through it nor through a staging pod%s; see kubectl describe pod, or remove the pod and back up again",
+			p.Name, name, b.Staging, because(p))})
+	}
+}
+
+func because(p TargetPod) string {
+	if p.Detail.Message == "" {
+		return ""
+	}
+
+	return " (" + p.Detail.Message + ")"
+}
+
+func makeStage(others []TargetPod, c Claim, name string, b Bounds) Decision {
+	if !c.Shared && len(others) > 0 {
+		// Each of them has bounds of its own.
+		return Decision{
+			Phase: v1alpha1.PhaseAccepted, Reason: ReasonClaimHeld, Action: ActionNone, RequeueAfter: b.Poll,
+			Message: fmt.Sprintf("staging pod %s of job %s mounts %s; waits until it is gone", others[0].Name, others[0].StagedFor, name),
+		}
+	}
+
+	return Decision{
+		Phase: v1alpha1.PhaseAccepted, Reason: ReasonStaging, Action: ActionStage, RequeueAfter: b.Soon,
+		Message: fmt.Sprintf("no running pod mounts %s; a staging pod is made for it", name),
+	}
+}
+
+// staged is a staging pod on its way.
+type staged struct {
+	pod   TargetPod
+	real  []TargetPod
+	claim Claim
+	beat  Heartbeat
+	name  string
+}
+
+// routeStage gives the job to the staging pod's node once that pod runs.
+func routeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decision {
+	p := v.pod
+	wait := func(reason, what string) Decision {
+		if p.Detail.Message != "" {
+			what += ": " + p.Detail.Message
+		}
+
+		since := p.Created
+		if at, known := WaitingSince(s, ReasonWaitingForPodEnd); known && reason == ReasonWaitingForPodEnd {
+			since = at
+		}
+
+		if now.Sub(since) >= b.Staging {
+			return failed(Finding{reason, fmt.Sprintf("%s; gave up after %s", what, b.Staging)})
+		}
+
+		return Decision{Phase: v1alpha1.PhaseAccepted, Reason: reason, Message: what, Action: ActionNone, RequeueAfter: b.Soon}
+	}
+
+	switch holder := v.holder(); {
+	case p.Deleting:
+		return wait(ReasonWaitingForPodEnd, fmt.Sprintf("waits until staging pod %s, which is being deleted, is gone", p.Name))
+	case p.Finished:
+		return failed(Finding{ReasonStagingEnded, fmt.Sprintf("staging pod %s ended before the volume was moved%s; try again", p.Name, because(p))})
+	case !p.Running && holder != nil:
+		return wait(ReasonClaimHeld, fmt.Sprintf("pod %s on node %s holds %s, which staging pod %s waits for", holder.Name, holder.Node, v.name, p.Name))
+	case p.Node == "":
+		return wait(ReasonStagingUnscheduled, fmt.Sprintf("staging pod %s for %s has no node", p.Name, v.name))
+	case !p.Running && p.Detail.Reason == ReasonStagingImagePull:
+		return wait(ReasonStagingImagePull, fmt.Sprintf("the image of staging pod %s can't be pulled on node %s; its namespace may need imagePullSecrets", p.Name, p.Node))
+	case !p.Running:
+		return wait(ReasonStagingNotStarted, fmt.Sprintf(
+			"staging pod %s doesn't run on node %s yet; if it stays so, the volume can't be attached or mounted there: see kubectl describe pod", p.Name, p.Node))
+	case v.beat.Renewed.IsZero(), now.Sub(v.beat.Renewed) >= b.NodeLost:
+		return wait(ReasonNoDaemonOnNode, noDaemon(p.Node))
+	default:
+		return routed(s, p, fmt.Sprintf("staging pod %s mounts %s; node %s moves the volume", p.Name, v.name, p.Node))
+	}
+}
+
+// holder gives a pod that keeps the staging pod from getting the claim.
+func (v staged) holder() *TargetPod {
+	for _, p := range v.real {
+		elsewhere := p.Node != "" && (v.claim.OnePod || p.Node != v.pod.Node)
+		if elsewhere && !v.claim.Shared {
+			return &p
+		}
+	}
+
+	return nil
+}
+
+func routed(s v1alpha1.JobStatus, p TargetPod, message string) Decision {
+	return Decision{
+		Phase: forward(s), Reason: ReasonRouted, Message: message, Action: ActionRoute,
+		Route: &Route{Node: p.Node, Pod: podReference(p)},
+	}
+}
+
+// advanced keeps a job that had begun before it was taken from its node in progress.
+func advanced(s v1alpha1.JobStatus, d Decision) Decision {
+	if s.Phase == v1alpha1.PhaseInProgress && !d.Phase.Terminal() {
+		d.Phase = s.Phase
+	}
+
+	return d
+}
+
+// StagingRefused says what becomes of a job whose staging pod the API server
+// has refused. What may change by itself, such as a quota that is used up, is
+// tried again for as long as a staging pod may take.
+func StagingRefused(s v1alpha1.JobStatus, cause string, again bool, now time.Time, b Bounds) Decision {
+	what := "the staging pod is refused: " + cause
+
+	since, known := WaitingSince(s, ReasonStagingRefused)
+	if !again || known && now.Sub(since) >= b.Staging {
+		return failed(Finding{ReasonStagingRefused, what + "; admit it in that namespace (it conforms to the restricted Pod Security Standard), or run a pod that mounts the claim"})
+	}
+
+	return Decision{Phase: forward(s), Reason: ReasonStagingRefused, Message: what + "; tried again", Action: ActionNone, RequeueAfter: b.Recheck}
+}
+
+// StagingNameTaken is the decision about a job whose staging pod's name another pod has.
+func StagingNameTaken(name string) Decision {
+	return failed(Finding{ReasonStagingNameTaken, fmt.Sprintf("pod %s is there and is not the job's staging pod; delete it and try again", name)})
+}
+
+// restoreStaged says what the controller does next about the restore of a claim
+// that has a staging pod, or that no pod mounts though the Restore has made all
+// its objects; nil if it is none of these.
+func restoreStaged(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b Bounds) *Decision {
+	stage, real, others := split(job.Name, v.Pods)
+	name := claimName(job.Spec.Target)
+
+	var d Decision
+
+	switch {
+	case job.Spec.Target.Claim == nil || stage == nil && len(real) > 0:
+		return nil
+	case len(real) > 0:
+		if u := ungated(real, b.Recheck); u != nil {
+			return u
+		}
+
+		d = Decision{
+			Phase: v1alpha1.PhaseAccepted, Reason: ReasonClaimWanted, Action: ActionUnstage, RequeueAfter: b.Soon,
+			Message: fmt.Sprintf("pod %s waits at its gate for the data of %s; the volume is restored through it", real[0].Name, name),
+		}
+	case stage != nil:
+		d = routeStage(job.Status.JobStatus, staged{*stage, nil, v.Claim, v.Heartbeats[stage.Node], name}, now, b)
+	case v.Owner == OwnerMakingObjects || v.Owner == OwnerUnknown:
+		return nil
+	case !v.Claim.Found:
+		d = missingClaim(job, now, b)
+	default:
+		if f := claimFault(job.Spec.Target, v.Claim); f != nil {
+			d = failed(*f)
+		} else {
+			d = makeStage(others, v.Claim, name, b)
+		}
+	}
+
+	return &d
+}
+
+func missingClaim(job *v1alpha1.VolumeRestore, now time.Time, b Bounds) Decision {
+	f := Finding{ReasonClaimNotFound, fmt.Sprintf(
+		"%s does not exist although the Restore has made all its objects; it was perhaps refused at admission, or is not part of the Restore: see the Restore's log", claimName(job.Spec.Target))}
+
+	if since, known := WaitingSince(job.Status.JobStatus, f.Reason); known && now.Sub(since) >= b.MissingPod {
+		return failed(f)
+	}
+
+	return Decision{Phase: v1alpha1.PhaseAccepted, Reason: f.Reason, Message: f.Message, Action: ActionNone, RequeueAfter: b.Recheck}
+}
+
+// Yields tells whether a job that has been given to the node of its staging pod
+// is to be taken back, because a pod came for which that must make way. A restore
+// makes way for a gated pod only: one without a gate ends it, as always.
+func Yields(job string, status v1alpha1.JobStatus, c Claim, pods []TargetPod, restore bool) *Finding {
+	if status.Phase.Terminal() || status.Phase == v1alpha1.PhaseCanceling {
+		return nil
+	}
+
+	var p *TargetPod
+
+	if restore {
+		_, real, _ := split(job, pods)
+		i := slices.IndexFunc(real, func(p TargetPod) bool { return p.Gate != GateNone && !p.Deleting })
+
+		if i >= 0 {
+			p = &real[i]
+		}
+	} else {
+		p = Wanting(c, job, pods)
+	}
+
+	if p == nil {
+		return nil
+	}
+
+	return &Finding{ReasonClaimWanted, fmt.Sprintf("pod %s wants the claim; the staging pod makes way for it, and the work goes on through it", p.Name)}
+}
+
+// Yielding is the decision about a job that is taken back from its staging pod's node.
+func Yielding(s v1alpha1.JobStatus, f Finding, b Bounds) Decision {
+	return Decision{Phase: forward(s), Reason: f.Reason, Message: f.Message, Action: ActionUnstage, RequeueAfter: b.Soon}
+}
