@@ -90,7 +90,7 @@ test-e2e: cluster-up ## Run the end-to-end tests on the local cluster
 
 .PHONY: test-slow
 test-slow: ## Run the conformance tests with older Veleros, the attacks for 60 seconds each, the fuzzers for 30 seconds each, and the benchmarks
-	@ESTIBA_OLD_VELEROS=1 go test -count=1 -timeout 30m -run '^TestOtherVeleros$$' ./tests/conformance
+	@go test -tags slow -count=1 -timeout 30m -run '^TestOtherVeleros$$' ./tests/conformance
 	@ESTIBA_ATTACK_SECONDS=60 go run ./tests/testkit/cmd/runtests attack
 	@grep -rlE '^func Fuzz' --include=*_test.go mover plugins | while read -r file; do \
 	  for f in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \

@@ -10,7 +10,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/tests/testkit/lab"
@@ -27,11 +29,18 @@ func TestARestoreOfPodsThatNeverRunEndsWithAReason(t *testing.T) {
 		reason string
 		// late: the pod runs after all.
 		late bool
+		// alone: what is spoiled is everybody's.
+		alone bool
 	}{
 		"no node has the label that it wants": {
 			spoil:  func(c *cell) { c.want(false) },
 			reason: "PodUnscheduled",
 			late:   true,
+		},
+		"the gate's image can't be pulled": {
+			spoil:  func(c *cell) { c.gateImage("estiba.test/there-is-none:1") },
+			reason: "GateImagePull",
+			alone:  true,
 		},
 		"the namespace does not admit it": {
 			spoil: func(c *cell) {
@@ -44,7 +53,9 @@ func TestARestoreOfPodsThatNeverRunEndsWithAReason(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			if !test.alone {
+				t.Parallel()
+			}
 
 			c := open(t)
 			require.NoError(t, c.CreateNamespace(c.ctx, c.namespace))
@@ -81,6 +92,40 @@ func TestARestoreOfPodsThatNeverRunEndsWithAReason(t *testing.T) {
 	}
 }
 
+// A controller's template knows of no gate, so that a pod that it makes anew in the middle starts without its data.
+// The restore must not write under it, and says so.
+func TestAPodThatItsControllerMakesAnewStopsTheRestore(t *testing.T) {
+	c := open(t)
+	a, _ := c.app(classDelete, lab.Data{Files: 100, Bytes: 24 << 20, Seed: 81})
+	c.backup(c.namespace)
+	c.deleteNamespace()
+	c.limit(slow)
+	require.NoError(t, c.Restore(c.ctx, c.namespace, c.namespace))
+	c.restoring(c.namespace)
+
+	start := time.Now()
+	gated, err := c.GatedPod(c.ctx, c.namespace)
+	require.NoError(t, err)
+	require.NoError(t, c.Delete(c.ctx, gated))
+
+	r, err := c.WaitRestore(c.ctx, c.namespace)
+	require.NoError(t, err)
+	assert.Less(t, time.Since(start), time.Minute)
+	assert.Equal(t, velerov1.RestorePhasePartiallyFailed, r.Status.Phase)
+
+	jobs, err := c.VolumeRestores(c.ctx, c.namespace)
+	require.NoError(t, err)
+	require.Len(t, jobs, 2)
+
+	told := c.told(c.namespace)
+	for _, job := range jobs {
+		assert.Contains(t, []string{"PodDeleted", "PodNotFound", "PodReplaced", "UngatedPod"}, job.Status.Reason, job.Status.Message)
+		assert.Contains(t, told, job.Status.Reason)
+	}
+
+	assert.NotEqual(t, gated.UID, c.pod(a).UID, "the new pod waits for nobody")
+}
+
 const ownLabel = "estiba.test/"
 
 // want gives the first node the label that the cell's pods want, or takes it away.
@@ -94,4 +139,28 @@ func (c *cell) want(there bool) {
 
 	_, err := c.Run(context.Background(), "kubectl", "label", "node", firstNode, ownLabel+c.namespace+change)
 	require.NoError(c.t, err)
+}
+
+// gateImage has gates made with another image until the test ends: they are made with that of the DaemonSet, which
+// keeps its pods.
+func (c *cell) gateImage(image string) {
+	c.t.Helper()
+
+	set, err := c.daemonSet(c.ctx)
+	require.NoError(c.t, err)
+
+	spec := set.Spec.DeepCopy()
+	c.t.Cleanup(func() {
+		set, err := c.daemonSet(context.Background())
+		require.NoError(c.t, err)
+
+		before := set.DeepCopy()
+		set.Spec.UpdateStrategy, set.Spec.Template = spec.UpdateStrategy, spec.Template
+		require.NoError(c.t, c.Patch(context.Background(), set, client.MergeFrom(before)))
+	})
+
+	before := set.DeepCopy()
+	set.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType}
+	set.Spec.Template.Spec.Containers[0].Image = image
+	require.NoError(c.t, c.Patch(c.ctx, set, client.MergeFrom(before)))
 }
