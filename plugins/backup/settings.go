@@ -37,12 +37,12 @@ type told struct {
 // there makes the backup partially failed; no item is kept from it. What can't
 // even be read is said for each volume.
 func (s *Session) heed(ctx context.Context, log logrus.FieldLogger, b *velerov1.Backup) {
-	if finalizing(b) || !s.first(string(b.UID)+"/settings") {
+	if finalizing(b) {
 		return
 	}
 
 	t, err := s.toldOf(ctx, b)
-	if err != nil {
+	if err != nil || !s.first(string(b.UID)+"/settings") {
 		return
 	}
 
