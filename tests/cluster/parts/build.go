@@ -109,8 +109,13 @@ func (c Cache) compile(ctx context.Context, t Task, target string) error {
 	return nil
 }
 
-// writeModule writes the part's go.mod unless it is there already; the go command completes it.
+// writeModule writes the part's own source, and its go.mod unless it is there already; the go command completes it.
 func (c Cache) writeModule(ctx context.Context, p Part, dir string) error {
+	if p.Main != "" {
+		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(p.Main), 0o644); err != nil {
+			return fmt.Errorf("write the main package of %s: %w", p.Key(), err)
+		}
+	}
 	file := filepath.Join(dir, "go.mod")
 	if _, err := os.Stat(file); err == nil {
 		return nil

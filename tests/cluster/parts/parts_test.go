@@ -77,6 +77,11 @@ func TestEveryProgramHasOneNameAndAnEstimate(t *testing.T) {
 			assert.NotContains(t, seen, b.Name, "%s and %s have a program of the same name", seen[b.Name], p.Name)
 			seen[b.Name] = p.Name
 			assert.Positive(t, b.Estimate, "%s has no estimate", b.Name)
+			if p.Main != "" {
+				assert.Equal(t, ".", b.Package, "%s is the main package written here", b.Name)
+				assert.Contains(t, p.Main, `"`+p.Module+"/", "%s is of module %s", b.Name, p.Module)
+				continue
+			}
 			assert.True(t, strings.HasPrefix(b.Package, p.Module), "%s is not in module %s", b.Package, p.Module)
 		}
 	}
@@ -129,7 +134,7 @@ esac
 			script := filepath.Join(dir, "go")
 			require.NoError(t, os.WriteFile(script, []byte(tc.script), 0o755))
 			c := Cache{Dir: filepath.Join(dir, "cache"), Go: script, Log: io.Discard}
-			part := Part{Name: "p", Version: "v1", Module: "example.com/p"}
+			part := Part{Name: "p", Version: "v1", Module: "example.com/p", Main: "package main"}
 			err := c.Build(context.Background(), Task{part, Binary{Name: "prog", Package: "example.com/p"}})
 			if tc.wantErr != "" {
 				require.ErrorContains(t, err, tc.wantErr)
@@ -139,6 +144,7 @@ esac
 			require.NoError(t, err)
 			assert.FileExists(t, c.Path(part, "prog"))
 			assert.FileExists(t, filepath.Join(c.Dir, "p-v1", "module", "go.mod"))
+			assert.FileExists(t, filepath.Join(c.Dir, "p-v1", "module", "main.go"))
 		})
 	}
 }

@@ -2,20 +2,24 @@
 // and closes with one line that counts them. It is what `make test` calls; it
 // must not know what any single test does.
 //
-// Usage: runtests STAGE...
+// Usage: runtests STAGE[,STAGE...]...
 //
 // Stages: unit (all packages, race detector on), attack (the walk and the write
-// under attack, long), e2e (inside the local cluster, which must be up).
+// under attack, long), e2e (inside the local cluster, which must be up). Stages
+// joined by commas run one after another, beside those of the other arguments:
+// the end-to-end tests mostly wait, while the others keep the processors busy.
 package main
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -27,30 +31,33 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
-func run(ctx context.Context, names []string) int {
-	if len(names) == 0 {
+func run(ctx context.Context, lanes []string) int {
+	if len(lanes) == 0 {
 		fmt.Fprintln(os.Stderr, "runtests: name at least one stage: unit, attack, e2e")
 
 		return 2
 	}
 
-	var total tally
+	var (
+		out   = &lines{w: os.Stdout}
+		total tally
+		mu    sync.Mutex
+		wait  sync.WaitGroup
+	)
 
-	for _, name := range names {
-		start := time.Now()
-		fmt.Printf("=== stage %s\n", name)
+	for _, lane := range lanes {
+		wait.Go(func() {
+			for _, name := range strings.Split(lane, ",") {
+				result := timed(ctx, name, out)
 
-		result, err := runStage(ctx, name)
-		if err != nil {
-			fmt.Printf("stage %s: %v\n", name, err)
-			// A stage that can't be run is a failure, whatever its tests said.
-			result.failed = max(result.failed, 1)
-		}
-
-		fmt.Printf("=== stage %s: %s, %s\n", name, result, time.Since(start).Round(time.Second))
-		total.add(result)
+				mu.Lock()
+				total.add(result)
+				mu.Unlock()
+			}
+		})
 	}
 
+	wait.Wait()
 	fmt.Println(total)
 
 	if total.failed > 0 || total.passed == 0 {
@@ -60,21 +67,56 @@ func run(ctx context.Context, names []string) int {
 	return 0
 }
 
-func runStage(ctx context.Context, name string) (tally, error) {
+// lines keeps what the stages of several lanes write at the same time apart.
+type lines struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.w.Write(p)
+}
+
+// timed runs a stage and says how it went and how long it took.
+func timed(ctx context.Context, name string, out io.Writer) tally {
+	start := time.Now()
+	_, _ = fmt.Fprintf(out, "=== stage %s\n", name)
+
+	result, err := runStage(ctx, name, out)
+	if err != nil {
+		_, _ = fmt.Fprintf(out, "stage %s: %v\n", name, err)
+		// A stage that can't be run is a failure, whatever its tests said.
+		result.failed = max(result.failed, 1)
+	}
+
+	_, _ = fmt.Fprintf(out, "=== stage %s: %s, %s\n", name, result, time.Since(start).Round(time.Second))
+
+	return result
+}
+
+func runStage(ctx context.Context, name string, out io.Writer) (tally, error) {
 	switch name {
 	case "unit":
 		// With its tag "testing" kopia knows the cheap key derivation of tests/testkit/prepared.
-		return goTest(ctx, exec.CommandContext(ctx, "go", "test", "-race", "-tags", "testing", "-json", "-timeout", "20m", "./..."))
+		return goTest(ctx, patiently(ctx, "go", "test", "-race", "-tags", "testing", "-json", "-timeout", "20m", "./..."), out)
 	case "attack":
-		cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout", "30m", "-run", "Attack", "./mover/beneath/...")
+		cmd := patiently(ctx, "go", "test", "-json", "-count=1", "-timeout", "30m", "-run", "Attack", "./mover/beneath/...")
 		cmd.Env = append(os.Environ(), "ESTIBA_ATTACK_SECONDS="+envOr("ESTIBA_ATTACK_SECONDS", "30"))
 
-		return goTest(ctx, cmd)
+		return goTest(ctx, cmd, out)
 	case "e2e":
-		return e2e(ctx)
+		return e2e(ctx, out)
 	default:
 		return tally{}, fmt.Errorf("there is no stage %q (unit, attack, e2e)", name)
 	}
+}
+
+// patiently prepares a command that leaves the processors to the cluster of the end-to-end tests, which may run beside it.
+func patiently(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nice", append([]string{"-n", "5"}, args...)...)
 }
 
 // together is how many of the end-to-end tests that disturb nobody run at once. They mostly wait: for pods, for
@@ -83,15 +125,15 @@ const together = "4"
 
 // e2e compiles the tests outside of the cluster, where the module cache is, and
 // runs them inside of its namespaces.
-func e2e(ctx context.Context) (tally, error) {
+func e2e(ctx context.Context, out io.Writer) (tally, error) {
 	bin, err := filepath.Abs("_output/e2e.test")
 	if err != nil {
 		return tally{}, err
 	}
 
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "e2e", "-o", bin, "./tests/e2e")
-	if out, err := build.CombinedOutput(); err != nil {
-		return tally{}, fmt.Errorf("compile tests/e2e: %w\n%s", err, out)
+	if said, err := build.CombinedOutput(); err != nil {
+		return tally{}, fmt.Errorf("compile tests/e2e: %w\n%s", err, said)
 	}
 
 	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m", "-test.parallel=" + together}
@@ -102,10 +144,10 @@ func e2e(ctx context.Context) (tally, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = "."
 
-	return goTest(ctx, cmd)
+	return goTest(ctx, cmd, out)
 }
 
-func goTest(ctx context.Context, cmd *exec.Cmd) (tally, error) {
+func goTest(ctx context.Context, cmd *exec.Cmd, to io.Writer) (tally, error) {
 	cmd.Stderr = os.Stderr
 
 	out, err := cmd.StdoutPipe()
@@ -117,7 +159,7 @@ func goTest(ctx context.Context, cmd *exec.Cmd) (tally, error) {
 		return tally{}, fmt.Errorf("start %s: %w", strings.Join(cmd.Args, " "), err)
 	}
 
-	result := read(out, os.Stdout)
+	result := read(out, to)
 	err = cmd.Wait()
 
 	if ctx.Err() != nil {
