@@ -198,6 +198,18 @@ func TestNextBackup(t *testing.T) {
 			job: backup(frozen, deadline(time.Minute)), seen: running, phase: v1alpha1.PhaseCanceling,
 			reason: state.ReasonFreezeExceeded, action: state.ActionCancel, after: 30 * time.Second,
 		},
+		"a job that is cancelled because its deadline has passed says so": {
+			job: backup(frozen, deadline(time.Minute), canceled), seen: running, phase: v1alpha1.PhaseCanceling,
+			reason: state.ReasonFreezeExceeded, action: state.ActionCancel, after: 30 * time.Second,
+		},
+		"and still does when it has stopped": {
+			job:  backup(frozen, deadline(time.Minute), canceled, in(v1alpha1.PhaseCanceling, state.ReasonFreezeExceeded)),
+			seen: ended(1, failure("Canceled", false)), phase: v1alpha1.PhaseFailed, reason: state.ReasonFreezeExceeded,
+		},
+		"a job that was cancelled before its deadline has passed says that": {
+			job:  backup(frozen, deadline(time.Minute), canceled, in(v1alpha1.PhaseCanceling, state.ReasonCancelRequested)),
+			seen: ended(1, failure("Canceled", false)), phase: v1alpha1.PhaseCanceled, reason: state.ReasonCancelRequested,
+		},
 		"a frozen job within its bound runs": {job: backup(frozen), seen: running, phase: v1alpha1.PhaseInProgress, reason: state.ReasonRunning, after: 2 * time.Second},
 
 		"a completed job is never left":               {job: backup(in(v1alpha1.PhaseCompleted, "Completed"), canceled), seen: ended(1, failure("WrongKey", false)), phase: v1alpha1.PhaseCompleted, reason: "Completed"},

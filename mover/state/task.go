@@ -133,12 +133,13 @@ func stopping(w work, o Observed) *stop {
 	switch {
 	case o.Spoiled != nil:
 		return &stop{*o.Spoiled, v1alpha1.PhaseFailed}
+	case w.deadline != nil && (w.status.Phase != v1alpha1.PhaseCanceling || w.status.Reason == w.deadline.Reason):
+		// Who waits for a job with a deadline cancels it, too, when that has passed. It doesn't end for that wish.
+		return &stop{*w.deadline, v1alpha1.PhaseFailed}
 	case w.cancel:
 		return &stop{canceled(w.status), v1alpha1.PhaseCanceled}
 	case w.status.Phase == v1alpha1.PhaseCanceling:
 		return &stop{Finding{w.status.Reason, w.status.Message}, v1alpha1.PhaseFailed}
-	case w.deadline != nil:
-		return &stop{*w.deadline, v1alpha1.PhaseFailed}
 	case o.PodGone != nil:
 		return &stop{*o.PodGone, v1alpha1.PhaseFailed}
 	default:

@@ -87,12 +87,12 @@ func (c Config) images(applets []string) []image.Image {
 
 // buildImages writes the tarballs that the cache lacks and returns all their paths.
 func (c Config) buildImages(ctx context.Context) ([]string, error) {
-	applets, err := exec.CommandContext(ctx, "/bin/busybox", "--list").Output()
+	applets, err := applets(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list the commands of busybox: %w", err)
+		return nil, err
 	}
 	var paths []string
-	for _, img := range c.images(strings.Fields(string(applets))) {
+	for _, img := range c.images(applets) {
 		digest, err := image.Digest(img)
 		if err != nil {
 			return nil, err
@@ -107,6 +107,15 @@ func (c Config) buildImages(ctx context.Context) ([]string, error) {
 		}
 	}
 	return paths, nil
+}
+
+// applets lists the commands that busybox stands for.
+func applets(ctx context.Context) ([]string, error) {
+	out, err := exec.CommandContext(ctx, "/bin/busybox", "--list").Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the commands of busybox: %w", err)
+	}
+	return strings.Fields(string(out)), nil
 }
 
 func fileName(reference string) string {

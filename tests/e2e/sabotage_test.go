@@ -321,11 +321,12 @@ func (c *cell) changeTo(n int, edit func(*corev1.PodSpec)) {
 	}))
 }
 
-// limit has the daemon move no more than that many bytes in a second. The function takes that back.
-func (c *cell) limit(rate string) (lift func()) {
+// limit has the daemon move no more than that many bytes in a second, and gives it more flags. The function takes
+// that back.
+func (c *cell) limit(rate string, flags ...string) (lift func()) {
 	c.t.Helper()
 	c.change(func(s *corev1.PodSpec) {
-		s.Containers[0].Args = []string{"--upload-limit=" + rate, "--download-limit=" + rate}
+		s.Containers[0].Args = append([]string{"--upload-limit=" + rate, "--download-limit=" + rate}, flags...)
 	})
 
 	lift = sync.OnceFunc(func() {

@@ -17,6 +17,9 @@ import (
 // TestImage is the image of test pods: a static busybox, loaded into the cluster when it starts.
 const TestImage = "estiba.test/busybox:1"
 
+// PostgreSQLImage is the image of test pods with a database; it runs as a user of its own.
+const PostgreSQLImage = "estiba.test/postgresql:1"
+
 // podsRoot is where the first node's kubelet keeps the volumes of its pods, as seen inside the cluster's namespaces.
 const podsRoot = "/var/lib/kubelet/pods"
 

@@ -24,6 +24,7 @@ const usage = `usage: cluster VERB
   status                                 say what runs
   exec -- CMD...                         run a command inside, with kubectl and velero at hand
   load IMAGE.tar...                      import docker-archive images
+  load-postgresql                        make an image of PostgreSQL from Debian packages and import it
   install-estiba MANIFESTS IMAGE.tar     install Estiba, or update it
   reinstall                              put Velero and Estiba back after somebody removed them
   build                                  only build programs and images
@@ -94,7 +95,7 @@ func start(ctx context.Context, verb string, c cluster.Config, args []string) er
 
 // inside runs the verbs that need a running cluster.
 func inside(ctx context.Context, verb, dir string, args []string) error {
-	if !slices.Contains([]string{"exec", "load", "install-estiba", "reinstall"}, verb) {
+	if !slices.Contains([]string{"exec", "load", "load-postgresql", "install-estiba", "reinstall"}, verb) {
 		return errUsage
 	}
 	c, err := cluster.Load(dir)
@@ -104,18 +105,14 @@ func inside(ctx context.Context, verb, dir string, args []string) error {
 	switch {
 	case verb == "install-estiba" && len(args) == 2:
 		return c.InstallEstiba(ctx, os.Stdout, args[0], args[1])
+	case verb == "load-postgresql" && len(args) == 0:
+		return c.LoadPostgreSQL(ctx, os.Stdout)
 	case verb == "reinstall" && len(args) == 0:
 		return c.Reinstall(ctx)
-	case verb != "exec" && verb != "load":
+	case verb == "load":
+		return load(ctx, c, args)
+	case verb != "exec":
 		return errUsage
-	}
-	if verb == "load" {
-		for _, path := range args {
-			if err := c.LoadImage(ctx, path); err != nil {
-				return err
-			}
-		}
-		return nil
 	}
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
@@ -124,4 +121,13 @@ func inside(ctx context.Context, verb, dir string, args []string) error {
 		return errUsage
 	}
 	return c.Exec(args[0], args[1:]...)
+}
+
+func load(ctx context.Context, c cluster.Config, paths []string) error {
+	for _, path := range paths {
+		if err := c.LoadImage(ctx, path); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -136,6 +136,12 @@ func e2e(ctx context.Context, out io.Writer) (tally, error) {
 		return tally{}, fmt.Errorf("compile tests/e2e: %w\n%s", err, said)
 	}
 
+	// The test that needs it fails by itself where it can't be had.
+	image := exec.CommandContext(ctx, "go", "run", "./tests/cluster/cmd/cluster", "load-postgresql")
+	if out, err := image.CombinedOutput(); err != nil {
+		fmt.Printf("no image of PostgreSQL: %v\n%s", err, out)
+	}
+
 	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m", "-test.parallel=" + together}
 	if only := os.Getenv("ESTIBA_E2E_RUN"); only != "" {
 		args = append(args, "-test.run="+only)
