@@ -21,7 +21,7 @@ import (
 // made, not of what is in it: whatever version the distribution had when it was made is good.
 const PostgreSQLImage = "estiba.test/postgresql:1"
 
-// LoadPostgreSQL imports PostgreSQLImage into the nodes. The first time it downloads some 40 MB of packages; it
+// LoadPostgreSQL imports PostgreSQLImage into the first node, where pods run. The first time it downloads some 40 MB of packages; it
 // installs none of them.
 func (c Config) LoadPostgreSQL(ctx context.Context, out io.Writer) error {
 	path := filepath.Join(c.CacheDir, "images", fileName(PostgreSQLImage)+".tar")
@@ -34,7 +34,7 @@ func (c Config) LoadPostgreSQL(ctx context.Context, out io.Writer) error {
 		}
 	}
 
-	return c.loadOnce(ctx, path)
+	return c.loadAs(ctx, c.Nodes[:1], path, filepath.Base(path))
 }
 
 func (c Config) makePostgreSQL(ctx context.Context, path string) error {

@@ -292,8 +292,6 @@ func (c *cell) createWith(name, set, volume string, annotations map[string]strin
 	c.t.Helper()
 
 	pod := &corev1.Pod{Spec: spec}
-	// Slots are a node's.
-	pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: firstNode}
 	pod.Namespace, pod.Name = c.namespace, name
 	pod.Labels = map[string]string{"app": name, "set": set}
 	pod.Annotations = map[string]string{contract.AnnotationBackupVolumes: volume}
