@@ -138,8 +138,8 @@ func e2e(ctx context.Context, out io.Writer) (tally, error) {
 
 	// The test that needs it fails by itself where it can't be had.
 	image := exec.CommandContext(ctx, "go", "run", "./tests/cluster/cmd/cluster", "load-postgresql")
-	if out, err := image.CombinedOutput(); err != nil {
-		fmt.Printf("no image of PostgreSQL: %v\n%s", err, out)
+	if said, err := image.CombinedOutput(); err != nil {
+		_, _ = fmt.Fprintf(out, "no image of PostgreSQL: %v\n%s", err, said)
 	}
 
 	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m", "-test.parallel=" + together}
