@@ -35,7 +35,8 @@ func (c *cell) start(name string) {
 	require.NoError(c.t, err)
 }
 
-// endsPartial waits for a backup's end, which must be PartiallyFailed, and gives its log.
+// endsPartial waits for a backup's end, which must be PartiallyFailed, and gives its log and its description: the
+// failure of an operation that ends after Velero has uploaded the log is in the description only.
 func (c *cell) endsPartial(name string) string {
 	c.t.Helper()
 
@@ -46,7 +47,10 @@ func (c *cell) endsPartial(name string) string {
 	logs, err := c.Velero(c.ctx, "backup", "logs", name)
 	require.NoError(c.t, err)
 
-	return logs
+	described, err := c.Velero(c.ctx, "backup", "describe", name, "--details")
+	require.NoError(c.t, err)
+
+	return logs + described
 }
 
 // partial takes a backup that must be PartiallyFailed, and gives its log.
