@@ -78,6 +78,9 @@ func (a *ClaimAction) ask(ctx context.Context, log logrus.FieldLogger, item *uns
 	a.session.say(log, b, claim, p.verdict)
 
 	if !p.verdict.Move {
+		// The record of its PersistentVolume was written before Velero took a snapshot of it.
+		a.session.forget(b, reference)
+
 		return nil, false
 	}
 
@@ -89,6 +92,7 @@ func (a *ClaimAction) ask(ctx context.Context, log logrus.FieldLogger, item *uns
 	}
 
 	asked(log, job, string(outcome))
+	a.session.foresee(b, job)
 
 	return job, job.Spec.RequestedBy == v1alpha1.RequestedByClaim
 }

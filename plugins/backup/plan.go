@@ -6,7 +6,6 @@ import (
 
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -38,12 +37,7 @@ func (s *Session) planClaim(ctx context.Context, b *velerov1.Backup, claim *core
 	}
 
 	if claim.Spec.VolumeName != "" && claim.Status.Phase == corev1.ClaimBound {
-		var pv corev1.PersistentVolume
-
-		switch err := s.get(ctx, "", claim.Spec.VolumeName, &pv); {
-		case err == nil:
-			c.Volume = &pv
-		case !apierrors.IsNotFound(err):
+		if c.Volume, err = s.persistentVolume(ctx, claim.Spec.VolumeName); err != nil {
 			return plan{}, fmt.Errorf("read PersistentVolume %s of claim %s/%s: %w", claim.Spec.VolumeName, claim.Namespace, claim.Name, err)
 		}
 	}
@@ -210,8 +204,9 @@ func (s *Session) made(ctx context.Context, b *velerov1.Backup, v v1alpha1.Volum
 	return s.finished.value[string(b.UID)+"/"+volumeKey(v)], nil
 }
 
-// foresee remembers the job that a PersistentVolume's record names: the record
-// of its claim must name it, too, or a restore would find neither the volume nor the data.
+// foresee remembers the job that the record of a PersistentVolume or a claim
+// names: the record of the claim, and those of its pods, must name it, too, or a restore
+// would find neither the volume nor the data, or a pod that doesn't wait for them.
 func (s *Session) foresee(b *velerov1.Backup, job *v1alpha1.VolumeBackup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,7 +214,15 @@ func (s *Session) foresee(b *velerov1.Backup, job *v1alpha1.VolumeBackup) {
 	s.promised[string(b.UID)+"/"+volumeKey(job.Spec.Volume)] = job
 }
 
-// foreseen gives the job that a PersistentVolume's record names, or nil.
+// forget takes back what was foreseen.
+func (s *Session) forget(b *velerov1.Backup, v v1alpha1.VolumeReference) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	delete(s.promised, string(b.UID)+"/"+volumeKey(v))
+}
+
+// foreseen gives the job that the record of a PersistentVolume or a claim names, or nil.
 func (s *Session) foreseen(b *velerov1.Backup, v v1alpha1.VolumeReference) *v1alpha1.VolumeBackup {
 	s.mu.Lock()
 	defer s.mu.Unlock()

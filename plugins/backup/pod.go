@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
@@ -110,14 +111,22 @@ func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha
 	}
 
 	p, err := v.plan(ctx, volume)
-	if err != nil {
+
+	switch {
+	case err != nil:
 		unprotected(v.log, volume.Name, err)
 
-		return nil, notAskedFor(err)
+		return v.promised(volume), notAskedFor(err)
+	case !p.verdict.Move:
+		// The cluster goes on while the backup runs, and the claim's action came first.
+		return v.promised(volume), lostBy(p.verdict)
 	}
 
-	if !p.verdict.Move {
-		return nil, lostBy(p.verdict)
+	// The claim's action has just made it: that needn't be asked again.
+	if job := v.session.foreseen(v.backup, p.volume); job != nil && job.ResourceVersion != "" {
+		v.take(job)
+
+		return job, ""
 	}
 
 	job, outcome, err := v.session.request(ctx, v.backup, p, v1alpha1.RequestedByPod)
@@ -130,15 +139,42 @@ func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha
 	}
 
 	asked(v.log, job, string(outcome))
-	v.all = append(v.all, job)
 
 	// A job that a claim asked for is in the claim's operation; one that a
 	// sibling pod asked for, through itself, is in the sibling's.
-	if job.Spec.RequestedBy == v1alpha1.RequestedByPod && (outcome == jobs.Created || job.Spec.Volume.Pod.UID == v.pod.UID) {
+	if v.take(job) && job.Spec.RequestedBy == v1alpha1.RequestedByPod && (outcome == jobs.Created || job.Spec.Volume.Pod.UID == v.pod.UID) {
 		v.mine = append(v.mine, job)
 	}
 
 	return job, ""
+}
+
+// promised gives the job that the claim's record names. A restore fills the claim
+// then, and its pods must wait for that.
+func (v *visit) promised(volume *corev1.Volume) *v1alpha1.VolumeBackup {
+	claim := volumeselect.ClaimName(v.pod, volume)
+	if claim == "" {
+		return nil
+	}
+
+	job := v.session.foreseen(v.backup, claimNamed(v.pod.Namespace, claim))
+	if job != nil {
+		v.take(job)
+	}
+
+	return job
+}
+
+// take counts the job among the pod's, and tells whether it is new there: the
+// pod may have one claim under two names.
+func (v *visit) take(job *v1alpha1.VolumeBackup) bool {
+	if slices.ContainsFunc(v.all, func(j *v1alpha1.VolumeBackup) bool { return j.Name == job.Name }) {
+		return false
+	}
+
+	v.all = append(v.all, job)
+
+	return true
 }
 
 // made finds the job that was asked for while the backup ran. What the cluster

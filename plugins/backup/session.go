@@ -43,11 +43,12 @@ type Session struct {
 	// backup's UID and the claim's: only the claim's own action is told.
 	snapshots map[string]bool
 	pods      map[string]remembered[[]corev1.Pod]
+	volumes   map[string]remembered[*corev1.PersistentVolume]
 	beats     remembered[map[string]time.Time]
 	reported  map[string]bool
 	// finished are the jobs of the backup by volume, looked up when Velero finalizes.
 	finished remembered[map[string]*v1alpha1.VolumeBackup]
-	// promised are the jobs that records of PersistentVolumes name.
+	// promised are the jobs that records of PersistentVolumes and claims name.
 	promised map[string]*v1alpha1.VolumeBackup
 
 	// A repository may be waited for; that must not keep others from what is known.
@@ -69,6 +70,7 @@ func NewSession(connect operation.Connect, c clock.Clock) *Session {
 		settings:     map[types.UID]told{},
 		snapshots:    map[string]bool{},
 		pods:         map[string]remembered[[]corev1.Pod]{},
+		volumes:      map[string]remembered[*corev1.PersistentVolume]{},
 		repositories: map[repositoryKey]repositoryAnswer{},
 		reported:     map[string]bool{},
 		promised:     map[string]*v1alpha1.VolumeBackup{},
@@ -98,10 +100,38 @@ func (s *Session) podsIn(ctx context.Context, namespace string) ([]corev1.Pod, e
 	}
 
 	// A staging pod of another backup may be gone in a moment, and carries nothing.
-	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.Labels[contract.LabelStaging] != "" })
+	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool {
+		job := p.Labels[contract.LabelStaging]
+
+		return job != "" && p.Name == contract.StagingPodName(job)
+	})
 	s.pods[namespace] = remembered[[]corev1.Pod]{at: s.clock.Now(), value: pods}
 
 	return pods, nil
+}
+
+// persistentVolume reads a PersistentVolume: once for its own action, its claim's
+// and its pod's. It gives nil where there is none of that name.
+func (s *Session) persistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
+	s.mu.Lock()
+	known, ok := s.volumes[name]
+	s.mu.Unlock()
+
+	if ok && s.clock.Since(known.at) < memory {
+		return known.value, nil
+	}
+
+	pv := new(corev1.PersistentVolume)
+	if err := s.get(ctx, "", name, pv); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.volumes[name] = remembered[*corev1.PersistentVolume]{at: s.clock.Now(), value: pv}
+
+	return pv, nil
 }
 
 func (s *Session) get(ctx context.Context, namespace, name string, into client.Object) error {

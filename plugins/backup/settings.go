@@ -66,6 +66,7 @@ func (s *Session) toldOf(ctx context.Context, b *velerov1.Backup) (told, error) 
 	}
 
 	t := told{settings: volumeselect.Settings{
+		VeleroNamespace:  b.Namespace,
 		CoreTakesAll:     b.Spec.DefaultVolumesToFsBackup != nil && *b.Spec.DefaultVolumesToFsBackup,
 		CoreLeavesClaims: b.Spec.SnapshotMoveData != nil && *b.Spec.SnapshotMoveData,
 	}}

@@ -68,11 +68,11 @@ func (a *ClaimAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero
 	}
 
 	record, err := contract.DecodeClaimRecord(text)
-	if err != nil {
+	if err != nil && withData(in.Restore) {
 		return nil, fmt.Errorf("claim %s/%s is not restored: %w", item.GetNamespace(), item.GetName(), err)
 	}
 
-	if why := foreign(record.Backup, in.Restore); why != "" {
+	if why := foreign(record.Backup, in.Restore); err == nil && why != "" {
 		log.Warnf("claim %s: %s", item.GetName(), why)
 
 		return out, nil

@@ -33,7 +33,7 @@ func (s *Session) gate(ctx context.Context, log logrus.FieldLogger, r *velerov1.
 
 	image := set.Gate.Image
 	if image == "" {
-		if image, err = s.image(ctx, r.Namespace); err != nil {
+		if image, err = s.image(ctx, r); err != nil {
 			return corev1.Container{}, err
 		}
 	}

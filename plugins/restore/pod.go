@@ -146,6 +146,12 @@ func recordOf(log logrus.FieldLogger, in *velero.RestoreItemActionExecuteInput) 
 		return contract.PodRecord{}, false, nil
 	}
 
+	if !withData(in.Restore) {
+		log.Info("volumes stay empty: the restore doesn't bring volumes (spec.restorePVs is false)")
+
+		return contract.PodRecord{}, false, nil
+	}
+
 	record, err := contract.DecodePodRecord(text)
 	if err != nil {
 		return contract.PodRecord{}, false, err
@@ -153,12 +159,6 @@ func recordOf(log logrus.FieldLogger, in *velero.RestoreItemActionExecuteInput) 
 
 	if why := foreign(record.Backup, in.Restore); why != "" {
 		log.Warn(why)
-
-		return contract.PodRecord{}, false, nil
-	}
-
-	if !withData(in.Restore) {
-		log.Info("volumes stay empty: the restore doesn't bring volumes (spec.restorePVs is false)")
 
 		return contract.PodRecord{}, false, nil
 	}

@@ -45,6 +45,8 @@ type Session struct {
 	mu    sync.Mutex
 	known map[types.UID]remembered
 	set   map[types.UID]settings.Settings
+	// images are those of the node daemon, by Restore: a restored workload has one.
+	images map[types.UID]string
 	// unsaid are the errors that Velero has not been told yet, by Restore.
 	unsaid map[types.UID][]error
 }
@@ -59,7 +61,7 @@ type remembered struct {
 func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	s := &Session{
 		connect: connect, clock: c,
-		known: map[types.UID]remembered{}, set: map[types.UID]settings.Settings{}, unsaid: map[types.UID][]error{},
+		known: map[types.UID]remembered{}, set: map[types.UID]settings.Settings{}, images: map[types.UID]string{}, unsaid: map[types.UID][]error{},
 	}
 	s.poll = operation.NewPoll(c, operation.NewLister(connect, (*jobs.Jobs).RestoresOf, jobs.RestoreProgress))
 
@@ -101,7 +103,16 @@ func (s *Session) location(ctx context.Context, log logrus.FieldLogger, r *veler
 const selector = contract.LabelComponent + "=" + contract.ComponentNode
 
 // image gives the image of the node daemon, which holds the waiting program, too.
-func (s *Session) image(ctx context.Context, namespace string) (string, error) {
+func (s *Session) image(ctx context.Context, r *velerov1.Restore) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if known := s.images[r.UID]; known != "" {
+		return known, nil
+	}
+
+	namespace := r.Namespace
+
 	c, err := s.connect()
 	if err != nil {
 		return "", err
@@ -114,6 +125,8 @@ func (s *Session) image(ctx context.Context, namespace string) (string, error) {
 
 	for i := range list.Items {
 		if containers := list.Items[i].Spec.Template.Spec.Containers; len(containers) > 0 {
+			s.images[r.UID] = containers[0].Image
+
 			return containers[0].Image, nil
 		}
 	}

@@ -40,10 +40,13 @@ type Traits struct {
 	nfs          *nfsSource
 	csi          *csiSource
 	volumeType   string
-	labels       map[string]string
-	phase        string
-	mode         string
-	accessModes  []string
+	// ephemeral says that the claim is a generic ephemeral volume: to Velero, the
+	// pod's volume is of that type, and the claim's of the type behind it.
+	ephemeral   bool
+	labels      map[string]string
+	phase       string
+	mode        string
+	accessModes []string
 }
 
 // TraitsOf collects what policies look at. Where there is a PersistentVolume,
@@ -85,6 +88,7 @@ func TraitsOf(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim, 
 
 func (t *Traits) addClaim(claim *corev1.PersistentVolumeClaim) {
 	t.labels = claim.Labels
+	t.ephemeral = OwnedByPod(claim)
 	t.phase = string(claim.Status.Phase)
 
 	if claim.Spec.VolumeMode != nil {
@@ -99,7 +103,7 @@ func (t *Traits) addClaim(claim *corev1.PersistentVolumeClaim) {
 func (c conditions) match(t Traits) bool {
 	return c.matchCapacity(t) && c.matchSource(t) && c.matchClaim(t) &&
 		(len(c.StorageClass) == 0 || t.storageClass != "" && slices.Contains(c.StorageClass, t.storageClass)) &&
-		(len(c.VolumeTypes) == 0 || slices.Contains(c.VolumeTypes, t.volumeType))
+		(len(c.VolumeTypes) == 0 || slices.Contains(c.VolumeTypes, t.volumeType) || t.ephemeral && slices.Contains(c.VolumeTypes, kindEphemeral))
 }
 
 func (c conditions) matchCapacity(t Traits) bool {

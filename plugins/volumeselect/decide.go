@@ -27,6 +27,8 @@ type Settings struct {
 	// Snapshotters are the providers of the locations to which Velero takes
 	// snapshots; none where the backup has them off (spec.snapshotVolumes).
 	Snapshotters []string
+	// VeleroNamespace is where Velero and Estiba run.
+	VeleroNamespace string
 }
 
 // Pod decides on one volume of a pod that no claim stands behind.
@@ -114,7 +116,8 @@ func OfClaim(c Claim, s Settings) (Verdict, Carrier) {
 // chooseClaim gives what counts for most of all that is said about the claim,
 // by itself, by the policy and by the pods that mount it.
 func (s *Settings) chooseClaim(c Claim, mounts []Carrier) selection {
-	action := s.Policies.Match(TraitsOf(c.Volume, c.Claim, nil))
+	s = s.forVolume(c.Volume)
+	action := s.unfulfilled(c, s.Policies.Match(TraitsOf(c.Volume, c.Claim, nil)))
 	persistent := !OwnedByPod(c.Claim)
 	best := selection{rank: -1}
 
@@ -128,9 +131,13 @@ func (s *Settings) chooseClaim(c Claim, mounts []Carrier) selection {
 		}
 	}
 
+	if best.rank < rankTaken && c.Claim.Labels[contract.LabelExcludeFromBackup] == "true" {
+		best = selection{rank: rankYield, reason: ReasonExcluded, by: fmt.Sprintf("label %s of the claim excludes it", contract.LabelExcludeFromBackup)}
+	}
+
 	best = best.wished(wishOf(c.Claim))
 
-	switch snapshot := s.snapshotOf(c); {
+	switch snapshot := s.snapshotOf(c, mounts); {
 	case snapshot == "" || action != nil:
 	case best.rank < rankTaken:
 		best = selection{rank: rankTaken, reason: ReasonLeftToSnapshot, by: snapshot}

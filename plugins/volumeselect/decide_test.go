@@ -367,7 +367,7 @@ func TestWhatVeleroTakesIsLeftToItUnlessItIsNamed(t *testing.T) {
 		"its agent is on the node":           {claim: data(nil), s: Settings{CoreTakesAll: true, CoreNodes: map[string]bool{"n": true}}, reason: ReasonLeftToFSB, caution: "moved twice"},
 		"only an init container mounts it":   {claim: data(func(p *corev1.Pod) { p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers, nil }), s: Settings{CoreTakesAll: true}, reason: ReasonDefault},
 		"the policy says fs-backup":          {claim: data(nil), policy: policy("fs-backup"), reason: ReasonLeftToFSB, caution: "moved twice"},
-		"the policy says snapshot":           {claim: data(nil), policy: policy("snapshot"), reason: ReasonLeftToSnapshot, caution: "snapshot of it, too"},
+		"the policy says snapshot":           {claim: data(nil), s: Settings{Snapshotters: []string{"x/y"}}, policy: policy("snapshot"), reason: ReasonLeftToSnapshot, caution: "snapshot of it, too"},
 		"the policy says skip":               {claim: data(nil), policy: policy("skip"), reason: ReasonExcluded, caution: "says skip"},
 		"the policy names another plugin":    {claim: data(nil), policy: policy("custom"), reason: ReasonLeftToOther, caution: "says custom"},
 		"a CSI snapshot was taken":           {claim: snapshotted, reason: ReasonLeftToSnapshot, caution: "in the backup twice"},

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/estiba-dev/estiba/mover/contract"
 )
 
 // obstruction is what keeps a volume from being moved.
@@ -142,6 +144,11 @@ func runObstacle(pod *corev1.Pod, volume *corev1.Volume, sel selection) *obstruc
 		loud = sel.quiet()
 	}
 
+	if atGate(pod) {
+		return &obstruction{reason: ReasonRestoring, level: loud, why: fmt.Sprintf(
+			"pod %s waits at its gate %s for a restore to fill its volumes; back it up again when it runs", pod.Name, contract.GateContainer)}
+	}
+
 	if pod.Spec.NodeName == "" {
 		return &obstruction{reason: ReasonNoNode, level: loud, why: fmt.Sprintf("pod %s is not on a node yet", pod.Name)}
 	}
@@ -155,6 +162,17 @@ func runObstacle(pod *corev1.Pod, volume *corev1.Volume, sel selection) *obstruc
 	}
 
 	return nil
+}
+
+// atGate tells whether a restore holds the pod: its volumes are empty, or hold half of what they are to.
+func atGate(pod *corev1.Pod) bool {
+	if phase(pod) != string(corev1.PodPending) || !slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == contract.GateContainer }) {
+		return false
+	}
+
+	return !slices.ContainsFunc(pod.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.Name == contract.GateContainer && s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
+	})
 }
 
 // claimObstacle looks for what keeps the volume behind a claim from being read through any pod.

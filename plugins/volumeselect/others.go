@@ -16,6 +16,30 @@ const (
 	coreVolumesExcludes = "backup.velero.io/backup-volumes-excludes"
 )
 
+// forVolume gives the settings as they count for a claim with that volume; it
+// may be nil. Velero's own file-system backup passes over volumes of the type
+// hostPath with no more than a warning (velero v1.18.3 pkg/podvolume/backupper.go).
+func (s *Settings) forVolume(pv *corev1.PersistentVolume) *Settings {
+	if pv == nil || pv.Spec.HostPath == nil {
+		return s
+	}
+
+	leaving := *s
+	leaving.CoreLeavesClaims = true
+
+	return &leaving
+}
+
+// unfulfilled gives the action that the policy has for a claim, and marks the
+// one that asks for a snapshot where there is none and nobody who could take one.
+func (s *Settings) unfulfilled(c Claim, action *Action) *Action {
+	if action == nil || action.Type != actionSnapshot || c.Snapshotted || len(s.Snapshotters) > 0 {
+		return action
+	}
+
+	return &Action{Type: action.Type, Parameters: action.Parameters, idle: true}
+}
+
 // others says who else takes the volume, or what keeps a mere default off it.
 func (s *Settings) others(pod *corev1.Pod, volume *corev1.Volume, action *Action) selection {
 	if action != nil {
@@ -45,6 +69,11 @@ func (s *Settings) byAction(pod *corev1.Pod, volume *corev1.Volume, action *Acti
 
 		return selection{rank: rankTaken, reason: ReasonLeftToFSB, by: by}
 	case actionSnapshot:
+		// There are no snapshots of what no claim stands behind.
+		if kind := typeOf(&volume.VolumeSource); action.idle || kind != "" && kind != kindClaim && kind != kindEphemeral {
+			return selection{reason: ReasonNotSelected, by: by}
+		}
+
 		return selection{rank: rankTaken, reason: ReasonLeftToSnapshot, by: by}
 	case actionCustom:
 		return selection{rank: rankTaken, reason: ReasonLeftToOther, by: by}
@@ -61,6 +90,10 @@ func (s *Settings) alsoTaken(pod *corev1.Pod, volume *corev1.Volume, action *Act
 	case action != nil && action.Type == actionFSBackup:
 		return "the volume policy gives it to Velero's own file-system backup, too: it is moved twice"
 	case action != nil && action.Type == actionSnapshot:
+		if action.idle {
+			return ""
+		}
+
 		return "the volume policy asks for a snapshot of it, too"
 	case action != nil:
 		return fmt.Sprintf("the volume policy says %s, but what names Estiba counts for more", action)
@@ -74,10 +107,12 @@ func (s *Settings) alsoTaken(pod *corev1.Pod, volume *corev1.Volume, action *Act
 // coreTakes tells whether Velero's own file-system backup takes a volume that
 // no policy matches. Its lists hold plain names, and spaces count.
 func (s *Settings) coreTakes(pod *corev1.Pod, volume *corev1.Volume) bool {
-	if pod == nil || !s.coreCan(pod, volume) {
-		return false
-	}
+	return pod != nil && s.coreCan(pod, volume) && s.coreMeans(pod, volume)
+}
 
+// coreMeans tells whether Velero's own file-system backup is to take the volume,
+// whether or not it can.
+func (s *Settings) coreMeans(pod *corev1.Pod, volume *corev1.Volume) bool {
 	if s.CoreTakesAll {
 		return !slices.Contains(strings.Split(pod.Annotations[coreVolumesExcludes], ","), volume.Name)
 	}
@@ -126,13 +161,17 @@ func CSISnapshotted(claim *corev1.PersistentVolumeClaim, backup string) bool {
 }
 
 // snapshotOf says how Velero takes a snapshot of a claim's volume where no
-// volume policy says what is to be done with it; empty where it takes none.
-func (s *Settings) snapshotOf(c Claim) string {
+// volume policy says what is to be done with it; empty where it takes none. It
+// takes none of a volume that its own file-system backup is to take from any pod,
+// also where that pod doesn't run (velero v1.18.3 internal/volumehelper).
+func (s *Settings) snapshotOf(c Claim, mounts []Carrier) string {
 	if c.Snapshotted {
 		return "Velero has taken a CSI snapshot of it"
 	}
 
-	if c.Volume == nil {
+	if c.Volume == nil || slices.ContainsFunc(mounts, func(m Carrier) bool {
+		return m.volume().PersistentVolumeClaim != nil && !s.CoreLeavesClaims && s.coreMeans(m.Pod, m.volume())
+	}) {
 		return ""
 	}
 

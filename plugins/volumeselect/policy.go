@@ -27,6 +27,9 @@ type Action struct {
 	Type string `yaml:"type"`
 	// Parameters of the action.
 	Parameters map[string]any `yaml:"parameters,omitempty"`
+
+	// idle says that Velero doesn't do what the action says.
+	idle bool
 }
 
 // Estiba tells whether the action names Estiba as the mover.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/plugins/settings"
@@ -85,18 +86,19 @@ func (s *Settings) named(pod *corev1.Pod, volume *corev1.Volume, action *Action)
 
 // byDefault says what becomes of a volume that nobody names.
 func (s *Settings) byDefault(pod *corev1.Pod, action *Action, persistent bool) selection {
-	if s.Own.DefaultVolumes == settings.OptOut {
-		sel := selection{selected: true, reason: ReasonDefault, by: "everything is moved that nothing excludes (default-volumes: opt-out)", loud: s.unprotected()}
-		if action != nil {
-			sel.by += fmt.Sprintf("; the volume policy that matches it says %s", action)
-		}
+	sel := selection{reason: ReasonNotSelected, by: fmt.Sprintf("no annotation and no volume policy asks for it; name it in %s of its pod", contract.AnnotationBackupVolumes)}
 
-		return sel
+	switch {
+	case s.Own.DefaultVolumes == settings.OptOut && !persistent && s.system(pod):
+		return selection{reason: ReasonSystemPod, by: fmt.Sprintf("what lives and dies with a pod of namespace %s is moved only if it is named", pod.Namespace)}
+	case s.Own.DefaultVolumes == settings.OptOut:
+		sel = selection{selected: true, reason: ReasonDefault, by: "everything is moved that nothing excludes (default-volumes: opt-out)", loud: s.unprotected()}
+	case pod.Annotations[contract.AnnotationBackupVolumes] != "":
+		sel.by = fmt.Sprintf("annotation %s of pod %s doesn't name it, and no volume policy does", contract.AnnotationBackupVolumes, pod.Name)
 	}
 
-	sel := selection{reason: ReasonNotSelected, by: fmt.Sprintf("no annotation and no volume policy asks for it; name it in %s of its pod", contract.AnnotationBackupVolumes)}
-	if pod != nil && pod.Annotations[contract.AnnotationBackupVolumes] != "" {
-		sel.by = fmt.Sprintf("annotation %s of pod %s doesn't name it, and no volume policy does", contract.AnnotationBackupVolumes, pod.Name)
+	if action != nil {
+		sel.by += fmt.Sprintf("; the volume policy that matches it says %s, but Velero can't do that with it", action)
 	}
 
 	// What lives and dies with its pod is lost often anyway.
@@ -105,6 +107,13 @@ func (s *Settings) byDefault(pod *corev1.Pod, action *Action, persistent bool) s
 	}
 
 	return sel
+}
+
+// system tells whether the pod is one of the cluster's own, or of Velero's. They
+// keep nothing in what dies with them; and a gate would hold what others, or the
+// restore itself, can't do without.
+func (s *Settings) system(pod *corev1.Pod) bool {
+	return pod.Namespace == metav1.NamespaceSystem || pod.Namespace != "" && pod.Namespace == s.VeleroNamespace
 }
 
 // unprotected gives the level that is set for volumes without protection.

@@ -37,6 +37,10 @@ const (
 	ReasonBadPattern Reason = "BadPattern"
 	// ReasonBadValue says that an annotation holds a value that can't be read.
 	ReasonBadValue Reason = "BadValue"
+	// ReasonSystemPod says that the pod is the cluster's or Velero's own, and that the volume dies with it.
+	ReasonSystemPod Reason = "SystemPod"
+	// ReasonRestoring says that a restore has not filled the volume yet.
+	ReasonRestoring Reason = "RestoreNotDone"
 	// ReasonWindows says that the pod runs on Windows.
 	ReasonWindows Reason = "WindowsPod"
 	// ReasonStaticPod says that the pod is the mirror of a file on its node.
