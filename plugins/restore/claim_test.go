@@ -41,6 +41,7 @@ func TestClaim(t *testing.T) {
 	}{
 		"one that was moved":            {record: claimRecord(t, "nightly"), freed: true, filled: true},
 		"volumes aren't to be restored": {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.RestorePVs = ptr.To(false) }, freed: true},
+		"unreadable, and not wanted":    {record: `{"version":9}`, change: func(r *velerov1.Restore) { r.Spec.RestorePVs = ptr.To(false) }, freed: true},
 		"one with another backup's":     {record: claimRecord(t, "older"), warns: "older"},
 		"the restore leaves pods out":   {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.ExcludedResources = []string{"pods"} }, freed: true, filled: true},
 		"into another namespace":        {record: claimRecord(t, "nightly"), change: func(r *velerov1.Restore) { r.Spec.NamespaceMapping = map[string]string{"shop": "shop2"} }, freed: true, filled: true},

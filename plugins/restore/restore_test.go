@@ -192,6 +192,7 @@ func TestPodsThatAreNotGated(t *testing.T) {
 		"one without a record":          {record: func(*testing.T) string { return "" }, change: func(_ *velerov1.Restore, p *corev1.Pod) { p.Annotations = nil }},
 		"one with another backup's":     {record: func(t *testing.T) string { t.Helper(); return podRecord(t, "older") }, warns: `belongs to the backup "older"`},
 		"where volumes aren't restored": {record: func(t *testing.T) string { t.Helper(); return podRecord(t, "nightly") }, change: func(r *velerov1.Restore, _ *corev1.Pod) { r.Spec.RestorePVs = ptr.To(false) }},
+		"unreadable, and not wanted":    {record: func(*testing.T) string { return `{"version":9}` }, change: func(r *velerov1.Restore, _ *corev1.Pod) { r.Spec.RestorePVs = ptr.To(false) }},
 		"one that lost its volumes":     {record: func(t *testing.T) string { t.Helper(); return podRecord(t, "nightly") }, change: func(_ *velerov1.Restore, p *corev1.Pod) { p.Spec.Volumes = nil }, warns: "left out"},
 	}
 	for name, tt := range tests {
