@@ -198,6 +198,9 @@ func TestRBAC(t *testing.T) {
 				case r.Name == contract.ComponentController && resource == "pods":
 					// It makes and removes staging pods.
 					assert.Subset(t, []string{"get", "list", "watch", "create", "delete"}, rule.Verbs, "the controller changes no tenant's pods")
+				case r.Name == contract.ComponentController && resource == "persistentvolumes":
+					// It puts labels and reclaim policies back.
+					assert.Subset(t, []string{"get", "patch"}, rule.Verbs, "the controller makes and removes no volumes")
 				default:
 					assert.Subset(t, []string{"get", "list", "watch"}, rule.Verbs, "%s may change no tenant's %s", r.Name, resource)
 				}

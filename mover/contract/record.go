@@ -61,6 +61,17 @@ type ClaimRecord struct {
 	Version int    `json:"version"`
 	Backup  Owner  `json:"backup"`
 	Volume  Volume `json:"volume"`
+	// PersistentVolume says how the claim's volume was. A release that doesn't know
+	// the field, or doesn't find it, restores the claim all the same.
+	PersistentVolume *PersistentVolume `json:"persistentVolume,omitempty"`
+}
+
+// PersistentVolume is what of a claim's volume is put back on the new one.
+type PersistentVolume struct {
+	// ReclaimPolicy is its spec.persistentVolumeReclaimPolicy.
+	ReclaimPolicy string `json:"reclaimPolicy,omitempty"`
+	// Labels of the PersistentVolume, all of them.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // GateRecord is the value of AnnotationRestore: which job fills which of the

@@ -43,6 +43,10 @@ func volume() contract.Volume {
 	}
 }
 
+func original() *contract.PersistentVolume {
+	return &contract.PersistentVolume{ReclaimPolicy: "Retain", Labels: map[string]string{"tier": "gold"}}
+}
+
 func TestRecordsHaveTheirShape(t *testing.T) {
 	owner := contract.Owner{Name: "nightly-<1>", UID: "6c4d8f6a-0000-4000-8000-000000000001"}
 
@@ -59,6 +63,10 @@ func TestRecordsHaveTheirShape(t *testing.T) {
 	claim, err := contract.ClaimRecord{Backup: owner, Volume: volume()}.Encode()
 	require.NoError(t, err)
 	golden(t, "claim-record.v1.json", claim)
+
+	whole, err := contract.ClaimRecord{Backup: owner, Volume: volume(), PersistentVolume: original()}.Encode()
+	require.NoError(t, err)
+	golden(t, "claim-record-volume.v1.json", whole)
 
 	gate, err := contract.GateRecord{Restore: owner, Jobs: map[string]string{"data": "vr-1"}}.Encode()
 	require.NoError(t, err)
@@ -92,6 +100,11 @@ func TestRecordsOfTheGoldenFilesAreRead(t *testing.T) {
 	claim, err := contract.DecodeClaimRecord(read("claim-record.v1.json"))
 	require.NoError(t, err)
 	assert.Equal(t, volume(), claim.Volume)
+	assert.Nil(t, claim.PersistentVolume)
+
+	claim, err = contract.DecodeClaimRecord(read("claim-record-volume.v1.json"))
+	require.NoError(t, err)
+	assert.Equal(t, original(), claim.PersistentVolume)
 
 	gate, err := contract.DecodeGateRecord(read("gate-record.v1.json"))
 	require.NoError(t, err)

@@ -70,6 +70,8 @@ const (
 	ReasonVolumeUnsupported = "VolumeUnsupported"
 	// ReasonVolumeNotMounted: the volume's folder is there, but the volume is not mounted on it yet.
 	ReasonVolumeNotMounted = "VolumeNotMounted"
+	// ReasonVolumeUnlabelled: the labels and the reclaim policy of the original could not be put on the new volume.
+	ReasonVolumeUnlabelled = "VolumeUnlabelled"
 	// ReasonRepositoryMismatch: the repository that the job names is not the one of its location and namespace.
 	ReasonRepositoryMismatch = "RepositoryMismatch"
 	// ReasonLocationNotFound: there is no BackupStorageLocation of that name.

@@ -78,8 +78,8 @@ func boundClaim(name string) (*corev1.PersistentVolumeClaim, *corev1.PersistentV
 		Status:     corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound},
 	}
 	volume := &corev1.PersistentVolume{
-		ObjectMeta: metav1.ObjectMeta{Name: "pv-" + name, UID: types.UID("v-" + name)},
-		Spec:       corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{Namespace: "shop", Name: name, UID: types.UID("c-" + name)}},
+		ObjectMeta: metav1.ObjectMeta{Name: "pv-" + name, UID: types.UID("v-" + name), Labels: map[string]string{"tier": "gold"}},
+		Spec:       corev1.PersistentVolumeSpec{PersistentVolumeReclaimPolicy: "Retain", ClaimRef: &corev1.ObjectReference{Namespace: "shop", Name: name, UID: types.UID("c-" + name)}},
 		Status:     corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound},
 	}
 

@@ -34,7 +34,7 @@ func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 		return updated, nil, "", nil, nil
 	}
 
-	if err := annotateClaim(updated, b, job); err != nil {
+	if err := annotateClaim(updated, b, job, a.volume(ctx, log, updated)); err != nil {
 		unprotected(log, updated.GetName(), err)
 	}
 
@@ -95,4 +95,22 @@ func (a *ClaimAction) ask(ctx context.Context, log logrus.FieldLogger, item *uns
 	a.session.foresee(b, job)
 
 	return job, job.Spec.RequestedBy == v1alpha1.RequestedByClaim
+}
+
+// volume gives the PersistentVolume that the claim is bound to. The data is worth more than its labels: where it
+// can't be read, that is said, and nothing else.
+func (a *ClaimAction) volume(ctx context.Context, log logrus.FieldLogger, item *unstructured.Unstructured) *corev1.PersistentVolume {
+	name, _, _ := unstructured.NestedString(item.Object, "spec", "volumeName")
+	if name == "" {
+		return nil
+	}
+
+	var pv corev1.PersistentVolume
+	if err := a.session.get(ctx, "", name, &pv); err != nil {
+		log.Warnf("a restore won't put back the labels and the reclaim policy of PersistentVolume %s, for it can't be read: %v", name, err)
+
+		return nil
+	}
+
+	return &pv
 }

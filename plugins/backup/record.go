@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -37,13 +38,22 @@ func recordOwner(b *velerov1.Backup) contract.Owner {
 	return contract.Owner{Name: b.Name, UID: string(b.UID)}
 }
 
-func annotateClaim(item *unstructured.Unstructured, b *velerov1.Backup, job *v1alpha1.VolumeBackup) error {
+// recordOfVolume says how a claim's volume is; nil where there is none.
+func recordOfVolume(pv *corev1.PersistentVolume) *contract.PersistentVolume {
+	if pv == nil {
+		return nil
+	}
+
+	return &contract.PersistentVolume{ReclaimPolicy: string(pv.Spec.PersistentVolumeReclaimPolicy), Labels: pv.Labels}
+}
+
+func annotateClaim(item *unstructured.Unstructured, b *velerov1.Backup, job *v1alpha1.VolumeBackup, pv *corev1.PersistentVolume) error {
 	v, err := recordOf(job)
 	if err != nil {
 		return err
 	}
 
-	text, err := contract.ClaimRecord{Backup: recordOwner(b), Volume: v}.Encode()
+	text, err := contract.ClaimRecord{Backup: recordOwner(b), Volume: v, PersistentVolume: recordOfVolume(pv)}.Encode()
 	if err != nil {
 		return err
 	}

@@ -90,6 +90,7 @@ func TestAClaimIsRecordedWhereItsVolumeIs(t *testing.T) {
 		record, op := b.run(claim)
 		require.Contains(t, volume, contract.AnnotationVolume)
 		assert.Equal(t, volume[contract.AnnotationVolume], record[contract.AnnotationVolume])
+		assert.Contains(t, record[contract.AnnotationVolume], `"persistentVolume":{"reclaimPolicy":"Retain","labels":{"tier":"gold"}}`)
 		assert.Empty(t, op)
 		assert.NotEmpty(t, b.said(logrus.ErrorLevel))
 

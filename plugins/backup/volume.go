@@ -31,9 +31,9 @@ func (a *VolumeAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	ctx, cancel, updated, log := a.begin("persistentvolume", item, b)
 	defer cancel()
 
-	job, err := a.foresee(ctx, updated, b)
-	if err == nil && job != nil {
-		err = annotateClaim(updated, b, job)
+	pv, err := typed[corev1.PersistentVolume](updated)
+	if err == nil {
+		err = a.record(ctx, updated, pv, b)
 	}
 
 	if err != nil {
@@ -44,13 +44,17 @@ func (a *VolumeAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	return updated, nil, "", nil, nil
 }
 
-// foresee gives the job that the claim's action is going to ask for, or nil where there is none to be.
-func (a *VolumeAction) foresee(ctx context.Context, item *unstructured.Unstructured, b *velerov1.Backup) (*v1alpha1.VolumeBackup, error) {
-	pv, err := typed[corev1.PersistentVolume](item)
-	if err != nil {
-		return nil, err
+func (a *VolumeAction) record(ctx context.Context, item *unstructured.Unstructured, pv *corev1.PersistentVolume, b *velerov1.Backup) error {
+	job, err := a.foresee(ctx, pv, b)
+	if err != nil || job == nil {
+		return err
 	}
 
+	return annotateClaim(item, b, job, pv)
+}
+
+// foresee gives the job that the claim's action is going to ask for, or nil where there is none to be.
+func (a *VolumeAction) foresee(ctx context.Context, pv *corev1.PersistentVolume, b *velerov1.Backup) (*v1alpha1.VolumeBackup, error) {
 	ref := pv.Spec.ClaimRef
 	if ref == nil {
 		return nil, nil

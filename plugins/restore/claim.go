@@ -106,7 +106,7 @@ func (a *ClaimAction) filled(log logrus.FieldLogger, item *unstructured.Unstruct
 		return operation.ID{}, err
 	}
 
-	byVolume, err := a.session.ensure(ctx, log, r, []target{{volume: record.Volume, backup: record.Backup, where: v1alpha1.VolumeReference{
+	byVolume, err := a.session.ensure(ctx, log, r, []target{{volume: record.Volume, original: record.PersistentVolume, backup: record.Backup, where: v1alpha1.VolumeReference{
 		Kind:      v1alpha1.VolumePersistentVolumeClaim,
 		Namespace: mapped(item.GetNamespace(), r),
 		Claim:     &v1alpha1.ClaimReference{Name: item.GetName()},

@@ -90,6 +90,7 @@ func TestClaim(t *testing.T) {
 			}
 
 			require.Len(t, made, 1)
+			assert.Equal(t, &v1alpha1.OriginalVolume{ReclaimPolicy: "Retain", Labels: map[string]string{"tier": "gold"}}, made[0].Spec.Original)
 			assert.Equal(t, "estiba/v1/VolumeRestore/"+made[0].Name, out.OperationID)
 			assert.Equal(t, v1alpha1.VolumeReference{
 				Kind: v1alpha1.VolumePersistentVolumeClaim, Namespace: namespace, Claim: &v1alpha1.ClaimReference{Name: "data"},

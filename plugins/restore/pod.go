@@ -130,6 +130,10 @@ func (a *PodAction) gated(
 		return operation.ID{}, err
 	}
 
+	if err := writable(log, item, byVolume); err != nil {
+		return operation.ID{}, err
+	}
+
 	if err := inject(item, container, in.Restore, byVolume); err != nil {
 		return operation.ID{}, err
 	}
@@ -180,6 +184,8 @@ type target struct {
 	volume contract.Volume
 	backup contract.Owner
 	where  v1alpha1.VolumeReference
+	// original says how the claim's volume was; nil where that isn't known.
+	original *contract.PersistentVolume
 }
 
 // targetsOf gives the pod's volumes that are to be filled, as they will be in
@@ -267,6 +273,10 @@ func (t target) spec(r *velerov1.Restore, want asked) v1alpha1.VolumeRestoreSpec
 		},
 		Target: t.where,
 	}
+	if o := t.original; o != nil {
+		spec.Original = &v1alpha1.OriginalVolume{ReclaimPolicy: o.ReclaimPolicy, Labels: o.Labels}
+	}
+
 	want.add(&spec, t.volume.Source)
 
 	return spec

@@ -114,7 +114,10 @@ func podRecord(t *testing.T, backup string) string {
 func claimRecord(t *testing.T, backup string) string {
 	t.Helper()
 
-	text, err := contract.ClaimRecord{Backup: contract.Owner{Name: backup, UID: "b-1"}, Volume: volumeRecord("vb-data", "data")}.Encode()
+	text, err := contract.ClaimRecord{
+		Backup: contract.Owner{Name: backup, UID: "b-1"}, Volume: volumeRecord("vb-data", "data"),
+		PersistentVolume: &contract.PersistentVolume{ReclaimPolicy: "Retain", Labels: map[string]string{"tier": "gold"}},
+	}.Encode()
 	require.NoError(t, err)
 
 	return text

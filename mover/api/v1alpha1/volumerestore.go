@@ -35,7 +35,7 @@ type VolumeRestore struct {
 
 // VolumeRestoreSpec is what was asked for.
 //
-// +kubebuilder:validation:XValidation:rule="self.restore == oldSelf.restore && self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.target == oldSelf.target && self.existingData == oldSelf.existingData && self.onMissingSnapshot == oldSelf.onMissingSnapshot && has(self.previous) == has(oldSelf.previous) && (!has(self.previous) || self.previous == oldSelf.previous)",message="spec is immutable, except for cancel"
+// +kubebuilder:validation:XValidation:rule="self.restore == oldSelf.restore && self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.target == oldSelf.target && self.existingData == oldSelf.existingData && self.onMissingSnapshot == oldSelf.onMissingSnapshot && has(self.previous) == has(oldSelf.previous) && (!has(self.previous) || self.previous == oldSelf.previous) && has(self.original) == has(oldSelf.original) && (!has(self.original) || self.original == oldSelf.original)",message="spec is immutable, except for cancel"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="cancel can't be taken back"
 // +kubebuilder:validation:XValidation:rule="self.onMissingSnapshot != 'previous' || has(self.previous)",message="onMissingSnapshot 'previous' needs the field previous"
 type VolumeRestoreSpec struct {
@@ -58,6 +58,10 @@ type VolumeRestoreSpec struct {
 	// Previous says which snapshots may stand in, where onMissingSnapshot is previous.
 	// +optional
 	Previous *PreviousSnapshot `json:"previous,omitempty"`
+	// Original says how the volume was that the claim was bound to when it was backed up. It
+	// is put back on the claim's PersistentVolume if that was made for this restore.
+	// +optional
+	Original *OriginalVolume `json:"original,omitempty"`
 	// Cancel asks for the job to be stopped. It can't be taken back.
 	// +optional
 	Cancel bool `json:"cancel,omitempty"`
@@ -111,6 +115,17 @@ type PreviousSnapshot struct {
 	Source string `json:"source"`
 	// Before is when the backup was begun whose snapshot is missing. Only older ones count.
 	Before metav1.Time `json:"before"`
+}
+
+// OriginalVolume is what of a PersistentVolume is put back on the one in its place.
+type OriginalVolume struct {
+	// ReclaimPolicy of the volume. Retain and Delete are put back; others are left as the StorageClass has them.
+	// +optional
+	ReclaimPolicy string `json:"reclaimPolicy,omitempty"`
+	// Labels of the volume. Those that the new one has, too, stay as they are there; those of Kubernetes,
+	// Velero and topologies say something about the old volume alone, and are left out.
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // VolumeRestoreStatus is what has become of a VolumeRestore.

@@ -142,6 +142,11 @@ func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner 
 	}
 
 	dec := state.RouteRestore(job, view, c.Clock.Now(), c.Bounds)
+	if dec.Action == state.ActionRoute {
+		if err := c.putBack(ctx, job); err != nil {
+			return settle(0, err)
+		}
+	}
 
 	return c.applyRoute(ctx, c.jobOf(job), dec, pods)
 }

@@ -5,7 +5,8 @@
 // Usage: runtests STAGE[,STAGE...]...
 //
 // Stages: unit (all packages, race detector on), attack (the walk and the write
-// under attack, long), e2e (inside the local cluster, which must be up). Stages
+// under attack, long), e2e (inside the local cluster, which must be up), e2e-slow
+// (those of them that take too long for every day, or want a cluster of their own kind). Stages
 // joined by commas run one after another, beside those of the other arguments:
 // the end-to-end tests mostly wait, while the others keep the processors busy.
 package main
@@ -33,7 +34,7 @@ func main() {
 
 func run(ctx context.Context, lanes []string) int {
 	if len(lanes) == 0 {
-		fmt.Fprintln(os.Stderr, "runtests: name at least one stage: unit, attack, e2e")
+		fmt.Fprintln(os.Stderr, "runtests: name at least one stage: unit, attack, e2e, e2e-slow")
 
 		return 2
 	}
@@ -108,9 +109,11 @@ func runStage(ctx context.Context, name string, out io.Writer) (tally, error) {
 
 		return goTest(ctx, cmd, out)
 	case "e2e":
-		return e2e(ctx, out)
+		return e2e(ctx, "e2e", os.Getenv("ESTIBA_E2E_RUN"), out)
+	case "e2e-slow":
+		return e2e(ctx, "e2e slow", envOr("ESTIBA_E2E_RUN", "^TestSlow"), out)
 	default:
-		return tally{}, fmt.Errorf("there is no stage %q (unit, attack, e2e)", name)
+		return tally{}, fmt.Errorf("there is no stage %q (unit, attack, e2e, e2e-slow)", name)
 	}
 }
 
@@ -124,14 +127,14 @@ func patiently(ctx context.Context, args ...string) *exec.Cmd {
 const together = "4"
 
 // e2e compiles the tests outside of the cluster, where the module cache is, and
-// runs them inside of its namespaces.
-func e2e(ctx context.Context, out io.Writer) (tally, error) {
+// runs them inside of its namespaces: those that are built with the tags and whose names match.
+func e2e(ctx context.Context, tags, only string, out io.Writer) (tally, error) {
 	bin, err := filepath.Abs("_output/e2e.test")
 	if err != nil {
 		return tally{}, err
 	}
 
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "e2e", "-o", bin, "./tests/e2e")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", tags, "-o", bin, "./tests/e2e")
 	if said, err := build.CombinedOutput(); err != nil {
 		return tally{}, fmt.Errorf("compile tests/e2e: %w\n%s", err, said)
 	}
@@ -143,7 +146,7 @@ func e2e(ctx context.Context, out io.Writer) (tally, error) {
 	}
 
 	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m", "-test.parallel=" + together}
-	if only := os.Getenv("ESTIBA_E2E_RUN"); only != "" {
+	if only != "" {
 		args = append(args, "-test.run="+only)
 	}
 
