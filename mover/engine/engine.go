@@ -104,10 +104,14 @@ type RestoreRequest struct {
 	// Resumed says that an earlier run of the same job was let to write (see BeforeWrite):
 	// what is in the volume may be its own, and is not refused.
 	Resumed bool `json:"resumed,omitempty"`
+	// Begun is the ID of the snapshot that the earlier run was let to write; empty where that
+	// is not known. Where it is another one's turn now, or none's, the restore fails with
+	// CodeSnapshotNotFound: halves of two snapshots are no volume. A mirror leaves nothing of the first one.
+	Begun string `json:"begun,omitempty"`
 	// BeforeWrite is called once, after all that can be looked at was found right and
-	// before anything is changed in the volume. Its error, which has to be an *Error, ends the
-	// restore. Nil lets it go on.
-	BeforeWrite func(ctx context.Context) error `json:"-"`
+	// before anything is changed in the volume, with the ID of the snapshot. Its error, which has
+	// to be an *Error, ends the restore. Nil lets it go on.
+	BeforeWrite func(ctx context.Context, snapshot string) error `json:"-"`
 	// OnMissing says what to do where there is no finished snapshot of the job.
 	OnMissing MissingSnapshot `json:"onMissing,omitempty"`
 	// Previous goes with MissingPrevious.

@@ -83,6 +83,22 @@ func (r RestoreRequest) Validate() error {
 	return nil
 }
 
+// Continues gives an error where an earlier run has begun with another snapshot than
+// that of the ID, which is empty for none.
+func (r RestoreRequest) Continues(snapshot string) error {
+	if r.Begun == "" || r.Begun == snapshot || r.Existing == ExistingMirror && snapshot != "" {
+		return nil
+	}
+
+	now := "none"
+	if snapshot != "" {
+		now = snapshot
+	}
+
+	return Errorf(CodeSnapshotNotFound,
+		"an earlier run began to restore snapshot %s, of which the volume holds a part, and now there is %s to restore; restore again, as a mirror", r.Begun, now)
+}
+
 // Guarded tells whether the volume must be found empty before anything is written.
 func (r RestoreRequest) Guarded() bool {
 	return (r.Existing == "" || r.Existing == ExistingRefuse) && !r.Resumed

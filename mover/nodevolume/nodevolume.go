@@ -157,19 +157,59 @@ func (f *Finder) hostFolder(folder string) (*os.File, Found, error) {
 		return nil, Found{}, fmt.Errorf("%w: %q", ErrName, folder)
 	}
 
-	root, err := os.Open(f.hostRoot)
+	above, err := os.Open(path.Dir(f.hostRoot))
 	if err != nil {
-		return nil, Found{}, fmt.Errorf("%w: %s of the node is not mounted below %s; mount it there in the DaemonSet (%w)", ErrHostPath, folder, f.hostRoot, err)
+		return nil, Found{}, fmt.Errorf("%w: look for what is mounted below %s: %w", ErrHostPath, f.hostRoot, err)
 	}
-	defer func() { _ = root.Close() }()
+	defer func() { _ = above.Close() }()
 
-	file, err := f.descend(root, strings.Split(strings.Trim(path.Clean(folder), "/"), "/")...)
+	names := strings.Split(strings.Trim(path.Clean(folder), "/"), "/")
+
+	file, crossed, err := f.cross(above, append([]string{path.Base(f.hostRoot)}, names...))
 	if err != nil {
 		return nil, Found{}, fmt.Errorf("%w: %s of the node is not to be found below %s; it must be a folder, be mounted there in the DaemonSet, and have no link on the way (%w)",
 			ErrHostPath, folder, f.hostRoot, err)
 	}
 
+	if !crossed {
+		// What the container's runtime makes on the way to a mount looks like a folder of the node, and is empty.
+		return nil, Found{}, errors.Join(fmt.Errorf("%w: %s of the node is not mounted below %s, at most some folder in it is; mount it there in the DaemonSet",
+			ErrHostPath, folder, f.hostRoot), file.Close())
+	}
+
 	return file, Found{Path: folder}, nil
+}
+
+// cross opens a folder below another, name by name, and tells whether a mount was
+// crossed on the way. The caller closes it.
+func (f *Finder) cross(dir *os.File, names []string) (file *os.File, crossed bool, err error) {
+	at := dir
+
+	for _, name := range names {
+		next, err := f.step(at, name)
+		if err == nil {
+			var root bool
+
+			root, err = mounted(at, next)
+			crossed = crossed || root
+		}
+
+		if at != dir {
+			err = errors.Join(err, at.Close())
+		}
+
+		if err != nil {
+			if next != nil {
+				err = errors.Join(err, next.Close())
+			}
+
+			return nil, false, err
+		}
+
+		at = next
+	}
+
+	return at, crossed, nil
 }
 
 // path gives the names from the pod's volumes folder down to the volume's.

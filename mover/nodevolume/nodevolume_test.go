@@ -54,19 +54,32 @@ func (tr *tree) link(names ...string) {
 // mount puts a file system of its own on a folder.
 func (tr *tree) mount(names ...string) {
 	tr.t.Helper()
+	tr.tmpfs(tr.path(names...))
+	tr.folder(names...)
+}
+
+func (tr *tree) tmpfs(dir string) {
+	tr.t.Helper()
 
 	if os.Geteuid() != 0 {
 		tr.t.Skip("needs user 0, to mount")
 	}
 
-	require.NoError(tr.t, os.MkdirAll(tr.path(names...), 0o750))
+	require.NoError(tr.t, os.MkdirAll(dir, 0o750))
 
-	if err := unix.Mount("estiba-test", tr.path(names...), "tmpfs", 0, "size=64k"); err != nil {
+	if err := unix.Mount("estiba-test", dir, "tmpfs", 0, "size=64k"); err != nil {
 		tr.t.Skipf("needs the right to mount: %v", err)
 	}
 
-	tr.t.Cleanup(func() { assert.NoError(tr.t, unix.Unmount(tr.path(names...), 0)) })
-	tr.folder(names...)
+	tr.t.Cleanup(func() { assert.NoError(tr.t, unix.Unmount(dir, 0)) })
+}
+
+// node makes a folder of the node, with a file in it, below a mount.
+func (tr *tree) node(mount, folder string) {
+	tr.t.Helper()
+	tr.tmpfs(filepath.Join(tr.host, mount))
+	require.NoError(tr.t, os.MkdirAll(filepath.Join(tr.host, folder), 0o750))
+	require.NoError(tr.t, os.WriteFile(filepath.Join(tr.host, folder, "here"), []byte("on the node"), 0o600))
 }
 
 // bind mounts a folder of the same file system, as the kubelet does for local volumes.
@@ -164,15 +177,24 @@ func TestOpen(t *testing.T) {
 			volume: Volume{PodUID: pod, PersistentVolume: "pv-1", HostPath: "/srv/data"}, err: ErrHostPath,
 		},
 		"a folder of the node": {
-			make: func(tr *tree) {
-				require.NoError(tr.t, os.MkdirAll(filepath.Join(tr.host, "srv", "data"), 0o750))
-				require.NoError(tr.t, os.WriteFile(filepath.Join(tr.host, "srv", "data", "here"), []byte("on the node"), 0o600))
-			},
+			make:   func(tr *tree) { tr.node("srv/data", "srv/data") },
 			volume: Volume{PodUID: pod, HostPath: "/srv/data/"}, here: "on the node",
+		},
+		"a folder in a folder of the node that is mounted": {
+			make:   func(tr *tree) { tr.node("srv", "srv/data") },
+			volume: Volume{PodUID: pod, HostPath: "/srv/data"}, here: "on the node",
+		},
+		"a folder of a node that is mounted as a whole": {
+			make:   func(tr *tree) { tr.node("", "srv/data") },
+			volume: Volume{PodUID: pod, HostPath: "/srv/data"}, here: "on the node",
+		},
+		"a folder above the one that is mounted": {
+			make:   func(tr *tree) { tr.node("srv/data", "srv/data") },
+			volume: Volume{PodUID: pod, HostPath: "/srv"}, err: ErrHostPath,
 		},
 		"a link to a folder of the node": {
 			make: func(tr *tree) {
-				require.NoError(tr.t, os.MkdirAll(filepath.Join(tr.host, "srv"), 0o750))
+				tr.node("srv", "srv/other")
 				require.NoError(tr.t, os.Symlink(tr.outside, filepath.Join(tr.host, "srv", "data")))
 			},
 			volume: Volume{PodUID: pod, HostPath: "/srv/data"}, err: ErrHostPath,

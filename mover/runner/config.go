@@ -122,8 +122,9 @@ type Task struct {
 	// keeps the kubelet from unmounting. Nil for repository work.
 	OpenVolume func(ctx context.Context) (*os.File, error)
 	// BeforeWrite is called at most once, when the worker of a restore is about to change the
-	// volume. It waits for that; an error keeps it from it, and is passed on. Nil lets it go on.
-	BeforeWrite func(ctx context.Context) error
+	// volume, with the ID of the snapshot, as the worker says. It waits for that; an error keeps it from it, and
+	// is passed on. Nil lets it go on.
+	BeforeWrite func(ctx context.Context, snapshot string) error
 	// OpenStorage gives the storage of the repository, once the slot is there.
 	OpenStorage func(ctx context.Context) (Storage, error)
 

@@ -239,7 +239,7 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 
 // answer has the question answered whether the worker may write, if it asks that.
 func (s *supervision) answer(ctx context.Context, p protocol.Report) {
-	if !p.Writing || s.asked {
+	if p.Writing == "" || s.asked {
 		return
 	}
 
@@ -250,7 +250,7 @@ func (s *supervision) answer(ctx context.Context, p protocol.Report) {
 		return
 	}
 
-	go func() { s.permits <- s.task.BeforeWrite(ctx) }()
+	go func() { s.permits <- s.task.BeforeWrite(ctx, p.Writing) }()
 }
 
 // take passes a report on, and tells whether it is the result.

@@ -133,13 +133,21 @@ func TestResults(t *testing.T) {
 		},
 		"a restore writes when it was let to": {
 			verb: protocol.VerbRestore, script: workertest.Write,
-			tune:  func(t *runner.Task) { t.BeforeWrite = func(context.Context) error { return nil } },
+			tune: func(t *runner.Task) {
+				t.BeforeWrite = func(_ context.Context, snapshot string) error {
+					if snapshot != "begun" {
+						return engine.Errorf(engine.CodeInternal, "told to begin with %q", snapshot)
+					}
+
+					return nil
+				}
+			},
 			check: func(t *testing.T, r protocol.Result) { assert.Equal(t, "done", r.Restore.SnapshotID) },
 		},
 		"a restore that is kept from writing ends": {
 			verb: protocol.VerbRestore, script: workertest.Write,
 			tune: func(t *runner.Task) {
-				t.BeforeWrite = func(context.Context) error {
+				t.BeforeWrite = func(context.Context, string) error {
 					return engine.Errorf(engine.CodeStoreUnavailable, "nobody would know")
 				}
 			},

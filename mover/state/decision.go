@@ -70,6 +70,8 @@ type Bounds struct {
 	Gate time.Duration
 	// Staging is how long a staging pod may take until it runs, and a pod that wants its claim until that one runs.
 	Staging time.Duration
+	// StagingPods is how many staging pods may be there at a time.
+	StagingPods int
 	// NodeLost is how old a node's heartbeat may get.
 	NodeLost time.Duration
 	// NoDaemon is how long a job waits on a node that no heartbeat was ever seen from.
@@ -102,6 +104,7 @@ func DefaultBounds() Bounds {
 		Unscheduled:   10 * time.Minute,
 		Gate:          5 * time.Minute,
 		Staging:       5 * time.Minute,
+		StagingPods:   16,
 		NodeLost:      2 * time.Minute,
 		NoDaemon:      time.Minute,
 		Cancel:        30 * time.Second,

@@ -104,6 +104,8 @@ const (
 	ReasonStaging = "Staging"
 	// ReasonStagingRefused: the API server refuses the staging pod.
 	ReasonStagingRefused = "StagingRefused"
+	// ReasonStagingCrowded: as many staging pods as may be are there for other jobs.
+	ReasonStagingCrowded = "StagingCrowded"
 	// ReasonStagingUnscheduled: the staging pod waits for a node.
 	ReasonStagingUnscheduled = "StagingUnscheduled"
 	// ReasonStagingImagePull: the image of the staging pod can't be pulled.

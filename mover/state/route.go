@@ -260,7 +260,8 @@ func noDaemon(node string) string {
 // mounts the volume stands at its gate, and whether the chosen pod is still the
 // one on this node. It gives what is wrong for good, or what is missing yet.
 func Recheck(job *v1alpha1.VolumeRestore, pods []TargetPod, node string) (permanent, waiting *Finding) {
-	pods = mounting(job, pods)
+	// Staging pods of other jobs write nothing, and go as they please.
+	pods = slices.DeleteFunc(mounting(job, pods), func(p TargetPod) bool { return p.StagedFor != "" && p.StagedFor != job.Name })
 	chosen := job.Status.Pod
 
 	if chosen == nil {

@@ -156,6 +156,10 @@ func TestUngatedPodIsNamed(t *testing.T) {
 	assert.Contains(t, d.Message, "pod intruder mounts the volume")
 }
 
+func staging(job string) func(*state.TargetPod) {
+	return func(p *state.TargetPod) { p.StagedFor = job }
+}
+
 func TestRecheck(t *testing.T) {
 	t.Parallel()
 
@@ -174,12 +178,17 @@ func TestRecheck(t *testing.T) {
 		"a pod without a gate is going":       {pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateNone), deleting)}, waiting: state.ReasonWaitingForPodEnd},
 		"a pod left its gate":                 {pods: []state.TargetPod{pod("a", gate(state.GateBehind))}, permanent: state.ReasonGatePassed},
 		"another pod has not reached its own": {pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateAhead))}, waiting: state.ReasonGateNotReached},
+		"another job's staging pod goes":      {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), deleting)}},
+		"another job's staging pod starts":    {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), gate(state.GateAhead))}},
+		"its own staging pod goes":            {pods: []state.TargetPod{pod("a", staging("vr-1"), deleting)}, permanent: state.ReasonPodDeleted},
 		"a gated pod is being deleted":        {pods: []state.TargetPod{pod("a", deleting)}, permanent: state.ReasonPodDeleted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
 			job := restoreOf(v1alpha1.VolumePersistentVolumeClaim)
+			job.Name = "vr-1"
+
 			if !c.unrouted {
 				job.Status.Pod = &v1alpha1.PodReference{Name: "a", UID: "uid-a"}
 			}

@@ -227,6 +227,9 @@ type staged struct {
 	name  string
 }
 
+// stagingPatience is the part of the time that a staging pod has taken already after which it is looked at again.
+const stagingPatience = 4
+
 // routeStage gives the job to the staging pod's node once that pod runs.
 func routeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decision {
 	p := v.pod
@@ -236,15 +239,23 @@ func routeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decisio
 		}
 
 		since := p.Created
-		if at, known := WaitingSince(s, ReasonWaitingForPodEnd); known && reason == ReasonWaitingForPodEnd {
-			since = at
+
+		if reason == ReasonWaitingForPodEnd {
+			// The pod may have been of use for hours before it had to go.
+			since = now
+			if at, known := WaitingSince(s, reason); known {
+				since = at
+			}
 		}
 
 		if now.Sub(since) >= b.Staging {
 			return failed(Finding{reason, fmt.Sprintf("%s; gave up after %s", what, b.Staging)})
 		}
 
-		return Decision{Phase: v1alpha1.PhaseAccepted, Reason: reason, Message: what, Action: ActionNone, RequeueAfter: b.Soon}
+		// Each look lists the pods of the namespace: what takes longer is looked at less often.
+		again := min(max(b.Soon, now.Sub(since)/stagingPatience), b.Recheck)
+
+		return Decision{Phase: v1alpha1.PhaseAccepted, Reason: reason, Message: what, Action: ActionNone, RequeueAfter: again}
 	}
 
 	switch holder := v.holder(); {
@@ -308,6 +319,15 @@ func StagingRefused(s v1alpha1.JobStatus, cause string, again bool, now time.Tim
 	}
 
 	return Decision{Phase: forward(s), Reason: ReasonStagingRefused, Message: what + "; tried again", Action: ActionNone, RequeueAfter: b.Recheck}
+}
+
+// StagingCrowded is the decision about a job that waits until others let go of their
+// staging pods. Each of those has bounds of its own.
+func StagingCrowded(s v1alpha1.JobStatus, there int, b Bounds) Decision {
+	return Decision{
+		Phase: forward(s), Reason: ReasonStagingCrowded, Action: ActionNone, RequeueAfter: b.Recheck,
+		Message: fmt.Sprintf("%d staging pods are there for other jobs, as many as may be (--staging-pods of the controller); waits until one is gone", there),
+	}
 }
 
 // StagingNameTaken is the decision about a job whose staging pod's name another pod has.

@@ -214,8 +214,8 @@ type permit struct {
 
 // ask says that the volume is about to be changed, and waits until that is written
 // down: whoever takes the job up after a crash must know whose data it finds.
-func (p permit) ask(context.Context) error {
-	if err := p.report.Report(protocol.Report{Writing: true}); err != nil {
+func (p permit) ask(_ context.Context, snapshot string) error {
+	if err := p.report.Report(protocol.Report{Writing: snapshot}); err != nil {
 		return engine.Errorf(engine.CodeInternal, "ask to write: %w", err)
 	}
 

@@ -132,7 +132,8 @@ type OriginalVolume struct {
 type VolumeRestoreStatus struct {
 	JobStatus `json:",inline"`
 
-	// SnapshotID is the ID of the kopia snapshot manifest that was restored; empty where none was.
+	// SnapshotID is the ID of the kopia snapshot manifest that was restored, or that the job has begun to
+	// write; empty where none was. A later run of the job writes no other one over it.
 	// +optional
 	SnapshotID string `json:"snapshotID,omitempty"`
 	// SnapshotTimestamp is when the snapshot was taken that was restored in the place of a missing one.

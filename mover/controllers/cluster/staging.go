@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -234,9 +233,17 @@ func (c *Cluster) claim(ctx context.Context, ref v1alpha1.VolumeReference) (stat
 		Bound:  claim.Spec.VolumeName != "" && claim.Status.Phase == corev1.ClaimBound,
 		Lost:   claim.Status.Phase == corev1.ClaimLost,
 		Block:  claim.Spec.VolumeMode != nil && *claim.Spec.VolumeMode == corev1.PersistentVolumeBlock,
-		Shared: slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteMany) || slices.Contains(claim.Spec.AccessModes, corev1.ReadOnlyMany),
+		Shared: shared(claim.Spec.AccessModes),
 		OnePod: slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteOncePod),
 	}, nil
+}
+
+// shared tells whether pods on several nodes may mount the volume at a time. Where a
+// mode for one node is among them, it may be mounted in that one.
+func shared(modes []corev1.PersistentVolumeAccessMode) bool {
+	one := slices.Contains(modes, corev1.ReadWriteOnce) || slices.Contains(modes, corev1.ReadWriteOncePod)
+
+	return slices.Contains(modes, corev1.ReadWriteMany) || slices.Contains(modes, corev1.ReadOnlyMany) && !one
 }
 
 // stage makes the job's staging pod, unless it is there. The decision is what
@@ -245,6 +252,10 @@ func (c *Cluster) stage(ctx context.Context, j routable) (*state.Decision, error
 	refuse := func(cause string, again bool) (*state.Decision, error) {
 		d := state.StagingRefused(*j.status, cause, again, c.Clock.Now(), c.Bounds)
 		return &d, nil
+	}
+
+	if d, err := c.crowded(ctx, j); d != nil || err != nil {
+		return d, err
 	}
 
 	daemon, err := c.daemonPod(ctx)
@@ -284,8 +295,8 @@ func (c *Cluster) stage(ctx context.Context, j routable) (*state.Decision, error
 	}
 }
 
-// taken looks who has the name of a staging pod that is not among those of its
-// claim: a leftover of a job of the same name is removed.
+// taken looks who has the name of a staging pod that was not among those of its
+// claim a moment ago.
 func (c *Cluster) taken(ctx context.Context, s staging) (*state.Decision, error) {
 	var pod corev1.Pod
 
@@ -294,7 +305,8 @@ func (c *Cluster) taken(ctx context.Context, s staging) (*state.Decision, error)
 		return nil, client.IgnoreNotFound(err)
 	}
 
-	if target.StagedFor(&pod) == s.job && pod.Labels[contract.LabelInstall] == s.install {
+	ours := target.StagedFor(&pod) == s.job && pod.Labels[contract.LabelInstall] == s.install
+	if ours && len(target.ClaimPods(s.claim, []corev1.Pod{pod})) == 1 {
 		return nil, nil
 	}
 
@@ -363,56 +375,4 @@ func (c *Cluster) deletePod(ctx context.Context, pod *corev1.Pod) error {
 	}
 
 	return nil
-}
-
-// Sweep deletes the staging pods whose jobs have ended or are gone: those that a
-// controller left behind which ended in between.
-func (c *Cluster) Sweep(ctx context.Context) error {
-	var list corev1.PodList
-
-	err := c.Direct.List(ctx, &list, client.HasLabels{contract.LabelStaging}, client.MatchingLabels{contract.LabelInstall: jobs.LabelValue(c.Namespace)})
-	if err != nil {
-		return fmt.Errorf("list staging pods: %w", err)
-	}
-
-	var failures []error
-
-	for i := range list.Items {
-		pod := &list.Items[i]
-		name := pod.Labels[contract.LabelStaging]
-
-		if pod.Name != contract.StagingPodName(name) || !pod.DeletionTimestamp.IsZero() {
-			continue
-		}
-
-		needed, err := c.needed(ctx, name, pod)
-		if err == nil && !needed {
-			err = c.deletePod(ctx, pod)
-		}
-
-		failures = append(failures, err)
-	}
-
-	return errors.Join(failures...)
-}
-
-// needed tells whether the pod's job is there and has not ended.
-func (c *Cluster) needed(ctx context.Context, name string, pod *corev1.Pod) (bool, error) {
-	var job client.Object = &v1alpha1.VolumeBackup{}
-	if strings.HasPrefix(name, jobs.RestorePrefix) {
-		job = &v1alpha1.VolumeRestore{}
-	}
-
-	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: c.Namespace, Name: name}, job)
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-
-	if err != nil {
-		return false, fmt.Errorf("read the job of staging pod %s/%s: %w", pod.Namespace, pod.Name, err)
-	}
-
-	j := c.jobOf(job)
-
-	return !j.status.Phase.Terminal() && j.volume.Namespace == pod.Namespace, nil
 }

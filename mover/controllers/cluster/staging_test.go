@@ -359,3 +359,96 @@ func TestAClaimIsRestoredThroughAStagingPod(t *testing.T) {
 	reconcile()
 	assert.Nil(t, w.stage(t, job.Name))
 }
+
+func TestStagingPodsAreFewAtATime(t *testing.T) {
+	t.Parallel()
+
+	another := jobs.NewBackup(veleroNS, "", v1alpha1.VolumeBackupSpec{
+		Backup: v1alpha1.OwnerReference{Name: "b", UID: "buid"},
+		Volume: v1alpha1.VolumeReference{Kind: v1alpha1.VolumePersistentVolumeClaim, Namespace: "app", Claim: &v1alpha1.ClaimReference{Name: "other", UID: "ouid"}},
+	})
+
+	of := func(job, namespace string) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: contract.StagingPodName(job), Labels: map[string]string{contract.LabelStaging: job, contract.LabelInstall: veleroNS},
+		}}
+	}
+
+	for name, c := range map[string]struct {
+		pods  []client.Object
+		phase v1alpha1.Phase
+		waits bool
+	}{
+		"another live job has as many as may be":       {pods: []client.Object{of(another.Name, "app")}, waits: true},
+		"another job has ended":                        {pods: []client.Object{of(another.Name, "app")}, phase: v1alpha1.PhaseFailed},
+		"pods of another namespace only bear its name": {pods: []client.Object{of(another.Name, "tenant"), of("vb-none", "tenant")}},
+		"there are none":                               {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			live := another.DeepCopy()
+			live.Status.Phase = c.phase
+			w, job := stagingWorld(t, append(c.pods, live)...)
+			w.Bounds.StagingPods = 1
+
+			got, _ := w.backup(t, job.Name)
+			assert.Equal(t, c.waits, w.stage(t, job.Name) == nil)
+
+			if c.waits {
+				assert.Equal(t, state.ReasonStagingCrowded, got.Status.Reason)
+				assert.False(t, got.Status.Phase.Terminal())
+			}
+		})
+	}
+}
+
+func TestAStagingPodMakesWayWhereTheVolumeIsForOneNodeAtATime(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		modes []corev1.PersistentVolumeAccessMode
+		stays bool
+	}{
+		"for one node only":                          {modes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}},
+		"for one that writes or many that read":      {modes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce, corev1.ReadOnlyMany}},
+		"for many that read":                         {modes: []corev1.PersistentVolumeAccessMode{corev1.ReadOnlyMany}, stays: true},
+		"for many that write, and therefore for any": {modes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce, corev1.ReadWriteMany}, stays: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			w, job := stagingWorld(t)
+
+			var claim corev1.PersistentVolumeClaim
+			require.NoError(t, w.client.Get(t.Context(), types.NamespacedName{Namespace: "app", Name: "data"}, &claim))
+			claim.Spec.AccessModes = c.modes
+			require.NoError(t, w.client.Update(t.Context(), &claim))
+
+			w.backup(t, job.Name)
+			w.start(t, job.Name)
+			w.backup(t, job.Name)
+			require.NoError(t, w.client.Create(t.Context(), realPod("n2", corev1.PodPending)))
+			w.backup(t, job.Name)
+			assert.Equal(t, c.stays, w.stage(t, job.Name) != nil)
+		})
+	}
+}
+
+func TestAStagingPodOfAnotherClaimEndsTheJob(t *testing.T) {
+	t.Parallel()
+
+	w, job := stagingWorld(t)
+	w.backup(t, job.Name)
+
+	forged := w.stage(t, job.Name)
+	require.NotNil(t, forged)
+	require.NoError(t, w.client.Delete(t.Context(), forged))
+
+	forged.ResourceVersion = ""
+	forged.Spec.Volumes[0].PersistentVolumeClaim.ClaimName = "other"
+	require.NoError(t, w.client.Create(t.Context(), forged))
+
+	got, _ := w.backup(t, job.Name)
+	assert.Equal(t, state.ReasonStagingNameTaken, got.Status.Reason)
+}

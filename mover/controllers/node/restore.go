@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -28,6 +29,7 @@ func (n *Node) restoreWork(job *v1alpha1.VolumeRestore) task.Work {
 		Description: titleOf(s.Target),
 		Existing:    engine.ExistingData(s.ExistingData),
 		Resumed:     job.Status.WritingSince != nil,
+		Begun:       begun(job),
 		OnMissing:   engine.MissingSnapshot(s.OnMissingSnapshot),
 	}
 
@@ -38,13 +40,22 @@ func (n *Node) restoreWork(job *v1alpha1.VolumeRestore) task.Work {
 		}
 	}
 
-	key, uid := client.ObjectKeyFromObject(job), job.UID
+	of := job.DeepCopy()
 
 	return task.Work{
 		Repository:  s.Repository,
 		Restore:     r,
-		BeforeWrite: func(ctx context.Context) error { return n.noteWriting(ctx, key, uid) },
+		BeforeWrite: func(ctx context.Context, snapshot string) error { return n.noteWriting(ctx, of, short(snapshot)) },
 	}
+}
+
+// begun gives the ID of the snapshot that an earlier run of the job was let to write.
+func begun(job *v1alpha1.VolumeRestore) string {
+	if job.Status.WritingSince == nil {
+		return ""
+	}
+
+	return job.Status.SnapshotID
 }
 
 // titleOf names a volume for people.
@@ -62,31 +73,36 @@ const (
 	noteWritingEvery = 500 * time.Millisecond
 )
 
-// noteWriting writes down in the job's status that its worker is about to write into
-// the volume: whoever takes the job up after a crash finds data there, and must know
-// that it may be the job's own. It is not left to the next look at the job, for the worker waits.
-func (n *Node) noteWriting(ctx context.Context, key client.ObjectKey, uid types.UID) error {
+// noteWriting writes down in the job's status that its worker is about to write the snapshot
+// into the volume: whoever takes the job up after a crash finds data there, and must know
+// that it may be the job's own, and of what. It is not left to the next look at the job, for the worker waits.
+func (n *Node) noteWriting(ctx context.Context, of *v1alpha1.VolumeRestore, snapshot string) error {
 	var last error
 
 	err := wait.PollUntilContextTimeout(ctx, noteWritingEvery, noteWritingFor, true, func(ctx context.Context) (bool, error) {
 		var job v1alpha1.VolumeRestore
 
-		last = n.Direct.Get(ctx, key, &job)
+		last = n.Direct.Get(ctx, client.ObjectKeyFromObject(of), &job)
 
 		switch {
-		case apierrors.IsNotFound(last) || last == nil && (job.UID != uid || job.Status.Phase.Terminal()):
+		case apierrors.IsNotFound(last) || last == nil && !n.still(&job, of):
 			return false, &task.BlockedError{Finding: state.Finding{
-				Reason: state.ReasonOwnerGone, Message: fmt.Sprintf("%s %s is gone or has ended, and its worker must not write", kindRestore, key.Name),
+				Reason:  state.ReasonOwnerGone,
+				Message: fmt.Sprintf("%s %s is gone, has ended or was taken from node %s, and its worker must not write", kindRestore, of.Name, n.Name),
 			}}
 		case last != nil:
 			return false, nil //nolint:nilerr // It is asked again.
-		case job.Status.WritingSince != nil:
+		case job.Status.WritingSince != nil && job.Status.SnapshotID == snapshot:
 			return true, nil
 		}
 
 		before := job.DeepCopy()
-		now := metav1.NewTime(n.Clock.Now())
-		job.Status.WritingSince = &now
+		job.Status.SnapshotID = snapshot
+
+		if job.Status.WritingSince == nil {
+			job.Status.WritingSince = ptr.To(metav1.NewTime(n.Clock.Now()))
+		}
+
 		last = n.Client.Status().Patch(ctx, &job, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 
 		return last == nil, nil
@@ -98,6 +114,13 @@ func (n *Node) noteWriting(ctx context.Context, key client.ObjectKey, uid types.
 	}
 
 	return err
+}
+
+// still tells whether the job is the one that a worker was begun for, goes through
+// the same pod and is this node's to do.
+func (n *Node) still(job, begun *v1alpha1.VolumeRestore) bool {
+	return job.UID == begun.UID && !job.Status.Phase.Terminal() && job.Labels[contract.LabelNode] == jobs.LabelValue(n.Name) &&
+		equality.Semantic.DeepEqual(job.Status.Pod, begun.Status.Pod)
 }
 
 // note is what is to be said of a restore that ended well without the snapshot asked for.

@@ -32,6 +32,7 @@ func TestARestoreAsksForWhatItsSpecSays(t *testing.T) {
 	assert.Equal(t, engine.MissingPrevious, r.OnMissing)
 	assert.Equal(t, "volume data of pod app/web-0", r.Description)
 	assert.False(t, r.Resumed)
+	assert.Empty(t, r.Begun)
 	assert.NotEmpty(t, r.Expect)
 
 	// Never those of another namespace, whatever the spec says.
@@ -49,16 +50,17 @@ func TestThatARestoreWritesIsWrittenDownBefore(t *testing.T) {
 	w.restore(t, job.Name)
 
 	begun := w.tasks.Begun(job.Name)[0]
-	require.NoError(t, begun.BeforeWrite(t.Context()))
+	require.NoError(t, begun.BeforeWrite(t.Context(), "k1"))
 
 	var got v1alpha1.VolumeRestore
 	require.NoError(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(job), &got))
 	require.NotNil(t, got.Status.WritingSince)
+	assert.Equal(t, "k1", got.Status.SnapshotID)
 
 	first := got.Status.WritingSince.Time
 
 	t.Run("and stays when it is said again", func(t *testing.T) {
-		require.NoError(t, begun.BeforeWrite(t.Context()))
+		require.NoError(t, begun.BeforeWrite(t.Context(), "k1"))
 		require.NoError(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(job), &got))
 		assert.True(t, first.Equal(got.Status.WritingSince.Time))
 	})
@@ -69,6 +71,7 @@ func TestThatARestoreWritesIsWrittenDownBefore(t *testing.T) {
 
 		all := w.tasks.Begun(job.Name)
 		assert.True(t, all[len(all)-1].Restore.Resumed)
+		assert.Equal(t, "k1", all[len(all)-1].Restore.Begun)
 	})
 }
 
@@ -78,6 +81,16 @@ func TestARestoreMustNotWrite(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, w *world, job *v1alpha1.VolumeRestore){
 		"when its job is gone": func(t *testing.T, w *world, job *v1alpha1.VolumeRestore) {
 			require.NoError(t, w.client.Delete(t.Context(), job))
+		},
+		"when its job was taken from the node": func(t *testing.T, w *world, job *v1alpha1.VolumeRestore) {
+			require.NoError(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(job), job))
+			delete(job.Labels, contract.LabelNode)
+			require.NoError(t, w.client.Update(t.Context(), job))
+		},
+		"when its job goes through another pod by now": func(t *testing.T, w *world, job *v1alpha1.VolumeRestore) {
+			require.NoError(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(job), job))
+			job.Status.Pod = &v1alpha1.PodReference{Name: "web-1", UID: "another"}
+			require.NoError(t, w.client.Status().Update(t.Context(), job))
 		},
 		"when its job has ended": func(t *testing.T, w *world, job *v1alpha1.VolumeRestore) {
 			require.NoError(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(job), job))
@@ -95,7 +108,7 @@ func TestARestoreMustNotWrite(t *testing.T) {
 
 			var blocked *task.BlockedError
 
-			require.ErrorAs(t, w.tasks.Begun(job.Name)[0].BeforeWrite(t.Context()), &blocked)
+			require.ErrorAs(t, w.tasks.Begun(job.Name)[0].BeforeWrite(t.Context(), "k1"), &blocked)
 			assert.False(t, blocked.NotYet)
 		})
 	}

@@ -24,15 +24,21 @@ func ClaimPods(claim string, pods []corev1.Pod) []state.TargetPod {
 }
 
 func used(claim string, pod *corev1.Pod) bool {
+	var mounts []corev1.VolumeMount
+
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		for _, m := range c.VolumeMounts {
-			if v := Volume(pod, m.Name); v != nil && ClaimName(pod, v) == claim {
-				return true
-			}
-		}
+		mounts = append(mounts, c.VolumeMounts...)
 	}
 
-	return false
+	for _, c := range pod.Spec.EphemeralContainers {
+		mounts = append(mounts, c.VolumeMounts...)
+	}
+
+	return slices.ContainsFunc(mounts, func(m corev1.VolumeMount) bool {
+		v := Volume(pod, m.Name)
+
+		return v != nil && ClaimName(pod, v) == claim
+	})
 }
 
 // StagedFor gives the name of the job whose staging pod it is, or an empty string.
@@ -53,7 +59,7 @@ func StagedFor(pod *corev1.Pod) string {
 	})
 
 	if debugged || slices.ContainsFunc(pod.Spec.InitContainers, mountsStaged) || slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {
-		return mountsStaged(c) && !holds(c)
+		return mountsStaged(c) && !(holds(c) && onlyReads(c))
 	}) {
 		return ""
 	}
@@ -84,6 +90,11 @@ func mountsStaged(c corev1.Container) bool {
 // cache, and asks the API server where it matters.
 func holds(c corev1.Container) bool {
 	return c.Name == contract.StagingContainer && slices.Equal(c.Command, []string{contract.GateCommand, contract.StagingHold}) && len(c.Args) == 0
+}
+
+// onlyReads tells whether nothing of the container can write to the volume, which a shell in it could.
+func onlyReads(c corev1.Container) bool {
+	return !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == contract.StagingVolume && !m.ReadOnly })
 }
 
 func stagingStatus(pod *corev1.Pod) *corev1.ContainerStatus {

@@ -37,14 +37,15 @@ func TestStagedFor(t *testing.T) {
 		mutate func(*corev1.Pod)
 		none   bool
 	}{
-		"as it is made":                           {mutate: func(*corev1.Pod) {}},
-		"with a container beside it":              {mutate: func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "mesh"}) }},
-		"of another name":                         {mutate: func(p *corev1.Pod) { p.Name = "mine" }, none: true},
-		"without the label":                       {mutate: func(p *corev1.Pod) { p.Labels = nil }, none: true},
-		"with another command":                    {mutate: func(p *corev1.Pod) { p.Spec.Containers[0].Command = []string{"sh"} }, none: true},
-		"with another argument":                   {mutate: func(p *corev1.Pod) { p.Spec.Containers[0].Args = []string{"--gate=/x"} }, none: true},
-		"with a container that mounts the volume": {mutate: func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, mounting) }, none: true},
-		"with an init container that does":        {mutate: func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{mounting} }, none: true},
+		"as it is made":                                   {mutate: func(*corev1.Pod) {}},
+		"with a container beside it":                      {mutate: func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "mesh"}) }},
+		"of another name":                                 {mutate: func(p *corev1.Pod) { p.Name = "mine" }, none: true},
+		"without the label":                               {mutate: func(p *corev1.Pod) { p.Labels = nil }, none: true},
+		"with another command":                            {mutate: func(p *corev1.Pod) { p.Spec.Containers[0].Command = []string{"sh"} }, none: true},
+		"with a volume that a shell in it could write to": {mutate: func(p *corev1.Pod) { p.Spec.Containers[0].VolumeMounts[0].ReadOnly = false }, none: true},
+		"with another argument":                           {mutate: func(p *corev1.Pod) { p.Spec.Containers[0].Args = []string{"--gate=/x"} }, none: true},
+		"with a container that mounts the volume":         {mutate: func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, mounting) }, none: true},
+		"with an init container that does":                {mutate: func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{mounting} }, none: true},
 		"with an ephemeral container that does": {mutate: func(p *corev1.Pod) {
 			p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon(mounting)}}
 		}, none: true},
@@ -86,8 +87,14 @@ func TestClaimPods(t *testing.T) {
 	other := stagingPod("vb-3")
 	other.Spec.Volumes[0].PersistentVolumeClaim.ClaimName = "other"
 
-	pods := target.ClaimPods("data", []corev1.Pod{stagingPod("vb-1"), idle, other})
-	require.Len(t, pods, 1, "what no container mounts isn't mounted")
+	debugged := *idle.DeepCopy()
+	debugged.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+		Name: "debug", VolumeMounts: []corev1.VolumeMount{{Name: contract.StagingVolume}},
+	}}}
+
+	pods := target.ClaimPods("data", []corev1.Pod{stagingPod("vb-1"), idle, other, debugged})
+	require.Len(t, pods, 2, "what no container mounts isn't mounted")
 	assert.Equal(t, "vb-1", pods[0].StagedFor)
 	assert.True(t, pods[0].Running)
+	assert.Empty(t, pods[1].StagedFor)
 }

@@ -39,9 +39,9 @@ type Work struct {
 	// of the volume; nil for work on the repository alone. A *BlockedError among its
 	// errors says why there is nothing to open.
 	OpenVolume func(ctx context.Context) (*os.File, error)
-	// BeforeWrite is called when the worker of a restore is about to change the volume;
-	// it waits for that. An error, which may be a *BlockedError, keeps it from it.
-	BeforeWrite func(ctx context.Context) error
+	// BeforeWrite is called when the worker of a restore is about to change the volume, with the ID of the
+	// snapshot, as the worker says; it waits for that. An error, which may be a *BlockedError, keeps it from it.
+	BeforeWrite func(ctx context.Context, snapshot string) error
 }
 
 // BlockedError is the error of an OpenVolume that found the job's conditions not, or

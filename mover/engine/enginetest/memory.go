@@ -108,12 +108,16 @@ func (m *Memory) Restore(ctx context.Context, r engine.RestoreRequest, p engine.
 		return engine.RestoreResult{}, err
 	}
 
+	if err := r.Continues(res.SnapshotID); err != nil {
+		return engine.RestoreResult{}, err
+	}
+
 	if err := vacant(r); err != nil || s == nil {
 		return res, err
 	}
 
 	if r.BeforeWrite != nil {
-		if err := r.BeforeWrite(ctx); err != nil {
+		if err := r.BeforeWrite(ctx, s.ID); err != nil {
 			return engine.RestoreResult{}, err
 		}
 	}

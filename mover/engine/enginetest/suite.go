@@ -51,6 +51,7 @@ func RunSuite(t *testing.T, empty, prepared func(t *testing.T) engine.Engine) {
 		"a volume that holds data is refused and left as it is":      refusesData,
 		"an empty lost+found is no data":                             passesLostAndFound,
 		"a restore that goes on may find what it wrote":              resumes,
+		"a restore that goes on writes the snapshot it began with":   resumesOneSnapshotOnly,
 		"a mirror has nothing that the snapshot does not have":       mirrors,
 		"nothing is written before that is allowed":                  asksBeforeWriting,
 		"a missing snapshot can leave the volume as it is":           leavesWithoutSnapshot,

@@ -70,7 +70,7 @@ func refusesData(t *testing.T, e engine.Engine) {
 
 				_, err := e.Restore(t.Context(), engine.RestoreRequest{
 					Root: open(t, target), Job: "vb-1", Existing: existing, Description: "claim shop/data",
-					BeforeWrite: func(context.Context) error {
+					BeforeWrite: func(context.Context, string) error {
 						assert.Fail(t, "it was about to write")
 
 						return nil
@@ -110,6 +110,49 @@ func resumes(t *testing.T, e engine.Engine) {
 	requireSame(t, dir, target)
 }
 
+func resumesOneSnapshotOnly(t *testing.T, e engine.Engine) {
+	created(t, e)
+
+	dir := sample(t, "content")
+	begun := backedUp(t, e, dir, "vb-1").SnapshotID
+	other := backedUp(t, e, sample(t, "other content"), "vb-2").SnapshotID
+	like := request(t, dir, "vb-1")
+	previous := &engine.Previous{Host: like.Host, Path: like.Path, Before: time.Now().Add(time.Hour)}
+
+	for name, test := range map[string]struct {
+		request engine.RestoreRequest
+		code    engine.Code
+	}{
+		"with the same snapshot":              {engine.RestoreRequest{Job: "vb-1", Begun: begun}, ""},
+		"with another one":                    {engine.RestoreRequest{Job: "vb-1", Begun: other}, engine.CodeSnapshotNotFound},
+		"with another one, as a mirror":       {engine.RestoreRequest{Job: "vb-1", Begun: other, Existing: engine.ExistingMirror}, ""},
+		"with the same previous one":          {engine.RestoreRequest{Job: "vb-gone", Begun: other, OnMissing: engine.MissingPrevious, Previous: previous}, ""},
+		"with another previous one":           {engine.RestoreRequest{Job: "vb-gone", Begun: begun, OnMissing: engine.MissingPrevious, Previous: previous}, engine.CodeSnapshotNotFound},
+		"with none":                           {engine.RestoreRequest{Job: "vb-gone", Begun: begun, OnMissing: engine.MissingEmpty}, engine.CodeSnapshotNotFound},
+		"with none, as a mirror":              {engine.RestoreRequest{Job: "vb-gone", Begun: begun, OnMissing: engine.MissingEmpty, Existing: engine.ExistingMirror}, engine.CodeSnapshotNotFound},
+		"with what an older daemon has noted": {engine.RestoreRequest{Job: "vb-1"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := t.TempDir()
+			put(t, filepath.Join(target, "a/file"), "con")
+
+			before := copied(t, target)
+			r := test.request
+			r.Root, r.Resumed = open(t, target), true
+
+			_, err := e.Restore(t.Context(), r, nil)
+			if test.code == "" {
+				require.NoError(t, err)
+
+				return
+			}
+
+			requireCode(t, test.code, err)
+			assert.Equal(t, before, copied(t, target))
+		})
+	}
+}
+
 func mirrors(t *testing.T, e engine.Engine) {
 	created(t, e)
 
@@ -147,7 +190,7 @@ func asksBeforeWriting(t *testing.T, e engine.Engine) {
 	created(t, e)
 
 	dir, target := sample(t, "content"), t.TempDir()
-	backedUp(t, e, dir, "vb-1")
+	taken := backedUp(t, e, dir, "vb-1")
 	put(t, filepath.Join(target, "extra"), "extra")
 
 	before, asked := copied(t, target), 0
@@ -155,9 +198,10 @@ func asksBeforeWriting(t *testing.T, e engine.Engine) {
 	for _, answer := range []error{engine.Errorf(engine.CodeCanceled, "told to"), nil} {
 		_, err := e.Restore(t.Context(), engine.RestoreRequest{
 			Root: open(t, target), Job: "vb-1", Existing: engine.ExistingMirror,
-			BeforeWrite: func(context.Context) error {
+			BeforeWrite: func(_ context.Context, snapshot string) error {
 				asked++
 
+				assert.Equal(t, taken.SnapshotID, snapshot)
 				assert.Equal(t, before, copied(t, target))
 
 				return answer
@@ -199,7 +243,9 @@ func leavesWithoutSnapshot(t *testing.T, e engine.Engine) {
 			before := copied(t, target)
 			res, err := e.Restore(t.Context(), engine.RestoreRequest{
 				Root: open(t, target), Job: "vb-gone", Existing: test.existing, OnMissing: engine.MissingEmpty,
-				BeforeWrite: func(context.Context) error { return engine.Errorf(engine.CodeInternal, "it was about to write") },
+				BeforeWrite: func(context.Context, string) error {
+					return engine.Errorf(engine.CodeInternal, "it was about to write")
+				},
 			}, nil)
 			assert.Equal(t, before, copied(t, target))
 

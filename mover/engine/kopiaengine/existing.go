@@ -18,6 +18,9 @@ import (
 // listedAtOnce is how many entries are listed at a time.
 const listedAtOnce = 256
 
+// removalPasses bounds how often a folder is listed anew after something was removed from it.
+const removalPasses = 16
+
 // vacant refuses a volume that holds data where it must hold none.
 func (w *restorer) vacant(r engine.RestoreRequest) error {
 	if !r.Guarded() {
@@ -51,7 +54,7 @@ func (w *restorer) vacant(r engine.RestoreRequest) error {
 // where there are more. An empty folder that the file system has made counts as none.
 func contents(root *beneath.Dir) (found []string, err error) {
 	err = eachListed(root, func(e beneath.Entry) error {
-		if e.Name == engine.LostAndFound && e.Err == nil && e.Kind == beneath.KindDirectory {
+		if lostAndFound(e, "") {
 			empty, err := isEmpty(root, e)
 			if err != nil || empty {
 				return err
@@ -133,17 +136,35 @@ func (w *restorer) removeExtras(ctx context.Context, d *beneath.Dir, id object.I
 		return err
 	}
 
-	return eachListed(d, func(e beneath.Entry) error {
-		if _, has := names[e.Name]; has {
-			return nil
-		}
+	// On some file systems, those of servers above all, a listing passes over entries when others
+	// are removed meanwhile: the last one must have had nothing to remove.
+	for range removalPasses {
+		removed := false
 
-		if err := ctx.Err(); err != nil {
+		err := eachListed(d, func(e beneath.Entry) error {
+			if _, has := names[e.Name]; has {
+				return nil
+			}
+
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+
+			removed = removed || !lostAndFound(e, path)
+
+			return w.removeExtra(d, e, path)
+		})
+		if err != nil || !removed {
 			return err
 		}
+	}
 
-		return w.removeExtra(d, e, path)
-	})
+	return engine.Errorf(engine.CodeTargetUnwritable, "remove from folder %s what the snapshot does not have: there is ever more of it", quote(path))
+}
+
+// lostAndFound tells whether it is the folder that the file system keeps for itself.
+func lostAndFound(e beneath.Entry, path string) bool {
+	return path == "" && e.Name == engine.LostAndFound && e.Err == nil && e.Kind == beneath.KindDirectory
 }
 
 // names gives the names in a folder of the snapshot.
@@ -167,7 +188,7 @@ func (w *restorer) names(ctx context.Context, id object.ID, path string) (map[st
 // removeExtra removes one entry with all that is in it. Of the folder that the file
 // system keeps for itself, only the content goes.
 func (w *restorer) removeExtra(parent *beneath.Dir, e beneath.Entry, path string) (err error) {
-	if path != "" || e.Name != engine.LostAndFound || e.Err != nil || e.Kind != beneath.KindDirectory {
+	if !lostAndFound(e, path) {
 		return w.removalError(join(path, e.Name), parent.RemoveAll(e.Name))
 	}
 

@@ -43,6 +43,10 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 			return err
 		}
 
+		if err := r.Continues(res.SnapshotID); err != nil {
+			return err
+		}
+
 		w := newRestorer(rep, root, r)
 
 		if err := w.vacant(r); err != nil || m == nil {
@@ -91,7 +95,7 @@ func (w *restorer) prepare(ctx context.Context, m *snapshot.Manifest, r engine.R
 		return err
 	}
 
-	return r.BeforeWrite(ctx)
+	return r.BeforeWrite(ctx, string(m.ID))
 }
 
 // snapshotOfJob finds the finished snapshot of a job that is as expected: the newest,

@@ -222,8 +222,8 @@ type Report struct {
 	Version  int              `json:"version"`
 	Fences   *Fences          `json:"fences,omitempty"`
 	Progress *engine.Progress `json:"progress,omitempty"`
-	// Writing says that a restore is about to change the volume, and waits for the Permit.
-	Writing bool    `json:"writing,omitempty"`
+	// Writing is the ID of the snapshot that a restore is about to write into the volume; it waits for the Permit.
+	Writing string  `json:"writing,omitempty"`
 	Result  *Result `json:"result,omitempty"`
 }
 

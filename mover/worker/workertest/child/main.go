@@ -59,7 +59,7 @@ func (e *scripted) Backup(ctx context.Context, r engine.BackupRequest, p engine.
 // Restore runs the script that the job names.
 func (e *scripted) Restore(ctx context.Context, r engine.RestoreRequest, p engine.ProgressFunc) (engine.RestoreResult, error) {
 	if workertest.Script(r.Job) == workertest.Write {
-		if err := r.BeforeWrite(ctx); err != nil {
+		if err := r.BeforeWrite(ctx, "begun"); err != nil {
 			return engine.RestoreResult{}, err
 		}
 	}
