@@ -182,8 +182,8 @@ func (f *Finder) hostFolder(folder string) (*os.File, Found, error) {
 
 // cross opens a folder below another, name by name, and tells whether a mount was
 // crossed on the way. The caller closes it.
-func (f *Finder) cross(dir *os.File, names []string) (file *os.File, crossed bool, err error) {
-	at := dir
+func (f *Finder) cross(dir *os.File, names []string) (*os.File, bool, error) {
+	at, crossed := dir, false
 
 	for _, name := range names {
 		next, err := f.step(at, name)

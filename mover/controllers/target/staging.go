@@ -59,7 +59,7 @@ func StagedFor(pod *corev1.Pod) string {
 	})
 
 	if debugged || slices.ContainsFunc(pod.Spec.InitContainers, mountsStaged) || slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {
-		return mountsStaged(c) && !(holds(c) && onlyReads(c))
+		return mountsStaged(c) && (!holds(c) || !onlyReads(c))
 	}) {
 		return ""
 	}
