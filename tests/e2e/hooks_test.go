@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build e2e && slow
 
 package e2e
 
@@ -31,7 +31,7 @@ const plain = 5
 
 // The hooks of the pods leave files in their volume "notes", which is not backed up; the times of these files say
 // when they ran. All of it runs under one limit, because setting that takes as long as a backup.
-func TestHooks(t *testing.T) {
+func TestSlowHooks(t *testing.T) {
 	c, db := open(t), open(t)
 
 	// What begins takes a while, and the change of the daemon does, too.

@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build e2e && slow
 
 package e2e
 
@@ -19,7 +19,7 @@ import (
 )
 
 // Restores whose pods never come to their gates end within the bounds, and say why.
-func TestARestoreOfPodsThatNeverRunEndsWithAReason(t *testing.T) {
+func TestSlowARestoreOfPodsThatNeverRunEndsWithAReason(t *testing.T) {
 	c := open(t)
 	c.settings([]string{"--gate-timeout=15s"},
 		[]string{"--unscheduled-timeout=5s", "--gate-timeout=15s", "--missing-pod-timeout=5s"})
@@ -94,7 +94,7 @@ func TestARestoreOfPodsThatNeverRunEndsWithAReason(t *testing.T) {
 
 // A controller's template knows of no gate, so that a pod that it makes anew in the middle starts without its data.
 // The restore must not write under it, and says so.
-func TestAPodThatItsControllerMakesAnewStopsTheRestore(t *testing.T) {
+func TestSlowAPodThatItsControllerMakesAnewStopsTheRestore(t *testing.T) {
 	c := open(t)
 	a, _ := c.app(classDelete, lab.Data{Files: 100, Bytes: 24 << 20, Seed: 81})
 	c.backup(c.namespace)

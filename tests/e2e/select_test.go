@@ -83,7 +83,7 @@ func (c *cell) ofAllKinds() *corev1.Pod {
 func (c *cell) chose(name string, phase velerov1.BackupPhase, moved string, says []string, args ...string) {
 	c.t.Helper()
 
-	b, err := c.Lab.Backup(c.ctx, name, append([]string{"--include-namespaces", c.namespace}, args...)...)
+	b, err := c.Backup(c.ctx, name, append([]string{"--include-namespaces", c.namespace}, args...)...)
 	require.NoError(c.t, err)
 	c.requireBackup(b, phase)
 

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -116,40 +115,6 @@ func TestPodsOfTheSecondNodeAreRestoredWhereTheyAreScheduled(t *testing.T) {
 		assert.Equal(t, node, pod.Spec.NodeName, name)
 		c.sameDir(kept[name], c.volume(&pod))
 	}
-}
-
-func TestARestoreOnANodeThatIsLostEndsWithAReason(t *testing.T) {
-	c := open(t)
-	require.NoError(t, c.CreateNamespace(c.ctx, c.namespace))
-	c.createPodOn(secondNode, "far", nil, []string{"scratch"})
-
-	pod := c.podAgain()
-	require.NoError(t, lab.FillVolume(c.volume(pod), lab.Data{Files: 200, Bytes: 32 << 20, Seed: 72}))
-	c.backup(c.namespace)
-	c.deleteNamespace()
-	c.settings([]string{"--download-limit=" + slow, "--heartbeat=3s", "--node-lost-timeout=30s"}, []string{"--node-lost-timeout=30s"})
-	require.NoError(t, c.Restore(c.ctx, c.namespace, c.namespace))
-	c.restoring(c.namespace)
-
-	start := time.Now()
-	mend := c.cutOff(secondNode)
-
-	r, err := c.WaitRestore(c.ctx, c.namespace)
-	require.NoError(t, err)
-	assert.Equal(t, velerov1.RestorePhasePartiallyFailed, r.Status.Phase)
-	assert.Less(t, time.Since(start), 75*time.Second, "30 s, and what Velero and the controller take to look")
-	assert.Contains(t, c.told(c.namespace), "NodeLost")
-
-	jobs, err := c.VolumeRestores(c.ctx, c.namespace)
-	require.NoError(t, err)
-	require.Len(t, jobs, 1)
-	assert.Equal(t, v1alpha1.PhaseFailed, jobs[0].Status.Phase)
-	assert.Equal(t, "NodeLost", jobs[0].Status.Reason)
-	assert.Contains(t, jobs[0].Status.Message, secondNode)
-
-	// Back again, the node tells the pod, which would otherwise wait for ever.
-	mend()
-	assert.Contains(t, c.gateMessage(), "NodeLost")
 }
 
 // createPodOn makes a pod that runs on that node and nowhere else, and stays there whatever happens to the node.
