@@ -111,6 +111,12 @@ func runStage(ctx context.Context, name string, out io.Writer) (tally, error) {
 	case "e2e":
 		return e2e(ctx, "e2e", os.Getenv("ESTIBA_E2E_RUN"), out)
 	case "e2e-slow":
+		// The test that needs it fails by itself where it can't be had.
+		image := exec.CommandContext(ctx, "go", "run", "./tests/cluster/cmd/cluster", "load-postgresql")
+		if said, err := image.CombinedOutput(); err != nil {
+			_, _ = fmt.Fprintf(out, "no image of PostgreSQL: %v\n%s", err, said)
+		}
+
 		return e2e(ctx, "e2e slow", envOr("ESTIBA_E2E_RUN", "^TestSlow"), out)
 	default:
 		return tally{}, fmt.Errorf("there is no stage %q (unit, attack, e2e, e2e-slow)", name)
@@ -137,12 +143,6 @@ func e2e(ctx context.Context, tags, only string, out io.Writer) (tally, error) {
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", tags, "-o", bin, "./tests/e2e")
 	if said, err := build.CombinedOutput(); err != nil {
 		return tally{}, fmt.Errorf("compile tests/e2e: %w\n%s", err, said)
-	}
-
-	// The test that needs it fails by itself where it can't be had.
-	image := exec.CommandContext(ctx, "go", "run", "./tests/cluster/cmd/cluster", "load-postgresql")
-	if said, err := image.CombinedOutput(); err != nil {
-		_, _ = fmt.Fprintf(out, "no image of PostgreSQL: %v\n%s", err, said)
 	}
 
 	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m", "-test.parallel=" + together}
