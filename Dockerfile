@@ -13,7 +13,7 @@ RUN --mount=type=cache,target=/go/pkg/mod go mod download
 # .git is what tells the version.
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    for spec in mover:/mover restore-wait:/restore-wait velero-plugin:/plugins/estiba install-plugin:/install-plugin; do \
+    for spec in mover:/mover restore-wait:/restore-wait velero-plugin:/plugins/estiba install-plugin:/install-plugin estiba:/estiba; do \
       CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags "-s -w" -o /out${spec#*:} ./cmd/${spec%%:*} || exit 1; \
     done
 

@@ -14,6 +14,7 @@ var arrows = map[string][]string{
 	"cmd/install-plugin": {},
 	"cmd/mover":          {"mover/app"},
 	"cmd/restore-wait":   {"mover/contract"},
+	"cmd/estiba":         {"mover/keys"},
 
 	"plugins/bundle":       {"mover/api/v1alpha1", "plugins/backup", "plugins/remove", "plugins/restore"},
 	"plugins/backup":       {"mover/api/v1alpha1", "mover/contract", "mover/jobs", "plugins/operation", "plugins/settings", "plugins/volumeselect"},
@@ -45,6 +46,7 @@ var arrows = map[string][]string{
 	"mover/store":                     {"mover/engine", "mover/store/settings"},
 	"mover/store/settings":            {},
 	"mover/credentials":               {"mover/engine", "mover/store/settings"},
+	"mover/keys":                      {"mover/contract", "mover/credentials"},
 	"mover/engine/kopiaengine":        {"mover/beneath", "mover/contract", "mover/engine", "mover/repository"},
 	"mover/engine/enginetest":         {"mover/contract", "mover/engine"},
 	"mover/repository":                {"mover/engine"},

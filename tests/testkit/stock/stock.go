@@ -37,17 +37,22 @@ type Repository struct {
 
 // Open opens a repository by its location and its path below the location's prefix.
 func Open(ctx context.Context, l *lab.Lab, location, path string) (*Repository, error) {
+	password, err := password(ctx, l, filepath.Base(strings.TrimSuffix(path, "/")))
+	if err != nil {
+		return nil, err
+	}
+
+	return OpenWith(ctx, l, location, path, password)
+}
+
+// OpenWith opens a repository with a password that the caller has from elsewhere.
+func OpenWith(ctx context.Context, l *lab.Lab, location, path, password string) (*Repository, error) {
 	options, err := storage(ctx, l, location)
 	if err != nil {
 		return nil, err
 	}
 
 	options.Prefix += path
-
-	password, err := password(ctx, l, filepath.Base(strings.TrimSuffix(path, "/")))
-	if err != nil {
-		return nil, err
-	}
 
 	st, err := s3.New(ctx, options, false)
 	if err != nil {

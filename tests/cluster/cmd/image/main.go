@@ -21,6 +21,7 @@ var layout = [][2]string{
 	{"/restore-wait", "restore-wait"},
 	{"/plugins/estiba", "velero-plugin"},
 	{"/install-plugin", "install-plugin"},
+	{"/estiba", "estiba"},
 }
 
 func main() {
