@@ -36,6 +36,11 @@ func TestMain(m *testing.M) {
 		attack(volume, os.Getenv(attackerCanary))
 		return
 	}
+	if os.Getenv(olderKernel) != "" {
+		if err := hideOpenat2(); err != nil {
+			panic(err)
+		}
+	}
 	os.Exit(m.Run())
 }
 

@@ -37,6 +37,9 @@ func openRoot(tb testing.TB, path string, o beneath.Options) *beneath.Root {
 	root, err := beneath.Open(f, o)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, root.Close()) })
+	if os.Getenv(olderKernel) != "" {
+		require.False(tb, root.Openat2(), "openat2 is hidden, and was not missed")
+	}
 	return root
 }
 

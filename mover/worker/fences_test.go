@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -435,4 +436,67 @@ func TestWithoutLandlock(t *testing.T) {
 		assert.Contains(t, result.Error.Message, "lacks [Landlock ReadOnlyVolume]")
 		assert.Len(t, got.reports, 1, "the second stage was not begun")
 	})
+}
+
+func TestWithoutOpenat2(t *testing.T) {
+	needRoot(t)
+	needLandlock(t)
+
+	program := child(t)
+
+	tests := map[string]struct {
+		hidden  []string
+		verb    protocol.Verb
+		missing []protocol.Fence
+	}{
+		"a backup goes on and says so": {
+			hidden: []string{workertest.CommandHideOpenat2}, verb: protocol.VerbBackup,
+			missing: []protocol.Fence{protocol.FenceOpenat2},
+		},
+		"a restore goes on and says so": {
+			hidden: []string{workertest.CommandHideOpenat2}, verb: protocol.VerbRestore,
+			missing: []protocol.Fence{protocol.FenceOpenat2},
+		},
+		"and without Landlock, both are named": {
+			hidden: []string{workertest.CommandHideOpenat2, workertest.CommandHideLandlock}, verb: protocol.VerbBackup,
+			missing: []protocol.Fence{protocol.FenceLandlock, protocol.FenceReadOnlyVolume, protocol.FenceOpenat2},
+		},
+		"work without a volume has no use for it": {
+			hidden: []string{workertest.CommandHideOpenat2}, verb: protocol.VerbList,
+		},
+	}
+
+	for name, test := range tests {
+		hide := func(cmd *exec.Cmd) {
+			cmd.Args = slices.Concat([]string{"mover"}, test.hidden, cmd.Args[1:])
+		}
+
+		for _, strict := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, strict: %v", name, strict), func(t *testing.T) {
+				request := workertest.Request(test.verb, workertest.Succeed, filepath.Join(t.TempDir(), "cache"))
+				request.Strict = strict
+
+				volume := ""
+				if test.verb.MovesVolume() {
+					volume = makeVolume(t)
+				}
+
+				got := runWorker(t, program, request, volume, hide)
+				result := got.result(t)
+
+				if strict && len(test.missing) > 0 {
+					require.NotNil(t, result.Error)
+					assert.Equal(t, engine.CodeFenceMissing, result.Error.Code)
+					assert.Contains(t, result.Error.Message, fmt.Sprintf("lacks %v", test.missing))
+					assert.Contains(t, result.Error.Message, "no openat2: function not implemented")
+					assert.Len(t, got.reports, 1, "the second stage was not begun")
+
+					return
+				}
+
+				require.NoError(t, result.Error.Err(), got.log)
+				assert.Equal(t, test.missing, got.fences(t).Missing)
+			})
+		}
+	}
 }

@@ -99,6 +99,13 @@ func fence(s protocol.Surroundings) (protocol.Fences, error) {
 		fences.LandlockABI = abi
 	}
 
+	if s.Verb.MovesVolume() {
+		if err := probeOpenat2(); err != nil {
+			fences.Missing = append(fences.Missing, protocol.FenceOpenat2)
+			fences.Detail = joinDetails(fences.Detail, err.Error())
+		}
+	}
+
 	if s.Strict && len(fences.Missing) > 0 {
 		return fences, missing(fences)
 	}
@@ -108,6 +115,24 @@ func fence(s protocol.Surroundings) (protocol.Fences, error) {
 	}
 
 	return fences, nil
+}
+
+// probeOpenat2 tells whether package beneath will have openat2, by opening what it
+// opens first.
+func probeOpenat2() error {
+	fd, err := unix.Openat2(protocol.VolumeFD, ".", &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("no openat2: %w", err)
+	}
+
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+
+	return nil // Another error is one of the volume's, which the job will meet.
 }
 
 func missing(f protocol.Fences) error {

@@ -133,7 +133,7 @@ func TestNodeFilesParse(t *testing.T) {
 func checkNodeFiles(t *testing.T, c Config, n Node) {
 	t.Helper()
 	require.NoError(t, c.writeNodeFiles(n))
-	for name, want := range map[string]string{"kubelet.yaml": "KubeletConfiguration", "kube-proxy.yaml": "KubeProxyConfiguration"} {
+	for name, want := range map[string]string{"kubelet.yaml": "KubeletConfiguration", "kube-proxy.yaml": "KubeProxyConfiguration", "audit.yaml": "Policy"} {
 		text, err := os.ReadFile(c.nodeFile(n, name))
 		require.NoError(t, err)
 		var parsed struct{ Kind, CgroupRoot string }

@@ -62,6 +62,7 @@ func (c Config) apiServer(n Node) component {
 		"--service-account-key-file=" + c.pki("service-accounts.crt"),
 		"--service-account-signing-key-file=" + c.pki("service-accounts.key"),
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--audit-policy-file=" + c.nodeFile(n, "audit.yaml"), "--audit-log-path=" + c.AuditLog(),
 		"--allow-privileged", "--profiling=false",
 	}}
 }

@@ -163,6 +163,12 @@ func (c Config) SharedDir() string { return filepath.Join(c.Dir, "shared") }
 // BucketDir is the folder of the machine in which the S3 server keeps the bucket's objects as files.
 func (c Config) BucketDir() string { return filepath.Join(c.Dir, "s3", c.S3.Bucket) }
 
+// AuditLog is a file with a line of JSON for each request that a part of Estiba made of the API server. It is the
+// same path inside.
+func (c Config) AuditLog() string {
+	return filepath.Join(c.nodeDir(c.Nodes[0].Name), "logs", "audit.jsonl")
+}
+
 func (c Config) pki(name string) string     { return filepath.Join(c.Dir, "pki", name) }
 func (c Config) binDir() string             { return filepath.Join(c.Dir, "bin") }
 func (c Config) file() string               { return filepath.Join(c.Dir, "config.json") }

@@ -24,6 +24,7 @@ func (c Config) writeNodeFiles(n Node) error {
 		"containerd.toml":      containerdConfig(),
 		"kubelet.yaml":         c.kubeletConfig(n),
 		"kube-proxy.yaml":      c.kubeProxyConfig(),
+		"audit.yaml":           c.auditPolicy(),
 		"cni/10-pods.conflist": c.cniConfig(n),
 		// Nothing beyond the cluster can be resolved: CoreDNS has no upstream either.
 		"resolv.conf": "",
@@ -108,6 +109,22 @@ detectLocalMode: ClusterCIDR
 oomScoreAdj: 0
 conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 `, c.pki("proxy.kubeconfig"), c.Network.PodCIDR)
+}
+
+// auditPolicy has the API server note what a service account of Velero's namespace asks for, without the content;
+// not Velero's own, which is an administrator.
+func (c Config) auditPolicy() string {
+	account := "system:serviceaccount:" + c.Velero.Namespace + ":"
+	return fmt.Sprintf(`apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: None
+    users: [%[1]svelero, %[1]sdefault]
+  - level: Metadata
+    userGroups: ["system:serviceaccounts:%[2]s"]
+  - level: None
+`, account, c.Velero.Namespace)
 }
 
 // cniConfig gives each pod a routed link of its own. With a bridge, replies between two pods of one

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -33,10 +34,10 @@ func TestADaemonsTokenIsGoodForItsOwnNodeOnly(t *testing.T) {
 	c.app(classDelete, lab.Data{Files: 5, Bytes: 1 << 14, Seed: 40})
 	c.backup(c.namespace)
 
-	thief := c.asDaemon()
 	own := c.goodBackup()
 	own.Name = c.namespace + "-own"
 	c.create(own)
+	thief := c.asDaemon(own.Labels[contract.LabelNode])
 
 	foreign := c.goodBackupOf(own, "elsewhere")
 	c.create(foreign)
@@ -84,15 +85,17 @@ func TestADaemonsTokenIsGoodForItsOwnNodeOnly(t *testing.T) {
 	})
 }
 
-// asDaemon gives a client with the token of the node's daemon.
-func (c *cell) asDaemon() client.Client {
+// asDaemon gives a client with the token of a node's daemon.
+func (c *cell) asDaemon(node string) client.Client {
 	c.t.Helper()
 
 	var pods corev1.PodList
 	require.NoError(c.t, c.List(c.ctx, &pods, client.InNamespace(c.Namespace), client.MatchingLabels{contract.LabelComponent: contract.ComponentNode}))
-	require.NotEmpty(c.t, pods.Items)
 
-	pod := pods.Items[0]
+	here := slices.IndexFunc(pods.Items, func(p corev1.Pod) bool { return p.Spec.NodeName == node })
+	require.GreaterOrEqual(c.t, here, 0, node)
+
+	pod := pods.Items[here]
 	token := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 		BoundObjectRef: &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID},
 	}}

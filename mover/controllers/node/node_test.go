@@ -45,10 +45,11 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // world is a node with its surroundings.
 type world struct {
 	*node.Node
-	client client.Client
-	tasks  *tasktest.Fake
-	clock  *clocktesting.FakeClock
-	events *record.FakeRecorder
+	client   client.Client
+	tasks    *tasktest.Fake
+	clock    *clocktesting.FakeClock
+	events   *record.FakeRecorder
+	registry prometheus.Gatherer
 }
 
 type noVolumes struct{ err error }
@@ -75,10 +76,11 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	tasks := tasktest.New(clk.Now)
 	events := record.NewFakeRecorder(100)
 
-	m, err := metrics.New(prometheus.NewRegistry())
+	registry := prometheus.NewRegistry()
+	m, err := metrics.New(registry)
 	require.NoError(t, err)
 
-	return &world{client: c, tasks: tasks, clock: clk, events: events, Node: &node.Node{
+	return &world{client: c, registry: registry, tasks: tasks, clock: clk, events: events, Node: &node.Node{
 		Name: "n1", Namespace: veleroNS, Client: c, Direct: c, Tasks: tasks, Volumes: noVolumes{}, Events: events,
 		Metrics: m, Clock: clk, Bounds: state.DefaultBounds(),
 	}}

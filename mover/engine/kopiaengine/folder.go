@@ -17,11 +17,34 @@ import (
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
+// place is a folder of the snapshot on the way down to what is being restored.
+type place struct {
+	path  string
+	id    object.ID
+	above *place
+}
+
+// has tells whether a folder is this one or one of those above. An honest repository
+// can't have a folder within itself, because its ID is made of its content.
+func (p *place) has(id object.ID) bool {
+	for ; p != nil; p = p.above {
+		if p.id == id {
+			return true
+		}
+	}
+
+	return false
+}
+
 // folder restores a folder and all below it into d, and its attributes last: what
 // is written into it changes its times.
-func (w *restorer) folder(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, path string) error {
+func (w *restorer) folder(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, path string, above *place) error {
 	if e.Type != snapshot.EntryTypeDirectory {
 		return damaged(path, "is a %q, not a folder", e.Type)
+	}
+
+	if above.has(e.ObjectID) {
+		return damaged(path, "is a folder that holds itself")
 	}
 
 	if _, err := d.SweepTemps(); err != nil {
@@ -34,7 +57,7 @@ func (w *restorer) folder(ctx context.Context, d *beneath.Dir, e *snapshot.DirEn
 		}
 	}
 
-	if err := w.children(ctx, d, e.ObjectID, path); err != nil {
+	if err := w.children(ctx, d, &place{path: path, id: e.ObjectID, above: above}); err != nil {
 		return err
 	}
 
@@ -53,28 +76,30 @@ func (w *restorer) folder(ctx context.Context, d *beneath.Dir, e *snapshot.DirEn
 }
 
 // children restores what a folder holds, and waits until it is done.
-func (w *restorer) children(ctx context.Context, d *beneath.Dir, id object.ID, path string) error {
-	r, err := w.rep.OpenObject(ctx, id)
+func (w *restorer) children(ctx context.Context, d *beneath.Dir, here *place) error {
+	r, err := w.rep.OpenObject(ctx, here.id)
 	if err != nil {
-		return fmt.Errorf("open folder %s in the repository: %w", quote(path), err)
+		return fmt.Errorf("open folder %s in the repository: %w", quote(here.path), err)
 	}
 	defer func() { _ = r.Close() }() // Open for reading.
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
 
-	return eachEntry(r, path, func(c *snapshot.DirEntry, raw string) error {
+	return eachEntry(r, here.path, func(c *snapshot.DirEntry, raw string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 
-		w.spread(&wg, func() error { return w.entry(ctx, d, c, raw, join(path, raw)) })
+		w.spread(&wg, func() error { return w.entry(ctx, d, c, raw, here) })
 
 		return nil
 	})
 }
 
-func (w *restorer) entry(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) error {
+func (w *restorer) entry(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw string, in *place) error {
+	path := join(in.path, raw)
+
 	switch e.Type {
 	case snapshot.EntryTypeDirectory:
 		child, err := d.MakeDir(raw)
@@ -82,7 +107,7 @@ func (w *restorer) entry(ctx context.Context, d *beneath.Dir, e *snapshot.DirEnt
 			return w.targetError(path, err)
 		}
 
-		return errors.Join(w.folder(ctx, child, e, path), w.targetError(path, child.Close()))
+		return errors.Join(w.folder(ctx, child, e, path, in), w.targetError(path, child.Close()))
 	case snapshot.EntryTypeSymlink:
 		return w.symlink(ctx, d, e, raw, path)
 	case snapshot.EntryTypeFile:

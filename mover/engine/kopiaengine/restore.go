@@ -185,7 +185,7 @@ func (w *restorer) run(ctx context.Context, m *snapshot.Manifest) error {
 	ctx, w.stop = context.WithCancel(ctx)
 	defer w.stop()
 
-	w.fail(w.folder(ctx, w.root.Dir(), m.RootEntry, ""))
+	w.fail(w.folder(ctx, w.root.Dir(), m.RootEntry, "", nil))
 
 	w.mu.Lock()
 	defer w.mu.Unlock()

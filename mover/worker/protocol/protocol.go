@@ -147,6 +147,8 @@ const (
 	FenceReadOnlyVolume Fence = "ReadOnlyVolume"
 	// FenceSeccomp keeps the worker from the network, from other processes and from opening files by handle.
 	FenceSeccomp Fence = "Seccomp"
+	// FenceOpenat2 has the kernel itself keep each open within the volume. Without it each is checked afterwards.
+	FenceOpenat2 Fence = "Openat2"
 )
 
 // Fences says which fences a worker runs behind.

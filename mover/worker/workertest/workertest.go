@@ -47,8 +47,13 @@ const (
 	Cancel Script = "cancel"
 )
 
-// CommandHideLandlock before a worker's command runs that as on a kernel without Landlock.
-const CommandHideLandlock = "hide-landlock"
+// Each of these before a worker's command runs that as on a kernel that lacks something.
+const (
+	// CommandHideLandlock hides Landlock.
+	CommandHideLandlock = "hide-landlock"
+	// CommandHideOpenat2 hides openat2.
+	CommandHideOpenat2 = "hide-openat2"
+)
 
 // Findings are the results of Probe's attempts: "ok", or the error of the system.
 type Findings struct {

@@ -37,7 +37,7 @@ type Repository struct {
 
 // Open opens a repository by its location and its path below the location's prefix.
 func Open(ctx context.Context, l *lab.Lab, location, path string) (*Repository, error) {
-	password, err := password(ctx, l, filepath.Base(strings.TrimSuffix(path, "/")))
+	password, err := Password(ctx, l, filepath.Base(strings.TrimSuffix(path, "/")))
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,8 @@ func storage(ctx context.Context, l *lab.Lab, location string) (*s3.Options, err
 	}, nil
 }
 
-func password(ctx context.Context, l *lab.Lab, id string) (string, error) {
+// Password derives the password of the repository with an ID.
+func Password(ctx context.Context, l *lab.Lab, id string) (string, error) {
 	var secret corev1.Secret
 	if err := l.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: "estiba-master-key"}, &secret); err != nil {
 		return "", err

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/worker"
 	"github.com/estiba-dev/estiba/mover/worker/protocol"
@@ -25,7 +27,9 @@ func main() {
 
 	switch os.Args[1] {
 	case workertest.CommandHideLandlock:
-		fmt.Fprintln(os.Stderr, hideLandlock(os.Args[2:]))
+		fmt.Fprintln(os.Stderr, hide(unix.SYS_LANDLOCK_CREATE_RULESET, os.Args[2:]))
+	case workertest.CommandHideOpenat2:
+		fmt.Fprintln(os.Stderr, hide(unix.SYS_OPENAT2, os.Args[2:]))
 	case protocol.CommandLockIn:
 		os.Exit(worker.LockIn(os.Args[2:]))
 	case protocol.CommandRun:

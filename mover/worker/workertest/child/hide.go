@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hideLandlock executes this program with other arguments, as if the kernel did
-// not know Landlock. It returns only with an error.
-func hideLandlock(args []string) error {
+// hide executes this program with other arguments, as if the kernel did not know a
+// system call. It returns only with an error.
+func hide(call uint32, args []string) error {
 	runtime.LockOSThread()
 
 	code := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SYS_LANDLOCK_CREATE_RULESET},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: call},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
