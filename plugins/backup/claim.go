@@ -105,12 +105,12 @@ func (a *ClaimAction) volume(ctx context.Context, log logrus.FieldLogger, item *
 		return nil
 	}
 
-	var pv corev1.PersistentVolume
-	if err := a.session.get(ctx, "", name, &pv); err != nil {
+	pv, err := a.session.persistentVolume(ctx, name)
+	if err != nil {
 		log.Warnf("a restore won't put back the labels and the reclaim policy of PersistentVolume %s, for it can't be read: %v", name, err)
 
 		return nil
 	}
 
-	return &pv
+	return pv
 }

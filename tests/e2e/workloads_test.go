@@ -255,9 +255,7 @@ func (c *cell) retain(claim string, labels map[string]string) {
 // removeVolumes removes the retained volumes of the cell's namespace.
 func (c *cell) removeVolumes() {
 	var list corev1.PersistentVolumeList
-	if !assert.NoError(c.t, c.List(context.Background(), &list)) {
-		return
-	}
+	require.NoError(c.t, c.List(context.Background(), &list))
 
 	for i := range list.Items {
 		if ref := list.Items[i].Spec.ClaimRef; ref != nil && ref.Namespace == c.namespace {
