@@ -210,9 +210,11 @@ func TestAJobThatIsWrongInItselfIsRefused(t *testing.T) {
 		"an emptyDir with a claim":       {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Kind = v1alpha1.VolumeEmptyDir }, "claim is for volumes of kind PersistentVolumeClaim, and they need it"},
 		"a kind that nobody knows":       {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Kind = "Floppy" }, "spec.volume.kind"},
 		"no pod":                         {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Pod.Name = "" }, "spec.volume.pod.name"},
-		"no volume":                      {func(j *v1alpha1.VolumeBackup) { j.Spec.Volume.Name = "" }, "volume.name"},
-		"no Backup":                      {func(j *v1alpha1.VolumeBackup) { j.Spec.Backup.Name = "" }, "spec.backup.name"},
-		"no location":                    {func(j *v1alpha1.VolumeBackup) { j.Spec.Repository.BackupStorageLocation = "" }, "spec.repository.backupStorageLocation"},
+		"an emptyDir without a name": {func(j *v1alpha1.VolumeBackup) {
+			j.Spec.Volume.Kind, j.Spec.Volume.Claim, j.Spec.Volume.Name = v1alpha1.VolumeEmptyDir, nil, ""
+		}, "a volume without a claim is named by its pod and by its name there"},
+		"no Backup":   {func(j *v1alpha1.VolumeBackup) { j.Spec.Backup.Name = "" }, "spec.backup.name"},
+		"no location": {func(j *v1alpha1.VolumeBackup) { j.Spec.Repository.BackupStorageLocation = "" }, "spec.repository.backupStorageLocation"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := good.DeepCopy()
