@@ -145,20 +145,6 @@ func e2e(ctx context.Context, tags, only string, out io.Writer) (tally, error) {
 		return tally{}, fmt.Errorf("compile tests/e2e: %w\n%s", err, said)
 	}
 
-	result, err := inside(ctx, out, bin, only)
-	if err != nil || result.failed > 0 || only != "" {
-		return result, err
-	}
-
-	// What all of them together have used is known only now.
-	rights, err := inside(ctx, out, bin, "^TestNoRightIsGrantedThatIsNotUsed$", "ESTIBA_E2E_AFTER_ALL=yes")
-	result.add(rights)
-
-	return result, err
-}
-
-// inside runs the compiled tests inside of the cluster's namespaces; only is which ones, or empty.
-func inside(ctx context.Context, out io.Writer, bin, only string, env ...string) (tally, error) {
 	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m", "-test.parallel=" + together}
 	if only != "" {
 		args = append(args, "-test.run="+only)
@@ -166,7 +152,6 @@ func inside(ctx context.Context, out io.Writer, bin, only string, env ...string)
 
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = "."
-	cmd.Env = append(os.Environ(), env...)
 
 	return goTest(ctx, cmd, out)
 }
