@@ -165,7 +165,14 @@ func (f *Finder) hostFolder(folder string) (*os.File, Found, error) {
 
 	names := strings.Split(strings.Trim(path.Clean(folder), "/"), "/")
 
-	file, crossed, err := f.cross(above, append([]string{path.Base(f.hostRoot)}, names...))
+	crossed := false
+
+	file, err := f.walk(above, append([]string{path.Base(f.hostRoot)}, names...), func(above, at *os.File) error {
+		root, err := mounted(above, at)
+		crossed = crossed || root
+
+		return err
+	})
 	if err != nil {
 		return nil, Found{}, fmt.Errorf("%w: %s of the node is not to be found below %s; it must be a folder, be mounted there in the DaemonSet, and have no link on the way (%w)",
 			ErrHostPath, folder, f.hostRoot, err)
@@ -178,38 +185,6 @@ func (f *Finder) hostFolder(folder string) (*os.File, Found, error) {
 	}
 
 	return file, Found{Path: folder}, nil
-}
-
-// cross opens a folder below another, name by name, and tells whether a mount was
-// crossed on the way. The caller closes it.
-func (f *Finder) cross(dir *os.File, names []string) (*os.File, bool, error) {
-	at, crossed := dir, false
-
-	for _, name := range names {
-		next, err := f.step(at, name)
-		if err == nil {
-			var root bool
-
-			root, err = mounted(at, next)
-			crossed = crossed || root
-		}
-
-		if at != dir {
-			err = errors.Join(err, at.Close())
-		}
-
-		if err != nil {
-			if next != nil {
-				err = errors.Join(err, next.Close())
-			}
-
-			return nil, false, err
-		}
-
-		at = next
-	}
-
-	return at, crossed, nil
 }
 
 // path gives the names from the pod's volumes folder down to the volume's.
@@ -318,16 +293,28 @@ func (f *Finder) last(volumes *os.File, v Volume, names []string) (*os.File, Fou
 
 // descend opens a folder below another, name by name. The caller closes it.
 func (f *Finder) descend(dir *os.File, names ...string) (*os.File, error) {
+	return f.walk(dir, names, func(_, _ *os.File) error { return nil })
+}
+
+// walk descends, and shows each folder on the way together with the one above it.
+func (f *Finder) walk(dir *os.File, names []string, passed func(above, at *os.File) error) (*os.File, error) {
 	at := dir
 
 	for _, name := range names {
 		next, err := f.step(at, name)
+		if err == nil {
+			err = passed(at, next)
+		}
 
 		if at != dir {
 			err = errors.Join(err, at.Close())
 		}
 
 		if err != nil {
+			if next != nil {
+				err = errors.Join(err, next.Close())
+			}
+
 			return nil, err
 		}
 

@@ -39,8 +39,8 @@ func (s *Session) begun(r *velerov1.Restore) *metav1.Time {
 
 // add says in a job's spec what is to become of data that is there, and what to do without a snapshot.
 func (a asked) add(spec *v1alpha1.VolumeRestoreSpec, source string) {
-	spec.ExistingData = v1alpha1.ExistingData(a.settings.ExistingData)
-	spec.OnMissingSnapshot = v1alpha1.OnMissingSnapshot(a.settings.OnMissingSnapshot)
+	spec.ExistingData = a.settings.ExistingData
+	spec.OnMissingSnapshot = a.settings.OnMissingSnapshot
 
 	if spec.OnMissingSnapshot != v1alpha1.MissingPrevious {
 		return

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
 )
 
@@ -35,32 +36,6 @@ const (
 	UnprotectedFail Unprotected = "fail"
 )
 
-// OnMissingSnapshot says what a restore does about a volume that has no snapshot.
-type OnMissingSnapshot string
-
-// What it may do.
-const (
-	// MissingFail keeps the pod from starting.
-	MissingFail OnMissingSnapshot = "fail"
-	// MissingEmpty lets it start on an empty volume.
-	MissingEmpty OnMissingSnapshot = "empty"
-	// MissingPrevious takes the newest older snapshot of the same volume.
-	MissingPrevious OnMissingSnapshot = "previous"
-)
-
-// ExistingData says what a restore does about data that it finds in a volume.
-type ExistingData string
-
-// What it may do.
-const (
-	// ExistingRefuse restores into empty volumes only.
-	ExistingRefuse ExistingData = "refuse"
-	// ExistingOverwrite replaces what bears a name that the snapshot has, and leaves the rest.
-	ExistingOverwrite ExistingData = "overwrite"
-	// ExistingMirror removes, too, what the snapshot doesn't have.
-	ExistingMirror ExistingData = "mirror"
-)
-
 // The keys of the ConfigMap. Those of the gate are in gate.go.
 const (
 	keyDefaultVolumes    = "default-volumes"
@@ -83,9 +58,9 @@ type Settings struct {
 	// SecretCSIDrivers are further CSI drivers whose volumes hold credentials, and are never moved.
 	SecretCSIDrivers []string
 	// OnMissingSnapshot says what a restore does about a volume without a snapshot.
-	OnMissingSnapshot OnMissingSnapshot
+	OnMissingSnapshot v1alpha1.OnMissingSnapshot
 	// ExistingData says what a restore does about data that it finds in a volume.
-	ExistingData ExistingData
+	ExistingData v1alpha1.ExistingData
 	// Gate says how the init container that holds restored pods differs from what it is by default.
 	Gate Gate
 }
@@ -100,7 +75,7 @@ type Problems struct {
 
 // Defaults gives the settings where nobody sets anything.
 func Defaults() Settings {
-	return Settings{DefaultVolumes: OptIn, Unprotected: UnprotectedWarn, OnMissingSnapshot: MissingFail, ExistingData: ExistingRefuse}
+	return Settings{DefaultVolumes: OptIn, Unprotected: UnprotectedWarn, OnMissingSnapshot: v1alpha1.MissingFail, ExistingData: v1alpha1.ExistingRefuse}
 }
 
 // Read gives the settings that the ConfigMap sets. The caller passes all
@@ -193,9 +168,9 @@ func (r *reader) value(title, key, value string) bool {
 	case keyUnprotected:
 		oneOf(r, title, value, &s.Unprotected, UnprotectedWarn, UnprotectedFail)
 	case keyOnMissingSnapshot:
-		oneOf(r, title, value, &s.OnMissingSnapshot, MissingFail, MissingEmpty, MissingPrevious)
+		oneOf(r, title, value, &s.OnMissingSnapshot, v1alpha1.MissingFail, v1alpha1.MissingEmpty, v1alpha1.MissingPrevious)
 	case keyExistingData:
-		oneOf(r, title, value, &s.ExistingData, ExistingRefuse, ExistingOverwrite, ExistingMirror)
+		oneOf(r, title, value, &s.ExistingData, v1alpha1.ExistingRefuse, v1alpha1.ExistingOverwrite, v1alpha1.ExistingMirror)
 	case keyHostPathPrefixes:
 		s.HostPathPrefixes = r.prefixes(title, value)
 	case keySecretCSIDrivers:

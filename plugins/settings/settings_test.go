@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
 )
 
@@ -35,7 +36,7 @@ func TestReadGivesWhatIsSetAndDefaultsForTheRest(t *testing.T) {
 
 	assert.Empty(t, problems)
 	assert.Equal(t, Settings{
-		DefaultVolumes: OptOut, Unprotected: UnprotectedFail, OnMissingSnapshot: MissingPrevious, ExistingData: ExistingRefuse,
+		DefaultVolumes: OptOut, Unprotected: UnprotectedFail, OnMissingSnapshot: v1alpha1.MissingPrevious, ExistingData: v1alpha1.ExistingRefuse,
 		HostPathPrefixes: []string{"/srv/data", "/mnt/x", "/opt"}, SecretCSIDrivers: []string{"a.example", "b.example"},
 		Gate: Gate{
 			Image:           "registry.example/estiba:1",
@@ -119,8 +120,8 @@ func TestAnnotationsCountForMoreThanTheConfigMap(t *testing.T) {
 
 	forRestore, problems := base.ForRestore("r", map[string]string{contract.AnnotationOnMissingSnapshot: "empty", contract.AnnotationExistingData: ""})
 	assert.Empty(t, problems)
-	assert.Equal(t, MissingEmpty, forRestore.OnMissingSnapshot)
-	assert.Equal(t, ExistingOverwrite, forRestore.ExistingData)
+	assert.Equal(t, v1alpha1.MissingEmpty, forRestore.OnMissingSnapshot)
+	assert.Equal(t, v1alpha1.ExistingOverwrite, forRestore.ExistingData)
 }
 
 func TestTheGateTakesWhatIsSetAndCanAlwaysBeMade(t *testing.T) {

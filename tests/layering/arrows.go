@@ -21,7 +21,7 @@ var arrows = map[string][]string{
 	"plugins/restore":      {"mover/api/v1alpha1", "mover/contract", "mover/jobs", "plugins/operation", "plugins/settings", "plugins/volumeselect"},
 	"plugins/remove":       {"mover/api/v1alpha1", "mover/contract", "mover/jobs"},
 	"plugins/volumeselect": {"mover/api/v1alpha1", "mover/contract", "plugins/settings"},
-	"plugins/settings":     {"mover/contract"},
+	"plugins/settings":     {"mover/api/v1alpha1", "mover/contract"},
 	"plugins/operation":    {"mover/api/v1alpha1", "mover/jobs"},
 
 	"mover/app":                       {"mover/"},

@@ -28,26 +28,17 @@ func (c *Cluster) putBack(ctx context.Context, job *v1alpha1.VolumeRestore) erro
 		return nil
 	}
 
-	var (
-		claim corev1.PersistentVolumeClaim
-		pv    corev1.PersistentVolume
-	)
-
-	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: job.Spec.Target.Namespace, Name: job.Spec.Target.Claim.Name}, &claim)
-	if err == nil && claim.Spec.VolumeName != "" {
-		err = c.Direct.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, &pv)
+	claim, pv, err := c.claimAndVolume(ctx, job.Spec.Target)
+	if err != nil {
+		return err
 	}
 
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read claim %s/%s and its volume: %w", job.Spec.Target.Namespace, job.Spec.Target.Claim.Name, err)
-	}
-
-	want := AsItWas(job, &claim, &pv)
+	want := AsItWas(job, claim, pv)
 	if want == nil {
 		return nil
 	}
 
-	err = c.Client.Patch(ctx, want, client.MergeFromWithOptions(&pv, client.MergeFromWithOptimisticLock{}))
+	err = c.Client.Patch(ctx, want, client.MergeFromWithOptions(pv, client.MergeFromWithOptimisticLock{}))
 
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
@@ -57,6 +48,25 @@ func (c *Cluster) putBack(ctx context.Context, job *v1alpha1.VolumeRestore) erro
 	}
 
 	return nil
+}
+
+// claimAndVolume reads a claim and the volume that it is bound to. What doesn't exist is left empty.
+func (c *Cluster) claimAndVolume(ctx context.Context, ref v1alpha1.VolumeReference) (*corev1.PersistentVolumeClaim, *corev1.PersistentVolume, error) {
+	var (
+		claim corev1.PersistentVolumeClaim
+		pv    corev1.PersistentVolume
+	)
+
+	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Claim.Name}, &claim)
+	if err == nil && claim.Spec.VolumeName != "" {
+		err = c.Direct.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, &pv)
+	}
+
+	if client.IgnoreNotFound(err) != nil {
+		return nil, nil, fmt.Errorf("read claim %s/%s and its volume: %w", ref.Namespace, ref.Claim.Name, err)
+	}
+
+	return &claim, &pv, nil
 }
 
 // AsItWas gives the claim's volume with the labels and the reclaim policy of the original, or nil where

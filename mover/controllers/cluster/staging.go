@@ -335,18 +335,9 @@ func (c *Cluster) daemonPod(ctx context.Context) (*corev1.PodSpec, error) {
 
 // placed tells whether the claim's volume can be had on some nodes only.
 func (c *Cluster) placed(ctx context.Context, ref v1alpha1.VolumeReference) (bool, error) {
-	var (
-		claim corev1.PersistentVolumeClaim
-		pv    corev1.PersistentVolume
-	)
-
-	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Claim.Name}, &claim)
-	if err == nil && claim.Spec.VolumeName != "" {
-		err = c.Direct.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, &pv)
-	}
-
-	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("look where the volume of claim %s/%s is: %w", ref.Namespace, ref.Claim.Name, err)
+	_, pv, err := c.claimAndVolume(ctx, ref)
+	if err != nil {
+		return false, err
 	}
 
 	return pv.Spec.NodeAffinity != nil, nil

@@ -55,7 +55,7 @@ func (w *restorer) vacant(r engine.RestoreRequest) error {
 func contents(root *beneath.Dir) (found []string, err error) {
 	err = eachListed(root, func(e beneath.Entry) error {
 		if lostAndFound(e, "") {
-			empty, err := isEmpty(root, e)
+			empty, err := isEmptyIn(root, e)
 			if err != nil || empty {
 				return err
 			}
@@ -100,15 +100,20 @@ func eachListed(d *beneath.Dir, do func(beneath.Entry) error) (err error) {
 	}
 }
 
-func isEmpty(parent *beneath.Dir, e beneath.Entry) (empty bool, err error) {
+func isEmptyIn(parent *beneath.Dir, e beneath.Entry) (empty bool, err error) {
 	d, err := parent.OpenDir(e)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 
-	empty = true
-	err = eachListed(d, func(beneath.Entry) error {
+	return isEmpty(d)
+}
+
+func isEmpty(d *beneath.Dir) (bool, error) {
+	empty := true
+
+	err := eachListed(d, func(beneath.Entry) error {
 		empty = false
 
 		return io.EOF
@@ -120,13 +125,7 @@ func isEmpty(parent *beneath.Dir, e beneath.Entry) (empty bool, err error) {
 // removeExtras removes from d what the folder of the snapshot does not have. The whole
 // of that folder is read before: what can't be read must not pass for what is not there.
 func (w *restorer) removeExtras(ctx context.Context, d *beneath.Dir, id object.ID, path string) error {
-	empty := true
-
-	err := eachListed(d, func(beneath.Entry) error {
-		empty = false
-
-		return io.EOF
-	})
+	empty, err := isEmpty(d)
 	if err != nil || empty {
 		return w.targetError(path, err)
 	}
