@@ -29,7 +29,7 @@ const (
 
 // Open opens the small files of a location for the controller.
 func (l *locations) Open(ctx context.Context, location *velerov1.BackupStorageLocation) (cluster.Bucket, error) {
-	at, err := credentials.FromLocation(ctx, location, l.secret, l.fallback)
+	at, err := credentials.FromLocation(ctx, location, l.from)
 	if err != nil {
 		return nil, fmt.Errorf("read the location: %w", err)
 	}
@@ -37,7 +37,7 @@ func (l *locations) Open(ctx context.Context, location *velerov1.BackupStorageLo
 	options := l.at(at)
 	options.RetryFor, options.StallAfter = min(options.RetryFor, bucketRetry), min(options.StallAfter, bucketStall)
 
-	objects, err := store.OpenObjects(at.Settings, at.Source(l.secret), options)
+	objects, err := store.OpenObjects(at.Settings, at.Source(l.from), options)
 	if err != nil {
 		return nil, fmt.Errorf("open the location's objects: %w", err)
 	}

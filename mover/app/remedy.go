@@ -40,7 +40,7 @@ func remedyOf(code engine.Code, location string) string {
 	case engine.CodeStoreReadOnly:
 		return "the location is read-only (spec.accessMode): use another one"
 	case engine.CodeCredentialsInvalid:
-		return "put valid credentials into the Secret that the location names (spec.credential), or into Velero's own"
+		return "put valid credentials into the Secret that the location names (spec.credential), or into Velero's own; or see to the role of the service accounts estiba-node and estiba-controller"
 	case engine.CodeRepositoryNotFound:
 		return "the repository was removed from the bucket, or the location points elsewhere now: see its spec.objectStorage and spec.config"
 	case engine.CodeRepositoryDamaged:

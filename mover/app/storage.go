@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/credentials"
+	"github.com/estiba-dev/estiba/mover/credentials/role"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/runner"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -35,7 +37,7 @@ import (
 type locations struct {
 	reader    client.Reader
 	namespace string
-	fallback  corev1.SecretKeySelector
+	from      credentials.Surroundings
 	options   store.Options
 	caches    *caches
 	away      *away
@@ -44,9 +46,8 @@ type locations struct {
 }
 
 func newLocations(reader client.Reader, c config.Config, counters *store.Counters) *locations {
-	return &locations{
+	l := &locations{
 		reader: reader, namespace: c.Namespace,
-		fallback: corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: c.CredentialsSecret}, Key: c.CredentialsKey},
 		options: store.Options{
 			RetryFor: c.StoreRetry, StallAfter: c.StoreStall, Counters: counters,
 			Upload: limiter(c.UploadLimit), Download: limiter(c.DownloadLimit),
@@ -55,6 +56,25 @@ func newLocations(reader client.Reader, c config.Config, counters *store.Counter
 		away:   newAway(clock.RealClock{}),
 		room:   store.NewRoom(brokerMemory(c.MemoryShare)),
 	}
+	l.from = credentials.Surroundings{
+		Secrets:  l.secret,
+		Fallback: corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: c.CredentialsSecret}, Key: c.CredentialsKey},
+		Role: role.Surroundings{
+			Env: c.Env, File: os.ReadFile, Client: clientFor, Near: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		},
+	}
+
+	return l
+}
+
+// clientFor makes what asks for a role on behalf of a store.
+func clientFor(s settings.Settings) (*http.Client, error) {
+	t, err := store.Transport(s)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the role of this pod: %w", err)
+	}
+
+	return &http.Client{Transport: t}, nil
 }
 
 func limiter(bytesPerSecond int64) *store.Limiter {
@@ -71,7 +91,7 @@ func (l *locations) secret(ctx context.Context, name, key string) ([]byte, error
 
 	err := l.reader.Get(ctx, types.NamespacedName{Namespace: l.namespace, Name: name}, &s)
 	if apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("Secret %s/%s does not exist", l.namespace, name) //nolint:staticcheck // a kind's name
+		return nil, fmt.Errorf("Secret %s/%s %w", l.namespace, name, credentials.ErrNoSecret) //nolint:staticcheck // a kind's name
 	}
 
 	if err != nil {
@@ -113,7 +133,7 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 		return nil, engine.Errorf(engine.CodeInvalidRequest, "folder of the repository: %w", err)
 	}
 
-	at, err := credentials.FromLocation(ctx, &location, l.secret, l.fallback)
+	at, err := credentials.FromLocation(ctx, &location, l.from)
 	if err != nil {
 		return nil, fmt.Errorf("read the location: %w", err)
 	}
@@ -122,7 +142,7 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 	options.ReadOnly = a.readOnly
 
 	open := func(o store.Options) (blob.Storage, error) {
-		st, err := store.Open(ctx, at.Settings, at.Source(l.secret), folder, o)
+		st, err := store.Open(ctx, at.Settings, at.Source(l.from), folder, o)
 		if err != nil {
 			return nil, fmt.Errorf("open the store of location %s: %w", location.Name, err)
 		}
@@ -186,10 +206,16 @@ func (l *locations) at(at credentials.Location) store.Options {
 
 	if at.Secret.Name != "" {
 		o.Secret = fmt.Sprintf("key %s of Secret %s/%s", at.Secret.Key, l.namespace, at.Secret.Name)
+		if at.Profile != "" {
+			o.Secret += ", profile [" + at.Profile + "]"
+		}
 	}
 
-	if at.Profile != "" {
-		o.Secret += ", profile [" + at.Profile + "]"
+	switch {
+	case at.OrRole && o.Secret == "":
+		o.Secret = "the role of this pod"
+	case at.OrRole:
+		o.Secret += ", or where there is no such Secret the role of this pod"
 	}
 
 	return o

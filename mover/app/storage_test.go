@@ -154,6 +154,53 @@ func TestAFailureOfTheStoreNamesObjectFieldAndRemedy(t *testing.T) {
 	}
 }
 
+func TestALocationWithoutASecretIsOpenedWithTheRoleOfThePod(t *testing.T) {
+	t.Parallel()
+
+	var authorized atomic.Value
+
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			fmt.Fprint(w, "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIA</AccessKeyId>"+
+				"<SecretAccessKey>s</SecretAccessKey><SessionToken>session</SessionToken></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>")
+
+			return
+		}
+
+		authorized.Store(r.Header.Get("Authorization") + r.Header.Get("X-Amz-Security-Token"))
+		fmt.Fprint(w, "<ListBucketResult/>")
+	}))
+	t.Cleanup(server.Close)
+
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte("jwt"), 0o600))
+
+	location := s3Location(server.URL)
+	location.Spec.Credential = nil
+
+	l, _ := locationsOf(t, func(c *config.Config) {
+		c.StoreRetry = -1
+		c.Env = func(name string) string {
+			return map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": token, "AWS_ROLE_ARN": "arn:r", "AWS_ENDPOINT_URL_STS": server.URL}[name]
+		}
+	})
+
+	b, err := l.Open(t.Context(), location)
+	require.NoError(t, err)
+	_, _, err = b.List(t.Context(), "plugins/estiba/keys/")
+	require.NoError(t, err)
+	assert.Contains(t, authorized.Load(), "Credential=ASIA/")
+	assert.Contains(t, authorized.Load(), "session")
+
+	require.NoError(t, os.Remove(token))
+
+	b, err = l.Open(t.Context(), location)
+	require.NoError(t, err)
+	_, _, err = b.List(t.Context(), "plugins/estiba/keys/")
+	require.ErrorContains(t, err, "Secret velero/cloud-credentials does not exist; and read the token of this pod's role")
+	assert.Equal(t, engine.CodeCredentialsInvalid, engine.CodeOf(err))
+}
+
 func TestFurtherAttemptsDoNotWaitForAStoreThatIsAway(t *testing.T) {
 	t.Parallel()
 

@@ -69,6 +69,8 @@ type Config struct {
 	UploadLimit, DownloadLimit int64
 	// StoreRetry bounds how long a failing request to a store is repeated, StoreStall how long one may move no byte.
 	StoreRetry, StoreStall time.Duration
+	// Env gives the variables of the environment that clouds set for pods that have a role of theirs.
+	Env func(name string) string
 	// CredentialsSecret and CredentialsKey name the credentials of locations that name none.
 	CredentialsSecret, CredentialsKey string
 	// Bounds of the state machine.
@@ -110,6 +112,7 @@ func Default(role Role, env func(string) string) Config {
 		StoreRetry:     15 * time.Minute,
 		StoreStall:     2 * time.Minute,
 
+		Env:               env,
 		CredentialsSecret: "cloud-credentials",
 		CredentialsKey:    "cloud",
 		Bounds:            state.DefaultBounds(),
@@ -145,7 +148,7 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.Var(&size{&c.DownloadLimit}, "download-limit", "bytes per second from object stores, of all workers together; 0 is no bound")
 	f.DurationVar(&c.StoreRetry, "store-retry-timeout", c.StoreRetry, "how long a failing request to an object store is repeated")
 	f.DurationVar(&c.StoreStall, "store-stall-timeout", c.StoreStall, "how long a request to an object store may move no byte")
-	f.StringVar(&c.CredentialsSecret, "credentials-secret", c.CredentialsSecret, "Secret with the credentials of locations that name none")
+	f.StringVar(&c.CredentialsSecret, "credentials-secret", c.CredentialsSecret, "Secret with the credentials of locations that name none; where it does not exist, or this is empty, the role of this pod counts")
 	f.StringVar(&c.CredentialsKey, "credentials-key", c.CredentialsKey, "key in that Secret")
 	f.DurationVar(&c.Bounds.NodeLost, "node-lost-timeout", c.Bounds.NodeLost, "how long a node's daemon may be silent; the same for the controller and the daemons")
 	f.DurationVar(&c.Bounds.Gate, "gate-timeout", c.Bounds.Gate, "how long a scheduled pod may take to its gate, and a volume to be mounted")

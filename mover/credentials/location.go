@@ -13,6 +13,7 @@ import (
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/estiba-dev/estiba/mover/credentials/role"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/store/settings"
 )
@@ -28,20 +29,41 @@ const (
 	configCACert    = "caCert"
 	configProfile   = "profile"
 	configChecksum  = "checksumAlgorithm"
+
+	configEncryption     = "serverSideEncryption"
+	configKMSKey         = "kmsKeyId"
+	configCustomerFile   = "customerKeyEncryptionFile"
+	configCustomerSecret = "customerKeyEncryptionSecret"
 	// configPath is the folder of a file-system location, absolute, as the daemon and the controller see it.
 	configPath = "path"
 )
 
 // Secrets reads a key of a Secret in Velero's namespace. What fails for a
-// passing reason comes back as an *engine.Error of a retryable code; any other
-// error counts as a Secret that is not there.
+// passing reason comes back as an *engine.Error of a retryable code; a Secret
+// that does not exist as ErrNoSecret.
 type Secrets func(ctx context.Context, name, key string) ([]byte, error)
+
+// ErrNoSecret is for a Secret that does not exist.
+var ErrNoSecret = errors.New("does not exist")
+
+// Surroundings are what a location's secrets are read from.
+type Surroundings struct {
+	// Secrets of Velero's namespace.
+	Secrets Secrets
+	// Fallback is the Secret of locations that name none; DefaultSecret in an
+	// ordinary install. Where it has no name or does not exist, the process's own role counts.
+	Fallback corev1.SecretKeySelector
+	// Role is what the process was given by its own surroundings.
+	Role role.Surroundings
+}
 
 // Location is a BackupStorageLocation, read.
 type Location struct {
 	Settings settings.Settings
-	// Secret holds the credentials; empty for a file system.
+	// Secret holds the credentials; empty for a file system, and where the process's own role counts.
 	Secret corev1.SecretKeySelector
+	// OrRole is set where the location names no Secret: if there is none, the process's own role counts.
+	OrRole bool
 	// Profile in the Secret's file.
 	Profile string
 }
@@ -55,9 +77,8 @@ func DefaultSecret() corev1.SecretKeySelector {
 
 // FromLocation reads a location. Providers are "aws" and "velero.io/aws" (any
 // S3 server), and "filesystem" (a folder, config key "path", that is mounted
-// into the daemon and the controller). fallback is the Secret for locations that name
-// none; DefaultSecret in an ordinary install. Errors name the location and the field.
-func FromLocation(ctx context.Context, bsl *velerov1.BackupStorageLocation, secrets Secrets, fallback corev1.SecretKeySelector) (Location, error) {
+// into the daemon and the controller). Errors name the location and the field.
+func FromLocation(ctx context.Context, bsl *velerov1.BackupStorageLocation, from Surroundings) (Location, error) {
 	f := fields{name: bsl.Namespace + "/" + bsl.Name, config: bsl.Spec.Config}
 
 	var l Location
@@ -75,17 +96,19 @@ func FromLocation(ctx context.Context, bsl *velerov1.BackupStorageLocation, secr
 
 	if o := bsl.Spec.ObjectStorage; o != nil {
 		l.Settings.Prefix = f.prefix(o.Prefix)
-		l.Settings.CACert = f.caCert(ctx, o, secrets)
+		l.Settings.CACert = f.caCert(ctx, o, from.Secrets)
 	}
 
 	if l.Settings.Kind == settings.S3 {
-		l.Secret = fallback
+		l.Settings.Encryption = f.encryption(ctx, from)
+		l.Secret, l.OrRole = from.Fallback, true
+
 		if c := bsl.Spec.Credential; c != nil {
-			l.Secret = *c
+			l.Secret, l.OrRole = *c, false
 		}
 
-		if l.Secret.Name == "" || l.Secret.Key == "" {
-			f.fail("spec.credential", errors.New("no Secret with credentials is named, and no default one is configured"))
+		if (l.Secret.Name == "" || l.Secret.Key == "") && !l.OrRole {
+			f.fail("spec.credential", errors.New("it names no Secret, or no key in it"))
 		}
 	}
 
@@ -172,6 +195,67 @@ func (f *fields) checksum() settings.Checksum {
 	}
 
 	return settings.ChecksumCRC32C
+}
+
+// encryption follows Velero's plugin: a key of the key management goes before the
+// name of an algorithm, and so does a customer key; of keys there is one at most.
+func (f *fields) encryption(ctx context.Context, from Surroundings) (e settings.Encryption) {
+	const field = "spec.config."
+
+	keys := 0
+
+	for _, key := range []string{configKMSKey, configCustomerFile, configCustomerSecret} {
+		if f.config[key] != "" {
+			keys++
+		}
+	}
+
+	if keys > 1 {
+		f.fail("spec.config", fmt.Errorf("%s, %s and %s exclude each other", configKMSKey, configCustomerFile, configCustomerSecret))
+		return e
+	}
+
+	e.Algorithm = f.config[configEncryption]
+	if err := (settings.Settings{Kind: settings.S3, Bucket: "any", Encryption: e}).Validate(); err != nil {
+		f.fail(field+configEncryption, err)
+	}
+
+	switch {
+	case f.config[configKMSKey] != "":
+		e = settings.Encryption{Algorithm: settings.EncryptionKMS, KMSKeyID: f.config[configKMSKey]}
+	case f.config[configCustomerFile] != "":
+		key, err := from.Role.File(f.config[configCustomerFile])
+		if err != nil {
+			f.fail(field+configCustomerFile, fmt.Errorf("%w (the file is wanted in the pods of the daemon and the controller, too; %s needs no file)", err, configCustomerSecret))
+		}
+
+		// Velero's plugin takes the first 32 bytes of a file.
+		e = settings.Encryption{CustomerKey: key[:min(len(key), customerKeySize)]}
+	case f.config[configCustomerSecret] != "":
+		e = settings.Encryption{CustomerKey: f.customerKey(ctx, from.Secrets)}
+	}
+
+	return e
+}
+
+// customerKeySize is what Velero's plugin reads of a file.
+const customerKeySize = 32
+
+func (f *fields) customerKey(ctx context.Context, secrets Secrets) settings.CustomerKey {
+	const field = "spec.config." + configCustomerSecret
+
+	name, key, ok := strings.Cut(f.config[configCustomerSecret], "/")
+	if !ok || name == "" || key == "" || strings.Contains(key, "/") {
+		f.fail(field, fmt.Errorf("%q is not the name of a Secret and of a key in it, as in name/key", f.config[configCustomerSecret]))
+		return nil
+	}
+
+	content, err := secrets(ctx, name, key)
+	if err != nil {
+		f.fail(field, fmt.Errorf("read key %s of Secret %s: %w", key, name, err))
+	}
+
+	return content
 }
 
 func (f *fields) filesystem() Location {

@@ -2,7 +2,8 @@ package credentials_test
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"io/fs"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/estiba-dev/estiba/mover/credentials"
+	"github.com/estiba-dev/estiba/mover/credentials/role"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/store/settings"
 )
@@ -36,13 +38,30 @@ func location(change func(*velerov1.BackupStorageLocation)) *velerov1.BackupStor
 	return bsl
 }
 
-func secretsOf(content map[string]string) credentials.Secrets {
-	return func(_ context.Context, name, key string) ([]byte, error) {
-		if c, ok := content[name+"/"+key]; ok {
-			return []byte(c), nil
-		}
+// customerKey is 32 bytes.
+const customerKey = "0123456789abcdef0123456789abcdef"
 
-		return nil, errors.New("not found")
+// from makes surroundings of Secrets by name/key. The file /key holds a customer key and more.
+func from(content map[string]string) credentials.Surroundings {
+	return credentials.Surroundings{
+		Secrets: func(_ context.Context, name, key string) ([]byte, error) {
+			if c, ok := content[name+"/"+key]; ok {
+				return []byte(c), nil
+			}
+
+			return nil, fmt.Errorf("Secret velero/%s %w", name, credentials.ErrNoSecret)
+		},
+		Fallback: credentials.DefaultSecret(),
+		Role: role.Surroundings{
+			Env: func(name string) string { return content["$"+name] },
+			File: func(name string) ([]byte, error) {
+				if name == "/key" {
+					return []byte(customerKey + "\n"), nil
+				}
+
+				return nil, fs.ErrNotExist
+			},
+		},
 	}
 }
 
@@ -91,11 +110,31 @@ func TestALocationIsRead(t *testing.T) {
 			},
 			want: func(s *settings.Settings) { s.CACert = []byte(pem) },
 		},
+		"encrypted with the server's keys": {
+			change: config("serverSideEncryption", "AES256"),
+			want:   func(s *settings.Settings) { s.Encryption.Algorithm = "AES256" },
+		},
+		"encrypted with a key of the key management, as Velero's plugin takes it": {
+			change: config("serverSideEncryption", "AES256", "kmsKeyId", "k1"),
+			want:   func(s *settings.Settings) { s.Encryption = settings.Encryption{Algorithm: "aws:kms", KMSKeyID: "k1"} },
+		},
+		"encrypted with a key from a Secret": {
+			change: config("customerKeyEncryptionSecret", "sse/key", "s3Url", "https://minio.minio:9000"),
+			want: func(s *settings.Settings) {
+				s.DoNotUseTLS, s.Encryption.CustomerKey = false, settings.CustomerKey(customerKey)
+			},
+		},
+		"encrypted with a key from a file, of which 32 bytes count": {
+			change: config("customerKeyEncryptionFile", "/key", "s3Url", "https://minio.minio:9000"),
+			want: func(s *settings.Settings) {
+				s.DoNotUseTLS, s.Encryption.CustomerKey = false, settings.CustomerKey(customerKey)
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			got, err := credentials.FromLocation(context.Background(), location(c.change), secretsOf(map[string]string{"ca/ca.crt": pem}), credentials.DefaultSecret())
+			got, err := credentials.FromLocation(context.Background(), location(c.change), from(map[string]string{"ca/ca.crt": pem, "sse/key": customerKey}))
 			require.NoError(t, err)
 
 			want := base
@@ -115,9 +154,13 @@ func TestALocationIsRead(t *testing.T) {
 	}
 }
 
-// config sets one key of a location's config.
-func config(key, value string) func(*velerov1.BackupStorageLocation) {
-	return func(b *velerov1.BackupStorageLocation) { b.Spec.Config[key] = value }
+// config sets keys of a location's config, each followed by its value.
+func config(pairs ...string) func(*velerov1.BackupStorageLocation) {
+	return func(b *velerov1.BackupStorageLocation) {
+		for i := 0; i < len(pairs); i += 2 {
+			b.Spec.Config[pairs[i]] = pairs[i+1]
+		}
+	}
 }
 
 func TestAFileSystemLocationIsRead(t *testing.T) {
@@ -126,11 +169,11 @@ func TestAFileSystemLocationIsRead(t *testing.T) {
 	got, err := credentials.FromLocation(context.Background(), location(func(b *velerov1.BackupStorageLocation) {
 		b.Spec.Provider = "filesystem"
 		b.Spec.Config = map[string]string{"path": "/mnt/backups"}
-	}), nil, corev1.SecretKeySelector{})
+	}), credentials.Surroundings{})
 	require.NoError(t, err)
 	require.Equal(t, settings.Settings{Kind: settings.Filesystem, Path: "/mnt/backups", Prefix: "cluster/one"}, got.Settings)
 
-	c, err := got.Source(nil).Credentials(context.Background())
+	c, err := got.Source(credentials.Surroundings{}).Credentials(context.Background())
 	require.NoError(t, err)
 	require.Zero(t, c)
 }
@@ -155,6 +198,12 @@ func TestALocationIsRefusedByName(t *testing.T) {
 		"with an absent CA Secret": {func(b *velerov1.BackupStorageLocation) {
 			b.Spec.ObjectStorage.CACertRef = &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}, Key: "k"}
 		}, "spec.objectStorage.caCertRef"},
+		"with an unknown encryption":            {config("serverSideEncryption", "rot13"), "spec.config.serverSideEncryption"},
+		"with two keys to encrypt with":         {config("kmsKeyId", "k", "customerKeyEncryptionFile", "/key"), "spec.config"},
+		"with a customer key that isn't there":  {config("customerKeyEncryptionFile", "/none"), "spec.config.customerKeyEncryptionFile"},
+		"with a customer key that is too short": {config("customerKeyEncryptionSecret", "sse/short"), "spec"},
+		"with a customer key over plain HTTP":   {config("customerKeyEncryptionFile", "/key"), "spec"},
+		"with half the name of a customer key":  {config("customerKeyEncryptionSecret", "sse"), "spec.config.customerKeyEncryptionSecret"},
 		"with a Secret without a key": {func(b *velerov1.BackupStorageLocation) {
 			b.Spec.Credential = &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "x"}}
 		}, "spec.credential"},
@@ -163,7 +212,7 @@ func TestALocationIsRefusedByName(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			_, err := credentials.FromLocation(context.Background(), location(c.change), secretsOf(nil), credentials.DefaultSecret())
+			_, err := credentials.FromLocation(context.Background(), location(c.change), from(map[string]string{"sse/short": "short"}))
 			require.ErrorContains(t, err, "BackupStorageLocation velero/default: "+c.field)
 			require.Equal(t, engine.CodeInvalidRequest, engine.CodeOf(err))
 			require.NotContains(t, err.Error(), "secret@")
@@ -179,8 +228,14 @@ func TestACredentialsFileIsParsed(t *testing.T) {
 	for name, c := range map[string]struct {
 		content, profile string
 		want             settings.Credentials
+		role             role.WebIdentity
 		message          string
 	}{
+		"a role and its token": {
+			content: "[default]\nsts_regional_endpoints = regional\nrole_arn = arn:aws:iam::1:role/r\nweb_identity_token_file = /t\n",
+			role:    role.WebIdentity{Role: "arn:aws:iam::1:role/r", TokenFile: "/t"},
+		},
+		"a role of another kind":      {content: "[default]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = other\n", message: "no aws_access_key_id (nor role_arn with web_identity_token_file"},
 		"the default profile":         {content: file, want: settings.Credentials{AccessKeyID: "AK", SecretAccessKey: "a/b+c==#;x"}},
 		"another one with a token":    {content: file, profile: "other", want: settings.Credentials{AccessKeyID: "AK2", SecretAccessKey: "S2", SessionToken: "T2"}},
 		"one that is not there":       {content: file, profile: "none", message: "no profile [none]"},
@@ -203,7 +258,7 @@ func TestACredentialsFileIsParsed(t *testing.T) {
 			}
 
 			require.NoError(t, err)
-			require.Equal(t, c.want, got)
+			require.Equal(t, credentials.Profile{Credentials: c.want, Role: c.role}, got)
 		})
 	}
 }
@@ -211,16 +266,28 @@ func TestACredentialsFileIsParsed(t *testing.T) {
 func TestASecretIsReadAgainEachTime(t *testing.T) {
 	t.Parallel()
 
-	content := map[string]string{}
-	secrets := secretsOf(content)
+	content := map[string]string{"$AWS_EC2_METADATA_DISABLED": "true"}
 
-	l, err := credentials.FromLocation(context.Background(), location(nil), secrets, credentials.DefaultSecret())
+	l, err := credentials.FromLocation(context.Background(), location(nil), from(content))
 	require.NoError(t, err)
 
-	source := l.Source(secrets)
+	source := l.Source(from(content))
 
 	_, err = source.Credentials(context.Background())
-	require.ErrorContains(t, err, "key cloud of Secret cloud-credentials")
+	require.ErrorContains(t, err, "Secret velero/cloud-credentials does not exist; and this pod was given no role")
+	require.Equal(t, engine.CodeCredentialsInvalid, engine.CodeOf(err))
+
+	content["$AWS_ACCESS_KEY_ID"], content["$AWS_SECRET_ACCESS_KEY"] = "E", "S"
+	byRole, err := source.Credentials(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "E", byRole.AccessKeyID, "a location that names no Secret is opened with the role of the process")
+
+	own, err := credentials.FromLocation(context.Background(), location(func(b *velerov1.BackupStorageLocation) {
+		b.Spec.Credential = &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "mine"}, Key: "aws"}
+	}), from(content))
+	require.NoError(t, err)
+	_, err = own.Source(from(content)).Credentials(context.Background())
+	require.ErrorContains(t, err, "key aws of Secret mine", "a Secret that is named is not done without")
 	require.Equal(t, engine.CodeCredentialsInvalid, engine.CodeOf(err))
 
 	content["cloud-credentials/cloud"] = "[default]\naws_access_key_id=A\naws_secret_access_key=S\n"

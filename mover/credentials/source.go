@@ -6,29 +6,47 @@ import (
 
 	"gopkg.in/ini.v1"
 
+	"github.com/estiba-dev/estiba/mover/credentials/role"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/store/settings"
 )
 
 // Source gives a location's credentials. It reads the Secret each time that it
-// is asked, so that a rotated one is taken up.
-func (l Location) Source(secrets Secrets) settings.Source {
+// is asked, so that a rotated one is taken up, and asks for a role's credentials anew.
+func (l Location) Source(from Surroundings) settings.Source {
 	return settings.SourceFunc(func(ctx context.Context) (settings.Credentials, error) {
 		if l.Settings.Kind == settings.Filesystem {
 			return settings.Credentials{}, nil
 		}
 
-		content, err := secrets(ctx, l.Secret.Name, l.Secret.Key)
+		if l.Secret.Name == "" {
+			return from.Role.Credentials(ctx, l.Settings)
+		}
+
+		content, err := from.Secrets(ctx, l.Secret.Name, l.Secret.Key)
+		if l.OrRole && errors.Is(err, ErrNoSecret) {
+			c, of := from.Role.Credentials(ctx, l.Settings)
+			if of != nil {
+				return c, engine.Errorf(engine.CodeOf(of), "%w; and %w", err, of)
+			}
+
+			return c, nil
+		}
+
 		if err != nil {
 			return settings.Credentials{}, l.wrap(err)
 		}
 
-		c, err := ParseAWS(content, l.Profile)
+		p, err := ParseAWS(content, l.Profile)
+		if err == nil && p.Role.TokenFile != "" {
+			p.Credentials, err = from.Role.Assume(ctx, l.Settings, p.Role)
+		}
+
 		if err != nil {
 			return settings.Credentials{}, l.wrap(err)
 		}
 
-		return c, nil
+		return p.Credentials, nil
 	})
 }
 
@@ -46,11 +64,15 @@ func (l Location) wrap(err error) error {
 // defaultProfile is the section that is read where none is named.
 const defaultProfile = "default"
 
-// ParseAWS reads an AWS shared credentials file: the keys of a profile, the
-// empty one being "default". Errors name what is missing and quote no value.
-func ParseAWS(content []byte, profile string) (settings.Credentials, error) {
-	var c settings.Credentials
+// Profile is what a profile of a credentials file holds: keys, or a role and where the token for it is.
+type Profile struct {
+	Credentials settings.Credentials
+	Role        role.WebIdentity
+}
 
+// ParseAWS reads a profile of an AWS shared credentials file, the empty one being
+// "default". Errors name what is missing and quote no value.
+func ParseAWS(content []byte, profile string) (Profile, error) {
 	if profile == "" {
 		profile = defaultProfile
 	}
@@ -59,26 +81,41 @@ func ParseAWS(content []byte, profile string) (settings.Credentials, error) {
 		InsensitiveKeys: true, IgnoreInlineComment: true, AllowNestedValues: true, SkipUnrecognizableLines: true,
 	}, content)
 	if err != nil {
-		return c, engine.Errorf(engine.CodeCredentialsInvalid, "it is not an AWS credentials file")
+		return Profile{}, engine.Errorf(engine.CodeCredentialsInvalid, "it is not an AWS credentials file")
 	}
 
 	if !file.HasSection(profile) {
-		return c, engine.Errorf(engine.CodeCredentialsInvalid, "it has no profile [%s]", profile)
+		return Profile{}, engine.Errorf(engine.CodeCredentialsInvalid, "it has no profile [%s]", profile)
 	}
 
 	section := file.Section(profile)
-	c = settings.Credentials{
-		AccessKeyID:     section.Key("aws_access_key_id").String(),
-		SecretAccessKey: section.Key("aws_secret_access_key").String(),
-		SessionToken:    section.Key("aws_session_token").String(),
+	p := Profile{
+		Credentials: settings.Credentials{
+			AccessKeyID:     section.Key("aws_access_key_id").String(),
+			SecretAccessKey: section.Key("aws_secret_access_key").String(),
+			SessionToken:    section.Key("aws_session_token").String(),
+		},
+		Role: role.WebIdentity{
+			Role:      section.Key("role_arn").String(),
+			TokenFile: section.Key("web_identity_token_file").String(),
+			Session:   section.Key("role_session_name").String(),
+		},
 	}
 
-	for key, value := range map[string]string{"aws_access_key_id": c.AccessKeyID, "aws_secret_access_key": c.SecretAccessKey} {
-		if value == "" {
-			return settings.Credentials{}, engine.Errorf(engine.CodeCredentialsInvalid,
-				"profile [%s] has no %s (roles, web identities and processes are not supported)", profile, key)
-		}
+	switch {
+	case p.Credentials.AccessKeyID != "" && p.Credentials.SecretAccessKey != "":
+		p.Role = role.WebIdentity{}
+		return p, nil
+	case p.Role.Role != "" && p.Role.TokenFile != "":
+		p.Credentials = settings.Credentials{}
+		return p, nil
 	}
 
-	return c, nil
+	missing := "aws_access_key_id"
+	if p.Credentials.AccessKeyID != "" {
+		missing = "aws_secret_access_key"
+	}
+
+	return Profile{}, engine.Errorf(engine.CodeCredentialsInvalid,
+		"profile [%s] has no %s (nor role_arn with web_identity_token_file; other roles, processes and other profiles as sources are not supported)", profile, missing)
 }

@@ -77,7 +77,7 @@ func OpenObjects(s settings.Settings, source settings.Source, o Options) (*Objec
 		return objects, nil
 	}
 
-	st, err := openS3(s, source, "")
+	st, err := openS3(s, source, "", o.Clock.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func (s *s3Objects) list(ctx context.Context, folder string) (Listing, error) {
 }
 
 func (s *s3Objects) get(ctx context.Context, path string) ([]byte, error) {
-	body, info, _, err := s.core.GetObject(ctx, s.bucket, path, minio.GetObjectOptions{})
+	body, info, _, err := s.core.GetObject(ctx, s.bucket, path, s.reading())
 	if err != nil {
 		return nil, objectError(s3Error(ctx, err))
 	}

@@ -86,6 +86,7 @@ func Open(ctx context.Context, s settings.Settings, source settings.Source, fold
 
 	s.ReadOnly = s.ReadOnly || o.ReadOnly
 	o.ReadOnly = s.ReadOnly
+	o = o.withDefaults()
 
 	provider, err := openProvider(ctx, s, source, prefix, o)
 	if err != nil {
@@ -97,7 +98,7 @@ func Open(ctx context.Context, s settings.Settings, source settings.Source, fold
 
 func openProvider(ctx context.Context, s settings.Settings, source settings.Source, prefix string, o Options) (blob.Storage, error) {
 	if s.Kind == settings.S3 {
-		return openS3(s, source, prefix)
+		return openS3(s, source, prefix, o.Clock.Now)
 	}
 
 	// A folder whose server is gone does not answer, be it asked whether it is there.

@@ -12,9 +12,11 @@ import (
 	"hash/crc32"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
 
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/store/settings"
@@ -37,21 +39,28 @@ type s3Storage struct {
 	prefix   string
 	secure   bool
 	checksum settings.Checksum
+	// encryption that the server is asked for; nil to leave it to the bucket.
+	encryption encrypt.ServerSide
 }
 
 // kopiaStorageConfig is a file of kopia's S3 storage that is no blob (kopia v0.23.1 repo/blob/s3/s3_storage_config.go).
 const kopiaStorageConfig = ".storageconfig"
 
-func openS3(s settings.Settings, source settings.Source, prefix string) (*s3Storage, error) {
-	core, renewer, err := dialS3(s, source)
+func openS3(s settings.Settings, source settings.Source, prefix string, now func() time.Time) (*s3Storage, error) {
+	core, renewer, err := dialS3(s, source, now)
 	if err != nil {
 		return nil, err
 	}
 
 	return &s3Storage{
 		core: core, renewer: renewer, bucket: s.Bucket, prefix: prefix,
-		secure: !s.DoNotUseTLS, checksum: s.Checksum,
+		secure: !s.DoNotUseTLS, checksum: s.Checksum, encryption: serverSide(s.Encryption),
 	}, nil
+}
+
+// reading gives the options to read objects with: a customer's key goes with those requests, too.
+func (s *s3Storage) reading() minio.GetObjectOptions {
+	return minio.GetObjectOptions{ServerSideEncryption: s.encryption}
 }
 
 func (s *s3Storage) key(id blob.ID) string { return s.prefix + string(id) }
@@ -71,7 +80,7 @@ func (s *s3Storage) GetBlob(ctx context.Context, id blob.ID, offset, length int6
 		return err
 	}
 
-	var o minio.GetObjectOptions
+	o := s.reading()
 
 	if length > 0 {
 		if err := o.SetRange(offset, offset+length-1); err != nil {
@@ -118,14 +127,14 @@ func (s *s3Storage) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata,
 // a key that is unknown looks like an object that is: what is not there is
 // asked for by a GET as well, whose answer says which.
 func (s *s3Storage) stat(ctx context.Context, key string) (minio.ObjectInfo, error) {
-	info, err := s.core.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
+	info, err := s.core.StatObject(ctx, s.bucket, key, s.reading())
 
 	err = s3Error(ctx, err)
 	if !errors.Is(err, blob.ErrBlobNotFound) {
 		return info, err
 	}
 
-	var first minio.GetObjectOptions
+	first := s.reading()
 	if err := first.SetRange(0, 1); err != nil {
 		return minio.ObjectInfo{}, engine.Errorf(engine.CodeInternal, "ask for the first bytes of %s: %w", key, err)
 	}
@@ -183,6 +192,7 @@ func putObject(ctx context.Context, s *s3Storage, key string, body io.Reader, wh
 	var md5Base64, sha256Hex string
 
 	o.ContentType = "application/x-kopia"
+	o.ServerSideEncryption = s.encryption
 	o.DisableContentSha256 = true // no chunked signature: it is given in one piece below
 
 	if !s.secure {

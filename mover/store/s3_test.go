@@ -31,8 +31,8 @@ const (
 	bucket    = "backups"
 )
 
-// gateway starts a real S3 server (versitygw) and gives its address.
-func gateway(t *testing.T) string {
+// gatewayProgram finds a real S3 server (versitygw).
+func gatewayProgram(t *testing.T) string {
 	t.Helper()
 
 	binary, err := exec.LookPath("versitygw")
@@ -44,6 +44,14 @@ func gateway(t *testing.T) string {
 		t.Skip("no S3 server: versitygw is neither in PATH nor built below /var/cache/estiba")
 	}
 
+	return binary
+}
+
+// gateway starts it, with more flags, and gives its address.
+func gateway(t *testing.T, flags ...string) string {
+	t.Helper()
+
+	binary := gatewayProgram(t)
 	root := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(root, bucket), 0o755))
 
@@ -53,7 +61,8 @@ func gateway(t *testing.T) string {
 	address := free.Addr().String()
 	require.NoError(t, free.Close())
 
-	server := exec.Command(binary, "--access", accessKey, "--secret", secretKey, "--port", address, "posix", root)
+	flags = append(flags, "--access", accessKey, "--secret", secretKey, "--port", address, "posix", root)
+	server := exec.Command(binary, flags...)
 	server.Stdout, server.Stderr = io.Discard, os.Stderr
 	require.NoError(t, server.Start())
 

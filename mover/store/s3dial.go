@@ -26,20 +26,23 @@ const (
 	defaultRegion = "us-east-1"
 	// sourceTimeout bounds one reading of credentials.
 	sourceTimeout = 30 * time.Second
+	// renewBefore is how long before they expire credentials are asked for anew: as
+	// long as an upload of one blob may well take on a slow line.
+	renewBefore = 5 * time.Minute
 )
 
 // dialS3 makes a client. It does not connect: the first request does.
-func dialS3(s settings.Settings, source settings.Source) (*minio.Core, *renewingProvider, error) {
+func dialS3(s settings.Settings, source settings.Source, now func() time.Time) (*minio.Core, *renewingProvider, error) {
 	if err := s3utils.CheckValidBucketName(s.Bucket); err != nil {
 		return nil, nil, engine.Errorf(engine.CodeInvalidRequest, "bucket %q (spec.objectStorage.bucket of the location): %w", s.Bucket, err)
 	}
 
-	transport, err := s3Transport(s)
+	transport, err := Transport(s)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	renewer := &renewingProvider{source: source}
+	renewer := &renewingProvider{source: source, now: now}
 	renewer.credentials = credentials.New(renewer)
 
 	endpoint, region := s.Endpoint, s.Region
@@ -67,9 +70,10 @@ func dialS3(s settings.Settings, source settings.Source) (*minio.Core, *renewing
 	return core, renewer, nil
 }
 
-// s3Transport speaks HTTP/1.1 over many connections, which moves more bytes
-// than one connection of HTTP/2, and never lets a proxy's compression change lengths.
-func s3Transport(s settings.Settings) (*http.Transport, error) {
+// Transport is how a store is spoken to, trusting whom its settings trust. It
+// speaks HTTP/1.1 over many connections, which moves more bytes than one
+// connection of HTTP/2, and never lets a proxy's compression change lengths.
+func Transport(s settings.Settings) (*http.Transport, error) {
 	const buffer = 128 << 10
 
 	t := &http.Transport{
@@ -108,6 +112,9 @@ func s3Transport(s settings.Settings) (*http.Transport, error) {
 type renewingProvider struct {
 	source      settings.Source
 	credentials *credentials.Credentials
+	now         func() time.Time
+	// expires is read and written under the lock of credentials, which calls Retrieve and IsExpired.
+	expires time.Time
 
 	mu    sync.Mutex
 	count atomic.Uint64
@@ -155,11 +162,16 @@ func (p *renewingProvider) Retrieve() (credentials.Value, error) {
 		return credentials.Value{}, engine.Errorf(engine.CodeCredentialsInvalid, "the store's credentials are empty")
 	}
 
+	p.expires = c.Expires
+
 	return credentials.Value{
 		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken,
 		SignerType: credentials.SignatureV4,
 	}, nil
 }
 
-// IsExpired is never so by time: only a refusal tells.
-func (p *renewingProvider) IsExpired() bool { return false }
+// IsExpired tells whether the credentials are about to expire. For those whose
+// time isn't known, only a refusal tells.
+func (p *renewingProvider) IsExpired() bool {
+	return !p.expires.IsZero() && p.now().After(p.expires.Add(-renewBefore))
+}

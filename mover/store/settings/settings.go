@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Kind names the provider of a store.
@@ -34,7 +35,63 @@ const (
 	ChecksumMD5 Checksum = "MD5"
 )
 
-// Settings says where a store is. It holds no secret.
+// The algorithms that a server may be asked to encrypt with.
+const (
+	// EncryptionS3 has the server use keys of its own.
+	EncryptionS3 = "AES256"
+	// EncryptionKMS has the server use a key of its key management.
+	EncryptionKMS = "aws:kms"
+	// EncryptionKMSTwice is EncryptionKMS in two layers.
+	EncryptionKMSTwice = "aws:kms:dsse"
+)
+
+// customerKeySize is the size of a CustomerKey in bytes.
+const customerKeySize = 32
+
+// Encryption is what an S3 server is asked to do with what it stores, besides
+// the encryption of the repositories. The zero Encryption leaves it to the bucket.
+type Encryption struct {
+	// Algorithm is one of the above, or empty.
+	Algorithm string `json:"algorithm,omitempty"`
+	// KMSKeyID names the key; empty for that of the bucket or the account. Only with EncryptionKMS and EncryptionKMSTwice.
+	KMSKeyID string `json:"kmsKeyID,omitempty"`
+	// CustomerKey is a key that goes with each request (SSE-C). It stands alone, and needs TLS.
+	CustomerKey CustomerKey `json:"-"`
+}
+
+// CustomerKey is 32 random bytes. It is never logged: String hides it.
+type CustomerKey []byte
+
+// String hides the key.
+func (CustomerKey) String() string { return "(key)" }
+
+// GoString hides the key.
+func (CustomerKey) GoString() string { return "(key)" }
+
+func (e Encryption) validate(tls bool) error {
+	switch e.Algorithm {
+	case "", EncryptionS3, EncryptionKMS, EncryptionKMSTwice:
+	default:
+		return fmt.Errorf("%q is no server-side encryption (%s, %s or %s)", e.Algorithm, EncryptionS3, EncryptionKMS, EncryptionKMSTwice)
+	}
+
+	switch {
+	case e.KMSKeyID != "" && e.Algorithm != EncryptionKMS && e.Algorithm != EncryptionKMSTwice:
+		return fmt.Errorf("a key of a key management is named, and the server-side encryption is %q", e.Algorithm)
+	case e.CustomerKey == nil:
+		return nil
+	case e.Algorithm != "":
+		return fmt.Errorf("a customer key and server-side encryption with %s exclude each other", e.Algorithm)
+	case len(e.CustomerKey) != customerKeySize:
+		return fmt.Errorf("the customer key is %d bytes long, expected %d", len(e.CustomerKey), customerKeySize)
+	case !tls:
+		return errors.New("a customer key is only sent over TLS, and the store's address begins with http://")
+	default:
+		return nil
+	}
+}
+
+// Settings says where a store is. It holds no secret but the customer key, which hides itself.
 type Settings struct {
 	Kind Kind `json:"kind"`
 	// Prefix below which everything lies: a folder inside the bucket or the
@@ -61,6 +118,8 @@ type Settings struct {
 	InsecureSkipTLSVerify bool `json:"insecureSkipTLSVerify,omitempty"`
 	// Checksum of uploads; empty means ChecksumCRC32C.
 	Checksum Checksum `json:"checksum,omitempty"`
+	// Encryption by the server.
+	Encryption Encryption `json:"encryption,omitzero"`
 }
 
 // Validate tells what is missing or contradictory.
@@ -78,6 +137,8 @@ func (s Settings) Validate() error {
 		if strings.ContainsAny(s.Endpoint, "/ ") {
 			return fmt.Errorf("endpoint %q is not a host, or a host and a port", s.Endpoint)
 		}
+
+		return s.Encryption.validate(!s.DoNotUseTLS)
 	case Filesystem:
 		if !strings.HasPrefix(s.Path, "/") {
 			return fmt.Errorf("path %q of a file-system store is not absolute", s.Path)
@@ -109,6 +170,8 @@ type Credentials struct {
 	AccessKeyID     string
 	SecretAccessKey string
 	SessionToken    string
+	// Expires is when the store will refuse them; zero if that isn't known.
+	Expires time.Time
 }
 
 // String hides the credentials.
@@ -118,8 +181,9 @@ func (Credentials) String() string { return "(credentials)" }
 func (Credentials) GoString() string { return "(credentials)" }
 
 // Source gives the credentials as they are now. It is asked when a store is
-// first used and again whenever the store refuses them, by several goroutines
-// at a time, so that a rotated Secret is taken up without a restart.
+// first used, again whenever the store refuses them, and shortly before they
+// expire, by several goroutines at a time, so that a rotated Secret is taken up
+// without a restart.
 type Source interface {
 	Credentials(ctx context.Context) (Credentials, error)
 }

@@ -157,7 +157,7 @@ func (e *scripted) fetch() (string, error) {
 }
 
 func findings(root *os.File, cacheDir string) (string, error) {
-	b, err := json.Marshal(probe(root, cacheDir))
+	b, err := json.Marshal(workertest.Try(root, cacheDir))
 	if err != nil {
 		return "", fmt.Errorf("encode findings: %w", err)
 	}

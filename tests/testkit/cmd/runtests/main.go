@@ -145,6 +145,14 @@ func e2e(ctx context.Context, tags, only string, out io.Writer) (tally, error) {
 		return tally{}, fmt.Errorf("compile tests/e2e: %w\n%s", err, said)
 	}
 
+	// What a test runs in the daemon's pod; like the daemon it has no use for shared libraries.
+	inside := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", filepath.Join(filepath.Dir(bin), "inside"), "./tests/testkit/cmd/inside")
+
+	inside.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := inside.CombinedOutput(); err != nil {
+		return tally{}, fmt.Errorf("compile tests/testkit/cmd/inside: %w\n%s", err, said)
+	}
+
 	args := []string{"run", "./tests/cluster/cmd/cluster", "exec", "--", "go", "tool", "test2json", "-t", "-p", "e2e", bin, "-test.v=test2json", "-test.timeout=40m", "-test.parallel=" + together}
 	if only != "" {
 		args = append(args, "-test.run="+only)

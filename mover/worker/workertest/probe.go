@@ -1,6 +1,7 @@
-package main
+package workertest
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -8,13 +9,27 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/estiba-dev/estiba/mover/worker/workertest"
 )
 
-// probe tries what a worker can and can't do, from the inside.
-func probe(root *os.File, cacheDir string) workertest.Findings {
-	f := workertest.Findings{
+// HandleFile is a file in the volume of a probe: four bytes for the type of a file
+// handle, and the handle, for the probe to open.
+const HandleFile = "handle"
+
+// WriteHandle writes the handle of a file into the volume of a probe, and gives it.
+func WriteHandle(volume, file string) (unix.FileHandle, error) {
+	h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, file, 0)
+	if err != nil {
+		return h, fmt.Errorf("get the handle of %s: %w", file, err)
+	}
+
+	content := binary.LittleEndian.AppendUint32(nil, uint32(h.Type()))
+
+	return h, os.WriteFile(filepath.Join(volume, HandleFile), append(content, h.Bytes()...), 0o600)
+}
+
+// Try tries what a worker can and can't do, from the inside; also to read more files.
+func Try(root *os.File, cacheDir string, files ...string) Findings {
+	f := Findings{
 		Attempts:    map[string]string{},
 		Environment: os.Environ(),
 		Bounding:    bounding(),
@@ -26,6 +41,10 @@ func probe(root *os.File, cacheDir string) workertest.Findings {
 
 	for name, attempt := range attempts(root, cacheDir) {
 		f.Attempts[name] = text(attempt())
+	}
+
+	for _, file := range files {
+		f.Attempts["read "+file] = text(read(unix.AT_FDCWD, file))
 	}
 
 	return f
@@ -145,9 +164,26 @@ func xattr(dir int, name string) error {
 	return unix.Fsetxattr(fd, "user.estiba", []byte("x"), 0)
 }
 
+// openHandle opens the handle that lies in the volume, if there is one.
 func openHandle(root int) error {
-	_, err := unix.OpenByHandleAt(root, unix.NewFileHandle(1, make([]byte, 8)), unix.O_RDONLY)
-	return err
+	kind, handle := int32(1), make([]byte, 8)
+
+	if fd, err := unix.Openat(root, HandleFile, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
+		content := make([]byte, 132)
+		n, _ := unix.Read(fd, content)
+		_ = unix.Close(fd)
+
+		if n > 4 {
+			kind, handle = int32(binary.LittleEndian.Uint32(content)), content[4:n]
+		}
+	}
+
+	fd, err := unix.OpenByHandleAt(root, unix.NewFileHandle(kind, handle), unix.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return err
+	}
+
+	return unix.Close(fd)
 }
 
 func socket(family int) error {
