@@ -68,3 +68,19 @@ func stripNamed(spec map[string]any, list, name string) bool {
 
 	return true
 }
+
+// Annotate sets an annotation of an object that is given as decoded JSON.
+func Annotate(object map[string]any, key, value string) {
+	inner(inner(object, "metadata"), "annotations")[key] = value
+}
+
+// inner gives the object's field, which is an object, too; it is made where there is none.
+func inner(object map[string]any, field string) map[string]any {
+	m, ok := object[field].(map[string]any)
+	if !ok {
+		m = map[string]any{}
+		object[field] = m
+	}
+
+	return m
+}

@@ -64,3 +64,19 @@ func TestStrip(t *testing.T) {
 		})
 	}
 }
+
+func TestAnnotate(t *testing.T) {
+	type object = map[string]any
+
+	for name, tt := range map[string]struct{ in, want object }{
+		"an object without metadata":    {object{}, object{"metadata": object{"annotations": object{"k": "v"}}}},
+		"one without annotations":       {object{"metadata": object{"name": "n"}}, object{"metadata": object{"name": "n", "annotations": object{"k": "v"}}}},
+		"one with others":               {object{"metadata": object{"annotations": object{"a": "b"}}}, object{"metadata": object{"annotations": object{"a": "b", "k": "v"}}}},
+		"one that has it, with another": {object{"metadata": object{"annotations": object{"k": "w"}}}, object{"metadata": object{"annotations": object{"k": "v"}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			contract.Annotate(tt.in, "k", "v")
+			assert.Equal(t, tt.want, tt.in)
+		})
+	}
+}

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
@@ -70,9 +71,10 @@ func (a *ClaimAction) ask(ctx context.Context, log logrus.FieldLogger, item *uns
 
 	p, err := a.session.planClaim(ctx, b, claim)
 	if err != nil {
-		unprotected(log, claim.Name, err)
+		promised, unseen := a.session.promise(ctx, b, reference)
+		unprotected(log, claim.Name, errors.Join(err, unseen))
 
-		return a.session.foreseen(b, reference), false
+		return promised, false
 	}
 
 	a.session.say(log, b, claim, p.verdict)

@@ -8,8 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
-	"github.com/estiba-dev/estiba/plugins/volumeselect"
 )
 
 // admitsNamespace tells whether the backup's filters let the namespace's items through.
@@ -32,7 +32,7 @@ func admitsClaim(b *velerov1.Backup, claim *corev1.PersistentVolumeClaim, pods [
 
 	return admitsResource(b, "pods", "pod", "po") && slices.ContainsFunc(pods, func(p corev1.Pod) bool {
 		return p.Namespace == claim.Namespace && !excludedByLabel(p.Labels) && admitsLabels(b, p.Labels) &&
-			slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return volumeselect.ClaimName(&p, &v) == claim.Name })
+			slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v1alpha1.ClaimName(&p, &v) == claim.Name })
 	})
 }
 

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
@@ -97,7 +98,7 @@ func anyFrozen(c volumeselect.Claim, b *velerov1.Backup) bool {
 		}
 
 		for j := range pod.Spec.Volumes {
-			if volumeselect.ClaimName(pod, &pod.Spec.Volumes[j]) == c.Claim.Name {
+			if v1alpha1.ClaimName(pod, &pod.Spec.Volumes[j]) == c.Claim.Name {
 				return true
 			}
 		}
@@ -166,7 +167,9 @@ func (s *Session) request(ctx context.Context, b *velerov1.Backup, p plan, by v1
 
 	repo, err := s.ready(ctx, b, p.volume.Namespace, p.node)
 	if err != nil {
-		return s.foreseen(b, p.volume), "", err
+		promised, unseen := s.promise(ctx, b, p.volume)
+
+		return promised, "", errors.Join(err, unseen)
 	}
 
 	want := p.job(b, repo, by)
@@ -185,23 +188,35 @@ func (s *Session) made(ctx context.Context, b *velerov1.Backup, v v1alpha1.Volum
 	defer s.mu.Unlock()
 
 	if s.finished.value == nil || s.clock.Since(s.finished.at) >= memory {
-		j, err := s.connect.Jobs(b.Namespace)
+		list, err := s.jobsOf(ctx, b)
 		if err != nil {
 			return nil, err
 		}
 
-		list, err := j.BackupsOf(ctx, b.UID)
-		if err != nil {
-			return nil, err
-		}
-
-		s.finished = remembered[map[string]*v1alpha1.VolumeBackup]{at: s.clock.Now(), value: map[string]*v1alpha1.VolumeBackup{}}
-		for i := range list {
-			s.finished.value[string(b.UID)+"/"+volumeKey(list[i].Spec.Volume)] = &list[i]
-		}
+		s.finished = remembered[map[string]*v1alpha1.VolumeBackup]{at: s.clock.Now(), value: list}
 	}
 
 	return s.finished.value[string(b.UID)+"/"+volumeKey(v)], nil
+}
+
+// jobsOf lists the jobs of the backup by volume.
+func (s *Session) jobsOf(ctx context.Context, b *velerov1.Backup) (map[string]*v1alpha1.VolumeBackup, error) {
+	j, err := s.connect.Jobs(b.Namespace)
+	if err != nil {
+		return nil, err
+	}
+
+	list, err := j.BackupsOf(ctx, b.UID)
+	if err != nil {
+		return nil, err
+	}
+
+	byVolume := make(map[string]*v1alpha1.VolumeBackup, len(list))
+	for i := range list {
+		byVolume[string(b.UID)+"/"+volumeKey(list[i].Spec.Volume)] = &list[i]
+	}
+
+	return byVolume, nil
 }
 
 // foresee remembers the job that the record of a PersistentVolume or a claim
@@ -228,6 +243,30 @@ func (s *Session) foreseen(b *velerov1.Backup, v v1alpha1.VolumeReference) *v1al
 	defer s.mu.Unlock()
 
 	return s.promised[string(b.UID)+"/"+volumeKey(v)]
+}
+
+// promise gives the job that the record of a claim, or of another of its pods, names, or nil. A process that was
+// started in the middle of a backup, for the one before it had died, finds in the cluster what that one has asked for.
+// One look is enough: what came later, this process has asked for itself.
+func (s *Session) promise(ctx context.Context, b *velerov1.Backup, v v1alpha1.VolumeReference) (*v1alpha1.VolumeBackup, error) {
+	if job := s.foreseen(b, v); job != nil {
+		return job, nil
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	earlier, known := s.earlier[b.UID]
+	if !known {
+		var err error
+		if earlier, err = s.jobsOf(ctx, b); err != nil {
+			return nil, fmt.Errorf("look whether the job was asked for already: %w", err)
+		}
+
+		s.earlier[b.UID] = earlier
+	}
+
+	return earlier[string(b.UID)+"/"+volumeKey(v)], nil
 }
 
 func claimNamed(namespace, name string) v1alpha1.VolumeReference {

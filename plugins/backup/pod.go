@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -116,10 +117,10 @@ func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha
 	case err != nil:
 		unprotected(v.log, volume.Name, err)
 
-		return v.promised(volume), notAskedFor(err)
+		return v.promised(ctx, volume), notAskedFor(err)
 	case !p.verdict.Move:
 		// The cluster goes on while the backup runs, and the claim's action came first.
-		return v.promised(volume), lostBy(p.verdict)
+		return v.promised(ctx, volume), lostBy(p.verdict)
 	}
 
 	// The claim's action has just made it: that needn't be asked again.
@@ -140,9 +141,10 @@ func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha
 
 	asked(v.log, job, string(outcome))
 
-	// A job that a claim asked for is in the claim's operation; one that a
-	// sibling pod asked for, through itself, is in the sibling's.
-	if v.take(job) && job.Spec.RequestedBy == v1alpha1.RequestedByPod && (outcome == jobs.Created || job.Spec.Volume.Pod.UID == v.pod.UID) {
+	// One that a sibling pod asked for, through itself, is in the sibling's operation. One that a claim
+	// asked for is in the claim's, unless that call's process died before it could say so.
+	mine := job.Spec.RequestedBy == v1alpha1.RequestedByClaim || outcome == jobs.Created || job.Spec.Volume.Pod.UID == v.pod.UID
+	if v.take(job) && mine {
 		v.mine = append(v.mine, job)
 	}
 
@@ -151,13 +153,17 @@ func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha
 
 // promised gives the job that the claim's record names. A restore fills the claim
 // then, and its pods must wait for that.
-func (v *visit) promised(volume *corev1.Volume) *v1alpha1.VolumeBackup {
-	claim := volumeselect.ClaimName(v.pod, volume)
+func (v *visit) promised(ctx context.Context, volume *corev1.Volume) *v1alpha1.VolumeBackup {
+	claim := v1alpha1.ClaimName(v.pod, volume)
 	if claim == "" {
 		return nil
 	}
 
-	job := v.session.foreseen(v.backup, claimNamed(v.pod.Namespace, claim))
+	job, err := v.session.promise(ctx, v.backup, claimNamed(v.pod.Namespace, claim))
+	if err != nil && !errors.Is(err, jobs.ErrNotInstalled) {
+		v.log.WithField("volume", volume.Name).Errorf("volume %s: a restore may not hold the pod for it: %v", volume.Name, err)
+	}
+
 	if job != nil {
 		v.take(job)
 	}
@@ -181,7 +187,7 @@ func (v *visit) take(job *v1alpha1.VolumeBackup) bool {
 // looks like now, when Velero finalizes, doesn't count.
 func (v *visit) made(ctx context.Context, volume *corev1.Volume) (job *v1alpha1.VolumeBackup, lost string) {
 	reference := v1alpha1.VolumeReference{Namespace: v.pod.Namespace, Name: volume.Name, Pod: v1alpha1.PodReference{Name: v.pod.Name}}
-	if claim := volumeselect.ClaimName(v.pod, volume); claim != "" {
+	if claim := v1alpha1.ClaimName(v.pod, volume); claim != "" {
 		reference.Claim = &v1alpha1.ClaimReference{Name: claim}
 	}
 
@@ -207,7 +213,7 @@ func (v *visit) made(ctx context.Context, volume *corev1.Volume) (job *v1alpha1.
 }
 
 func (v *visit) plan(ctx context.Context, volume *corev1.Volume) (plan, error) {
-	name := volumeselect.ClaimName(v.pod, volume)
+	name := v1alpha1.ClaimName(v.pod, volume)
 	if name == "" {
 		p, err := v.session.planOwn(ctx, v.backup, v.pod, volume)
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -11,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/plugins/operation"
 )
@@ -32,6 +34,7 @@ func TestAPodThatHasAClaimUnderTwoNamesReportsItsJobOnce(t *testing.T) {
 
 func TestAPodWaitsForTheJobOfItsClaimWhateverHasHappenedSince(t *testing.T) {
 	for name, meanwhile := range map[string]func(b *bench, claim *corev1.PersistentVolumeClaim){
+		"nothing has": func(*bench, *corev1.PersistentVolumeClaim) {},
 		"the API server fails": func(b *bench, _ *corev1.PersistentVolumeClaim) {
 			b.client = interceptor.NewClient(b.client.(client.WithWatch), interceptor.Funcs{
 				Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
@@ -43,20 +46,67 @@ func TestAPodWaitsForTheJobOfItsClaimWhateverHasHappenedSince(t *testing.T) {
 			claim.Annotations = map[string]string{contract.AnnotationBackup: "false"}
 			require.NoError(b, b.client.Update(context.Background(), claim))
 		},
+		"the daemon is silent": func(b *bench, _ *corev1.PersistentVolumeClaim) { b.clock.Step(5 * time.Minute) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			claim, pv := boundClaim("data")
-			pod := podWith("web", selecting("data"), ofClaim("data", "data"))
-			b := newBench(t, claim, pv, pod)
+		for process, dies := range map[string]bool{"in the same process": false, "in a process that knows nothing": true} {
+			t.Run(name+", "+process, func(t *testing.T) {
+				claim, pv := boundClaim("data")
+				pod := podWith("web", selecting("data"), ofClaim("data", "data"))
+				b := newBench(t, claim, pv, pod)
 
-			_, op := b.run(claim)
-			require.NotEmpty(t, op)
-			meanwhile(b, claim.DeepCopy())
+				_, op := b.run(claim)
+				require.NotEmpty(t, op)
+				meanwhile(b, claim.DeepCopy())
 
-			annotations, _ := b.run(pod)
-			assert.Contains(t, annotations[contract.AnnotationVolumes], `"data":{"job":"vb-`, "a restore fills the claim, and the pod must not start before")
-		})
+				if dies {
+					b.session = NewSession(func() (client.Client, error) { return b.client, nil }, b.clock)
+				}
+
+				annotations, _ := b.run(pod)
+				assert.Contains(t, annotations[contract.AnnotationVolumes], `"data":{"job":"vb-`, "a restore fills the claim, and the pod must not start before")
+				assert.Len(t, b.jobs(), 1)
+			})
+		}
 	}
+}
+
+func TestTheJobOfAClaimWhoseProcessDiedIsReportedByItsPod(t *testing.T) {
+	claim, pv := boundClaim("data")
+	pod := podWith("web", selecting("data"), ofClaim("data", "data"))
+	b := newBench(t, claim, pv, pod)
+
+	_, lost := b.run(claim)
+	_, op := b.run(pod)
+	require.Empty(t, op, "the claim's operation reports it")
+
+	b.session = NewSession(func() (client.Client, error) { return b.client, nil }, b.clock)
+	_, op = b.run(pod)
+	assert.Equal(t, lost, op, "Velero may never have heard of the claim's operation")
+}
+
+func TestWhatNobodyAskedForCostsOneLookInABackup(t *testing.T) {
+	claim, pv := boundClaim("data")
+	first, second := podWith("web-0", nil, ofClaim("data", "data")), podWith("web-1", nil, ofClaim("data", "data"))
+	b := newBench(t, claim, pv, first, second)
+
+	looks := 0
+	b.client = interceptor.NewClient(b.client.(client.WithWatch), interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, o ...client.ListOption) error {
+			if _, ok := l.(*v1alpha1.VolumeBackupList); ok {
+				looks++
+			}
+
+			return c.List(ctx, l, o...)
+		},
+	})
+
+	for _, pod := range []*corev1.Pod{first, second} {
+		annotations, op := b.run(pod)
+		assert.NotContains(t, annotations, contract.AnnotationVolumes)
+		assert.Empty(t, op)
+	}
+
+	assert.Equal(t, 1, looks)
 }
 
 func TestAClaimThatVeleroTookASnapshotOfAfterItsVolumeIsNotPromised(t *testing.T) {

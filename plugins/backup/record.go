@@ -58,7 +58,7 @@ func annotateClaim(item *unstructured.Unstructured, b *velerov1.Backup, job *v1a
 		return err
 	}
 
-	annotate(item, contract.AnnotationVolume, text)
+	contract.Annotate(item.Object, contract.AnnotationVolume, text)
 
 	return nil
 }
@@ -73,17 +73,7 @@ func annotatePod(item *unstructured.Unstructured, b *velerov1.Backup, volumes ma
 		return err
 	}
 
-	annotate(item, contract.AnnotationVolumes, text)
+	contract.Annotate(item.Object, contract.AnnotationVolumes, text)
 
 	return nil
-}
-
-func annotate(item *unstructured.Unstructured, key, value string) {
-	a := item.GetAnnotations()
-	if a == nil {
-		a = map[string]string{}
-	}
-
-	a[key] = value
-	item.SetAnnotations(a)
 }

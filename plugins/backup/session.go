@@ -50,6 +50,8 @@ type Session struct {
 	finished remembered[map[string]*v1alpha1.VolumeBackup]
 	// promised are the jobs that records of PersistentVolumes and claims name.
 	promised map[string]*v1alpha1.VolumeBackup
+	// earlier are the jobs that were there when this process first had to know, by the backup's UID and by volume.
+	earlier map[types.UID]map[string]*v1alpha1.VolumeBackup
 
 	// A repository may be waited for; that must not keep others from what is known.
 	repositoryMu sync.Mutex
@@ -74,6 +76,7 @@ func NewSession(connect operation.Connect, c clock.Clock) *Session {
 		repositories: map[repositoryKey]repositoryAnswer{},
 		reported:     map[string]bool{},
 		promised:     map[string]*v1alpha1.VolumeBackup{},
+		earlier:      map[types.UID]map[string]*v1alpha1.VolumeBackup{},
 	}
 	s.poll = operation.NewPoll(c, operation.NewLister(connect, (*jobs.Jobs).BackupsOf, jobs.BackupProgress))
 

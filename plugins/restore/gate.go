@@ -163,19 +163,9 @@ func inject(item *unstructured.Unstructured, container corev1.Container, r *vele
 		return err
 	}
 
-	annotate(item, contract.AnnotationRestore, text)
+	contract.Annotate(item.Object, contract.AnnotationRestore, text)
 
 	return nil
-}
-
-func annotate(item *unstructured.Unstructured, key, value string) {
-	a := item.GetAnnotations()
-	if a == nil {
-		a = map[string]string{}
-	}
-
-	a[key] = value
-	item.SetAnnotations(a)
 }
 
 func insert(item *unstructured.Unstructured, entry map[string]any, first bool, path ...string) error {

@@ -42,7 +42,7 @@ func holdBack(item *unstructured.Unstructured, why string) error {
 		return err
 	}
 
-	annotate(item, contract.AnnotationHeld, why)
+	contract.Annotate(item.Object, contract.AnnotationHeld, why)
 
 	return nil
 }

@@ -44,12 +44,22 @@ func (a *PodAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.R
 		return a.held(item, in.Restore, err)
 	}
 
+	claimed, err := a.session.claimed(item, record, in.Restore)
+
+	switch {
+	case err != nil && ok:
+		return a.held(item, in.Restore, err)
+	case err != nil:
+		// Most pods are none of ours, and must not wait for what can't be seen.
+		log.Warnf("whether data is restored into claims of the pod can't be seen, and it is not held for that: %v", err)
+	}
+
 	out := velero.NewRestoreItemActionExecuteOutput(item)
-	if !ok {
+	if !ok && len(claimed) == 0 {
 		return out, nil
 	}
 
-	id, err := a.gated(log, item, in, record)
+	id, err := a.gated(log, item, in, record, claimed)
 	if err != nil {
 		return a.held(item, in.Restore, err)
 	}
@@ -86,9 +96,9 @@ func warnings(log logrus.FieldLogger, item *unstructured.Unstructured, record co
 }
 
 // gated puts the gate into the item, if it has volumes to be filled, and gives
-// the operation that fills them.
+// the operation that fills them. The jobs of volumes that its record doesn't name are there already.
 func (a *PodAction) gated(
-	log logrus.FieldLogger, item *unstructured.Unstructured, in *velero.RestoreItemActionExecuteInput, record contract.PodRecord,
+	log logrus.FieldLogger, item *unstructured.Unstructured, in *velero.RestoreItemActionExecuteInput, record contract.PodRecord, claimed map[string]string,
 ) (operation.ID, error) {
 	pod, err := podOf(item)
 	if err != nil {
@@ -101,7 +111,7 @@ func (a *PodAction) gated(
 	}
 
 	targets := targetsOf(log, pod, record, in.Restore)
-	if len(targets) == 0 {
+	if len(targets)+len(claimed) == 0 {
 		return operation.ID{}, nil
 	}
 
@@ -128,6 +138,12 @@ func (a *PodAction) gated(
 	byVolume, err := a.session.ensure(ctx, log, in.Restore, targets, location)
 	if err != nil {
 		return operation.ID{}, err
+	}
+
+	for volume, job := range claimed {
+		log.Infof("volume %s isn't in the pod's record, and VolumeRestore %s fills its claim: the pod waits for that", volume, job)
+		byVolume[volume] = job
+		delete(record.Unprotected, volume)
 	}
 
 	if err := writable(log, item, byVolume); err != nil {
@@ -207,7 +223,7 @@ func targetsOf(log logrus.FieldLogger, pod *corev1.Pod, record contract.PodRecor
 			Kind: volumeselect.KindOf(&pod.Spec.Volumes[i]), Namespace: namespace, Name: name, Pod: v1alpha1.PodReference{Name: pod.Name},
 		}}
 
-		if claim := volumeselect.ClaimName(pod, &pod.Spec.Volumes[i]); claim != "" {
+		if claim := v1alpha1.ClaimName(pod, &pod.Spec.Volumes[i]); claim != "" {
 			t.where.Claim = &v1alpha1.ClaimReference{Name: claim}
 		}
 

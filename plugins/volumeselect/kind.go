@@ -128,19 +128,7 @@ func OwnedByPod(claim *corev1.PersistentVolumeClaim) bool {
 // mounts tells whether the claim stands behind the pod's volume. That of a
 // generic ephemeral volume is named after both, and the pod owns it.
 func mounts(pod *corev1.Pod, v *corev1.Volume, claim *corev1.PersistentVolumeClaim) bool {
-	return ClaimName(pod, v) == claim.Name && (v.Ephemeral == nil || metav1.IsControlledBy(claim, pod))
-}
-
-// ClaimName gives the name of the claim that stands behind the pod's volume; empty for any other kind of volume.
-func ClaimName(pod *corev1.Pod, v *corev1.Volume) string {
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	case v.Ephemeral != nil:
-		return pod.Name + "-" + v.Name
-	default:
-		return ""
-	}
+	return v1alpha1.ClaimName(pod, v) == claim.Name && (v.Ephemeral == nil || metav1.IsControlledBy(claim, pod))
 }
 
 // KindOf gives the kind by which jobs know the volume; empty for those that can't be moved.

@@ -212,7 +212,7 @@ func (n *Node) checkVolume(ctx context.Context, pod *corev1.Pod, w wanted) (verd
 		return w.differs("claim", "volume %q of pod %s/%s is said to be of a claim, and the job names none", w.Name, pod.Namespace, pod.Name), nil
 	}
 
-	if name := target.ClaimName(pod, vol); name != w.Claim.Name {
+	if name := v1alpha1.ClaimName(pod, vol); name != w.Claim.Name {
 		return w.differs("claim.name", "volume %q of pod %s/%s is of the claim %q, and the job names %q", w.Name, pod.Namespace, pod.Name, name, w.Claim.Name), nil
 	}
 
@@ -363,7 +363,7 @@ func (n *Node) inPod(pod *corev1.Pod, ref v1alpha1.VolumeReference) v1alpha1.Vol
 	}
 
 	for i := range pod.Spec.Volumes {
-		if target.ClaimName(pod, &pod.Spec.Volumes[i]) == ref.Claim.Name {
+		if v1alpha1.ClaimName(pod, &pod.Spec.Volumes[i]) == ref.Claim.Name {
 			ref.Name = pod.Spec.Volumes[i].Name
 		}
 	}

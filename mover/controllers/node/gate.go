@@ -174,7 +174,7 @@ func fits(vr *v1alpha1.VolumeRestore, pod *corev1.Pod, record contract.GateRecor
 
 	v := target.Volume(pod, volume)
 
-	return v != nil && target.ClaimName(pod, v) == t.Claim.Name
+	return v != nil && v1alpha1.ClaimName(pod, v) == t.Claim.Name
 }
 
 func (k *GateKeeper) write(ctx context.Context, pod *corev1.Pod, dec state.GateDecision) error {

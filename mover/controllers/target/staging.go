@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/state"
 )
@@ -37,7 +38,7 @@ func used(claim string, pod *corev1.Pod) bool {
 	return slices.ContainsFunc(mounts, func(m corev1.VolumeMount) bool {
 		v := Volume(pod, m.Name)
 
-		return v != nil && ClaimName(pod, v) == claim
+		return v != nil && v1alpha1.ClaimName(pod, v) == claim
 	})
 }
 
@@ -72,7 +73,7 @@ func claims(pod *corev1.Pod) int {
 	n := 0
 
 	for i := range pod.Spec.Volumes {
-		if ClaimName(pod, &pod.Spec.Volumes[i]) != "" {
+		if v1alpha1.ClaimName(pod, &pod.Spec.Volumes[i]) != "" {
 			n++
 		}
 	}
