@@ -95,8 +95,13 @@ func runController(c config.Config, stderr io.Writer) error {
 		return err
 	}
 
+	staging, err := cluster.StagingCache(p.manager, c.Namespace)
+	if err != nil {
+		return err
+	}
+
 	cl := &cluster.Cluster{
-		Namespace: c.Namespace, Client: p.manager.GetClient(), Direct: p.manager.GetAPIReader(),
+		Namespace: c.Namespace, Client: p.manager.GetClient(), Direct: p.manager.GetAPIReader(), Staging: staging,
 		Tasks: p.tasks, Buckets: p.tasks.locations, Keys: k,
 		NewID:  func() (string, error) { return credentials.NewRepositoryID(rand.Reader) },
 		Beats:  cluster.NewBeats(p.manager.GetClient(), c.Namespace, p.clock),

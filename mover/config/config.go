@@ -178,6 +178,8 @@ func (c *Config) addControllerFlags(f *pflag.FlagSet) {
 	f.StringVar((*string)(&c.Format), "repository-format", string(c.Format), "format of new repositories: fast or fips")
 	f.DurationVar(&c.Bounds.Unscheduled, "unscheduled-timeout", c.Bounds.Unscheduled, "how long a restored pod may wait for a node")
 	f.DurationVar(&c.Bounds.Staging, "staging-timeout", c.Bounds.Staging, "how long a staging pod may take until it runs")
+	f.DurationVar(&c.Bounds.Interruptions, "interruption-timeout", c.Bounds.Interruptions,
+		"how long after its first start a job is taken up again whose staging pod had to make way or was taken away")
 	f.IntVar(&c.Bounds.StagingPods, "staging-pods", c.Bounds.StagingPods, "how many staging pods may be there at a time")
 	f.DurationVar(&c.Bounds.NoDaemon, "no-daemon-timeout", c.Bounds.NoDaemon, "how long a job waits on a node from which no daemon was ever heard")
 	f.DurationVar(&c.Bounds.MissingPod, "missing-pod-timeout", c.Bounds.MissingPod, "how long the pod of a restore may be missing after Velero has made all objects")
@@ -220,7 +222,7 @@ func (c *Config) Validate() error {
 		"heartbeat": c.Heartbeat, "drain-timeout": c.Drain, "gate-timeout": c.Bounds.Gate, "cancel-timeout": c.Bounds.Cancel,
 		"freeze-timeout": c.Bounds.Freeze, "retry-delay": c.Bounds.RetryDelay, "unscheduled-timeout": c.Bounds.Unscheduled, "staging-timeout": c.Bounds.Staging,
 		"node-lost-timeout": c.Bounds.NodeLost, "no-daemon-timeout": c.Bounds.NoDaemon, "missing-pod-timeout": c.Bounds.MissingPod,
-		"job-retention": c.Bounds.Retention, "store-retry-timeout": c.StoreRetry, "store-stall-timeout": c.StoreStall,
+		"job-retention": c.Bounds.Retention, "interruption-timeout": c.Bounds.Interruptions, "store-retry-timeout": c.StoreRetry, "store-stall-timeout": c.StoreStall,
 	} {
 		need(d > 0, "--%s is %s, expected more than 0", name, d)
 	}

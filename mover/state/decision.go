@@ -70,6 +70,9 @@ type Bounds struct {
 	Gate time.Duration
 	// Staging is how long a staging pod may take until it runs, and a pod that wants its claim until that one runs.
 	Staging time.Duration
+	// Interruptions is how long after its first start a job is taken up again whose staging pod had to make way, or was
+	// taken away by others.
+	Interruptions time.Duration
 	// StagingPods is how many staging pods may be there at a time.
 	StagingPods int
 	// NodeLost is how old a node's heartbeat may get.
@@ -105,6 +108,7 @@ func DefaultBounds() Bounds {
 		Gate:          5 * time.Minute,
 		Staging:       5 * time.Minute,
 		StagingPods:   16,
+		Interruptions: 4 * time.Hour,
 		NodeLost:      2 * time.Minute,
 		NoDaemon:      time.Minute,
 		Cancel:        30 * time.Second,

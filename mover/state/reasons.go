@@ -114,6 +114,8 @@ const (
 	ReasonStagingNotStarted = "StagingNotStarted"
 	// ReasonStagingEnded: the staging pod ended before the volume was moved.
 	ReasonStagingEnded = "StagingEnded"
+	// ReasonStagingLost: somebody took the staging pod away before the volume was moved; another one is made.
+	ReasonStagingLost = "StagingLost"
 	// ReasonStagingNameTaken: there is a pod of the staging pod's name that isn't one.
 	ReasonStagingNameTaken = "StagingNameTaken"
 	// ReasonClaimWanted: a pod wants the claim, and the staging pod makes way for it.

@@ -57,6 +57,8 @@ type TargetPod struct {
 	Deleting bool
 	// Finished tells that its containers have ended for good.
 	Finished bool
+	// Disrupted tells that the cluster ended it, to drain its node or to make room there.
+	Disrupted bool
 	// Running tells that its containers have been started.
 	Running bool
 	// StagedFor is the name of the job whose staging pod it is; empty for all others.

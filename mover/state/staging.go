@@ -76,10 +76,10 @@ func RouteClaim(job *v1alpha1.VolumeBackup, v ClaimView, now time.Time, b Bounds
 	}
 
 	if stage != nil {
-		return advanced(job.Status.JobStatus, routeStage(job.Status.JobStatus, staged{*stage, real, v.Claim, v.Heartbeats[stage.Node], name}, now, b))
+		return advanced(job.Status.JobStatus, routeStage(job.Status.JobStatus, staged{*stage, real, others, v.Claim, v.Heartbeats[stage.Node], name}, now, b))
 	}
 
-	return advanced(job.Status.JobStatus, makeStage(others, v.Claim, name, b))
+	return advanced(job.Status.JobStatus, makeStage(job.Status.JobStatus, staged{others: others, claim: v.Claim, name: name}, now, b))
 }
 
 func routeEnded(job *v1alpha1.VolumeBackup, v ClaimView, now time.Time, b Bounds) *Decision {
@@ -203,28 +203,42 @@ func because(p TargetPod) string {
 	return " (" + p.Detail.Message + ")"
 }
 
-func makeStage(others []TargetPod, c Claim, name string, b Bounds) Decision {
-	if !c.Shared && len(others) > 0 {
-		// Each of them has bounds of its own.
-		return Decision{
-			Phase: v1alpha1.PhaseAccepted, Reason: ReasonClaimHeld, Action: ActionNone, RequeueAfter: b.Poll,
-			Message: fmt.Sprintf("staging pod %s of job %s mounts %s; waits until it is gone", others[0].Name, others[0].StagedFor, name),
-		}
+// makeStage has a staging pod made, unless another job's is in its place.
+func makeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decision {
+	if !v.claim.Shared && len(v.others) > 0 {
+		return heldBy(v.others[0], v.name, b)
+	}
+
+	if since, lost := WaitingSince(s, ReasonStagingLost); lost && now.Sub(since) < b.Recheck {
+		// Whoever took the last one away may do so again and again.
+		d := stay(s)
+		d.RequeueAfter = b.Recheck - now.Sub(since)
+
+		return d
 	}
 
 	return Decision{
 		Phase: v1alpha1.PhaseAccepted, Reason: ReasonStaging, Action: ActionStage, RequeueAfter: b.Soon,
-		Message: fmt.Sprintf("no running pod mounts %s; a staging pod is made for it", name),
+		Message: fmt.Sprintf("no running pod mounts %s; a staging pod is made for it", v.name),
+	}
+}
+
+// heldBy waits for the staging pod of another job, which has bounds of its own.
+func heldBy(other TargetPod, name string, b Bounds) Decision {
+	return Decision{
+		Phase: v1alpha1.PhaseAccepted, Reason: ReasonClaimHeld, Action: ActionNone, RequeueAfter: b.Poll,
+		Message: fmt.Sprintf("staging pod %s of job %s mounts %s; waits until it is gone", other.Name, other.StagedFor, name),
 	}
 }
 
 // staged is a staging pod on its way.
 type staged struct {
-	pod   TargetPod
-	real  []TargetPod
-	claim Claim
-	beat  Heartbeat
-	name  string
+	pod TargetPod
+	// real pods and staging pods of other jobs that mount the claim.
+	real, others []TargetPod
+	claim        Claim
+	beat         Heartbeat
+	name         string
 }
 
 // stagingPatience is the part of the time that a staging pod has taken already after which it is looked at again.
@@ -258,11 +272,13 @@ func routeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decisio
 		return Decision{Phase: v1alpha1.PhaseAccepted, Reason: reason, Message: what, Action: ActionNone, RequeueAfter: again}
 	}
 
+	if d := v.removed(b); d != nil && !p.Deleting {
+		return *d
+	}
+
 	switch holder := v.holder(); {
 	case p.Deleting:
 		return wait(ReasonWaitingForPodEnd, fmt.Sprintf("waits until staging pod %s, which is being deleted, is gone", p.Name))
-	case p.Finished:
-		return failed(Finding{ReasonStagingEnded, fmt.Sprintf("staging pod %s ended before the volume was moved%s; try again", p.Name, because(p))})
 	case !p.Running && holder != nil:
 		return wait(ReasonClaimHeld, fmt.Sprintf("pod %s on node %s holds %s, which staging pod %s waits for", holder.Name, holder.Node, v.name, p.Name))
 	case p.Node == "":
@@ -277,6 +293,41 @@ func routeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decisio
 	default:
 		return routed(s, p, fmt.Sprintf("staging pod %s mounts %s; node %s moves the volume", p.Name, v.name, p.Node))
 	}
+}
+
+// removed gives the decision about a staging pod that will never be of use; nil if it may be.
+func (v staged) removed(b Bounds) *Decision {
+	var d Decision
+
+	switch p, rival := v.pod, v.rival(); {
+	case p.Finished && p.Disrupted:
+		d = Decision{
+			Phase: v1alpha1.PhaseAccepted, Reason: ReasonStagingLost, Action: ActionUnstage, RequeueAfter: b.Soon,
+			Message: fmt.Sprintf("staging pod %s was evicted%s; another one is made", p.Name, because(p)),
+		}
+	case p.Finished:
+		d = failed(Finding{ReasonStagingEnded, fmt.Sprintf("staging pod %s ended before the volume was moved%s; try again", p.Name, because(p))})
+	case !p.Running && rival != nil:
+		d = heldBy(*rival, v.name, b)
+		d.Action = ActionUnstage
+	default:
+		return nil
+	}
+
+	return &d
+}
+
+// rival gives the staging pod of another job that the claim is left to: one that has it, or, of two that were made
+// at the same time, the first. On two nodes neither might ever run.
+func (v staged) rival() *TargetPod {
+	for _, p := range v.others {
+		first := p.Running || p.Created.Before(v.pod.Created) || p.Created.Equal(v.pod.Created) && p.Name < v.pod.Name
+		if first && !p.Deleting && !v.claim.Shared {
+			return &p
+		}
+	}
+
+	return nil
 }
 
 // holder gives a pod that keeps the staging pod from getting the claim.
@@ -357,7 +408,7 @@ func restoreStaged(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b 
 			Message: fmt.Sprintf("pod %s waits at its gate for the data of %s; the volume is restored through it", real[0].Name, name),
 		}
 	case stage != nil:
-		d = routeStage(job.Status.JobStatus, staged{*stage, nil, v.Claim, v.Heartbeats[stage.Node], name}, now, b)
+		d = routeStage(job.Status.JobStatus, staged{*stage, nil, others, v.Claim, v.Heartbeats[stage.Node], name}, now, b)
 	case v.Owner == OwnerMakingObjects || v.Owner == OwnerUnknown:
 		return nil
 	case !v.Claim.Found:
@@ -366,7 +417,7 @@ func restoreStaged(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b 
 		if f := claimFault(job.Spec.Target, v.Claim); f != nil {
 			d = failed(*f)
 		} else {
-			d = makeStage(others, v.Claim, name, b)
+			d = makeStage(job.Status.JobStatus, staged{others: others, claim: v.Claim, name: name}, now, b)
 		}
 	}
 
@@ -382,37 +433,4 @@ func missingClaim(job *v1alpha1.VolumeRestore, now time.Time, b Bounds) Decision
 	}
 
 	return Decision{Phase: v1alpha1.PhaseAccepted, Reason: f.Reason, Message: f.Message, Action: ActionNone, RequeueAfter: b.Recheck}
-}
-
-// Yields tells whether a job that has been given to the node of its staging pod
-// is to be taken back, because a pod came for which that must make way. A restore
-// makes way for a gated pod only: one without a gate ends it, as always.
-func Yields(job string, status v1alpha1.JobStatus, c Claim, pods []TargetPod, restore bool) *Finding {
-	if status.Phase.Terminal() || status.Phase == v1alpha1.PhaseCanceling {
-		return nil
-	}
-
-	var p *TargetPod
-
-	if restore {
-		_, real, _ := split(job, pods)
-		i := slices.IndexFunc(real, func(p TargetPod) bool { return p.Gate != GateNone && !p.Deleting })
-
-		if i >= 0 {
-			p = &real[i]
-		}
-	} else {
-		p = Wanting(c, job, pods)
-	}
-
-	if p == nil {
-		return nil
-	}
-
-	return &Finding{ReasonClaimWanted, fmt.Sprintf("pod %s wants the claim; the staging pod makes way for it, and the work goes on through it", p.Name)}
-}
-
-// Yielding is the decision about a job that is taken back from its staging pod's node.
-func Yielding(s v1alpha1.JobStatus, f Finding, b Bounds) Decision {
-	return Decision{Phase: forward(s), Reason: f.Reason, Message: f.Message, Action: ActionUnstage, RequeueAfter: b.Soon}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -12,6 +13,9 @@ import (
 )
 
 const stagedJob = "vb-1"
+
+// stage is how a job names its staging pod.
+var stage = v1alpha1.PodReference{Name: "stage", UID: "stage-uid"}
 
 func claimedBackup(mutate ...func(*v1alpha1.VolumeBackup)) *v1alpha1.VolumeBackup {
 	j := &v1alpha1.VolumeBackup{}
@@ -53,6 +57,8 @@ func starting(p *state.TargetPod)       { p.Running, p.Gate = false, state.GateA
 func going(p *state.TargetPod)          { p.Deleting = true }
 func over(p *state.TargetPod)           { p.Running, p.Finished = false, true }
 func ofAnother(p *state.TargetPod)      { p.StagedFor = "vb-2" }
+func evicted(p *state.TargetPod)        { p.Running, p.Finished, p.Disrupted = false, true, true }
+func later(p *state.TargetPod)          { p.Created = created.Add(time.Second) }
 func pullFails(p *state.TargetPod)      { p.Detail.Reason = state.ReasonStagingImagePull }
 func ofOnePod(c *state.Claim)           { c.OnePod = true }
 func shared(c *state.Claim)             { c.Shared = true }
@@ -96,8 +102,29 @@ func TestRouteClaim(t *testing.T) {
 		"the staging pod starts":                             {pods: []state.TargetPod{stagePod(starting)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingNotStarted, action: state.ActionNone},
 		"the staging pod never starts":                       {pods: []state.TargetPod{stagePod(starting)}, after: atBound, phase: v1alpha1.PhaseFailed, reason: state.ReasonStagingNotStarted, action: state.ActionNone},
 		"the staging pod has ended":                          {pods: []state.TargetPod{stagePod(over)}, phase: v1alpha1.PhaseFailed, reason: state.ReasonStagingEnded, action: state.ActionNone},
-		"the staging pod is going":                           {pods: []state.TargetPod{stagePod(going)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonWaitingForPodEnd, action: state.ActionNone},
-		"a staging pod that was of use is going":             {pods: []state.TargetPod{stagePod(going)}, after: atBound, phase: v1alpha1.PhaseAccepted, reason: state.ReasonWaitingForPodEnd, action: state.ActionNone},
+		"the staging pod was evicted":                        {pods: []state.TargetPod{stagePod(evicted)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingLost, action: state.ActionUnstage},
+		"the staging pod was just lost":                      {mutate: []func(*v1alpha1.VolumeBackup){waits(state.ReasonStagingLost, created)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingLost, action: state.ActionNone},
+		"the staging pod was lost some seconds ago":          {mutate: []func(*v1alpha1.VolumeBackup){waits(state.ReasonStagingLost, created)}, after: 5 * time.Second, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStaging, action: state.ActionStage},
+		"another job's was made at the same time, its name comes first": {
+			pods: []state.TargetPod{stagePod(starting), claimPod("s", ofAnother, starting, elsewhere)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonClaimHeld, action: state.ActionUnstage,
+		},
+		"another job's was made at the same time, its name comes last": {
+			pods: []state.TargetPod{stagePod(starting), claimPod("t", ofAnother, starting, elsewhere)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingNotStarted, action: state.ActionNone,
+		},
+		"another job's was made later and runs": {
+			pods: []state.TargetPod{stagePod(starting), claimPod("t", ofAnother, elsewhere, later)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonClaimHeld, action: state.ActionUnstage,
+		},
+		"another job's was made before, and this one's runs": {
+			pods: []state.TargetPod{stagePod(later), claimPod("s", ofAnother, starting, elsewhere)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, action: state.ActionRoute, route: "stage",
+		},
+		"another job's was made before, for a shared one": {
+			claim: shared, pods: []state.TargetPod{stagePod(starting), claimPod("s", ofAnother, elsewhere)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingNotStarted, action: state.ActionNone,
+		},
+		"another job's was made before, and is going": {
+			pods: []state.TargetPod{stagePod(starting), claimPod("s", ofAnother, elsewhere, going)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingNotStarted, action: state.ActionNone,
+		},
+		"the staging pod is going":               {pods: []state.TargetPod{stagePod(going)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonWaitingForPodEnd, action: state.ActionNone},
+		"a staging pod that was of use is going": {pods: []state.TargetPod{stagePod(going)}, after: atBound, phase: v1alpha1.PhaseAccepted, reason: state.ReasonWaitingForPodEnd, action: state.ActionNone},
 		"a staging pod never goes": {
 			mutate: []func(*v1alpha1.VolumeBackup){waits(state.ReasonWaitingForPodEnd, created)}, pods: []state.TargetPod{stagePod(going)}, after: atBound,
 			phase: v1alpha1.PhaseFailed, reason: state.ReasonWaitingForPodEnd, action: state.ActionNone,
@@ -166,37 +193,82 @@ func TestAJobTakenFromItsNodeGoesOnInProgress(t *testing.T) {
 	j := claimedBackup()
 	j.Status.Phase = v1alpha1.PhaseInProgress
 
-	f := state.Yields(j.Name, j.Status.JobStatus, state.Claim{Found: true}, []state.TargetPod{stagePod(), claimPod("a", pending)}, false)
+	f := state.Yields(j.Name, j.Status.JobStatus, state.StagedView{Through: stage, Claim: state.Claim{Found: true}, Pods: []state.TargetPod{stagePod(), claimPod("a", pending)}})
 	assert.Equal(t, state.ReasonClaimWanted, f.Reason)
 
-	d := state.Yielding(j.Status.JobStatus, *f, state.DefaultBounds())
+	began := metav1.NewTime(created)
+	b := state.DefaultBounds()
+	j.Status.StartTimestamp = &began
+
+	d := state.Yielding(j.Status.JobStatus, *f, created.Add(b.Interruptions-time.Second), b)
 	assert.Equal(t, v1alpha1.PhaseInProgress, d.Phase)
 	assert.Equal(t, state.ActionUnstage, d.Action)
+
+	d = state.Yielding(j.Status.JobStatus, *f, created.Add(b.Interruptions), b)
+	assert.Equal(t, v1alpha1.PhaseFailed, d.Phase, "it doesn't go on for ever")
+	assert.Equal(t, state.ReasonClaimWanted, d.Reason)
+}
+
+func TestARunThatIsTakenAwayIsNoAttempt(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		status v1alpha1.JobStatus
+		want   int32
+	}{
+		"one that runs":                  {v1alpha1.JobStatus{Reason: state.ReasonRunning, Attempts: 2}, 1},
+		"one that has failed, and waits": {v1alpha1.JobStatus{Reason: "StoreUnavailable", Attempts: 2}, 2},
+		"one that the daemon has ended":  {v1alpha1.JobStatus{Reason: state.ReasonStagingLost, Attempts: 1}, 1},
+		"none so far":                    {v1alpha1.JobStatus{Reason: state.ReasonRunning}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, c.want, state.Interrupted(c.status))
+		})
+	}
 }
 
 func TestYields(t *testing.T) {
 	t.Parallel()
 
-	gated := func(p *state.TargetPod) { p.Gate = state.GateAhead }
+	var (
+		gated     = func(p *state.TargetPod) { p.Gate = state.GateAhead }
+		recreated = func(p *state.TargetPod) { p.UID = "another" }
+		own       = func(m ...func(*state.TargetPod)) *state.TargetPod { p := stagePod(m...); return &p }
+		none      = claimPod("none", ofAnother)
+	)
 
 	for name, c := range map[string]struct {
 		phase   v1alpha1.Phase
 		restore bool
+		stage   *state.TargetPod
 		pod     state.TargetPod
 		want    bool
 	}{
-		"a backup, to a pending pod":                      {phase: v1alpha1.PhaseInProgress, pod: claimPod("a", pending), want: true},
-		"a backup, to none beside it":                     {phase: v1alpha1.PhaseInProgress, pod: claimPod("a")},
-		"a backup that has ended":                         {phase: v1alpha1.PhaseCompleted, pod: claimPod("a", pending)},
-		"a backup that is being cancelled":                {phase: v1alpha1.PhaseCanceling, pod: claimPod("a", pending)},
-		"a restore, to a gated pod":                       {phase: v1alpha1.PhaseInProgress, restore: true, pod: claimPod("a", gated), want: true},
-		"a restore, not to a pod that has no gate":        {phase: v1alpha1.PhaseInProgress, restore: true, pod: claimPod("a", pending)},
-		"a restore, not to a gated pod that goes already": {phase: v1alpha1.PhaseInProgress, restore: true, pod: claimPod("a", gated, going)},
+		"a backup, to nobody":                             {phase: v1alpha1.PhaseInProgress, stage: own(), pod: none},
+		"a backup whose staging pod is being deleted":     {phase: v1alpha1.PhaseInProgress, stage: own(going), pod: none, want: true},
+		"a backup whose staging pod was evicted":          {phase: v1alpha1.PhaseInProgress, stage: own(evicted), pod: none, want: true},
+		"a backup whose staging pod is gone":              {phase: v1alpha1.PhaseInProgress, pod: none, want: true},
+		"a restore whose staging pod is gone":             {phase: v1alpha1.PhaseInProgress, restore: true, pod: none, want: true},
+		"a backup whose staging pod is another one":       {phase: v1alpha1.PhaseInProgress, stage: own(recreated), pod: none, want: true},
+		"a backup that has ended, its staging pod gone":   {phase: v1alpha1.PhaseCompleted, pod: none},
+		"a backup, to a pending pod":                      {phase: v1alpha1.PhaseInProgress, stage: own(), pod: claimPod("a", pending), want: true},
+		"a backup, to none beside it":                     {phase: v1alpha1.PhaseInProgress, stage: own(), pod: claimPod("a")},
+		"a backup that has ended":                         {phase: v1alpha1.PhaseCompleted, stage: own(), pod: claimPod("a", pending)},
+		"a backup that is being cancelled":                {phase: v1alpha1.PhaseCanceling, stage: own(), pod: claimPod("a", pending)},
+		"a restore, to a gated pod":                       {phase: v1alpha1.PhaseInProgress, restore: true, stage: own(), pod: claimPod("a", gated), want: true},
+		"a restore, not to a pod that has no gate":        {phase: v1alpha1.PhaseInProgress, restore: true, stage: own(), pod: claimPod("a", pending)},
+		"a restore, not to a gated pod that goes already": {phase: v1alpha1.PhaseInProgress, restore: true, stage: own(), pod: claimPod("a", gated, going)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			f := state.Yields(stagedJob, v1alpha1.JobStatus{Phase: c.phase}, state.Claim{Found: true}, []state.TargetPod{stagePod(), c.pod}, c.restore)
+			pods := []state.TargetPod{c.pod}
+			if c.stage != nil {
+				pods = append(pods, *c.stage)
+			}
+
+			f := state.Yields(stagedJob, v1alpha1.JobStatus{Phase: c.phase}, state.StagedView{Through: stage, Claim: state.Claim{Found: true}, Pods: pods, Restore: c.restore})
 			assert.Equal(t, c.want, f != nil)
 		})
 	}
@@ -249,6 +321,8 @@ func TestARestoreOfAClaimWithoutAPod(t *testing.T) {
 		"the claim never comes":                                {owner: state.OwnerWaiting, claim: gone, mutate: missing, phase: v1alpha1.PhaseFailed, reason: state.ReasonClaimNotFound, action: state.ActionNone},
 		"the claim is lost":                                    {owner: state.OwnerWaiting, claim: lost, phase: v1alpha1.PhaseFailed, reason: state.ReasonClaimLost, action: state.ActionNone},
 		"the staging pod starts":                               {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(starting)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingNotStarted, action: state.ActionNone},
+		"the staging pod was evicted":                          {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(evicted)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingLost, action: state.ActionUnstage},
+		"a backup's staging pod was made before":               {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(starting, later), claimPod("t", ofAnother, starting)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonClaimHeld, action: state.ActionUnstage},
 		"the staging pod runs":                                 {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod()}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, action: state.ActionRoute, route: "stage"},
 		"the staging pod has ended":                            {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(over)}, phase: v1alpha1.PhaseFailed, reason: state.ReasonStagingEnded, action: state.ActionNone},
 		"a pod without a gate mounts it, too":                  {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(), claimPod("a")}, phase: v1alpha1.PhaseFailed, reason: state.ReasonUngatedPod, action: state.ActionNone},

@@ -63,6 +63,9 @@ type Observed struct {
 	Waiting *Finding
 	// PodGone tells that the pod is gone or going, so that its volume must be let go at once.
 	PodGone *Finding
+	// StageLost tells that the job's staging pod is gone or going: the volume must be let go, and the controller makes
+	// another one.
+	StageLost *Finding
 	// Spoiled tells that somebody else may write to the volume of a restore: not even
 	// one that has ended well is completed then.
 	Spoiled *Finding
@@ -104,6 +107,10 @@ func next(w work, o Observed, now time.Time, b Bounds) Decision {
 
 	if s := stopping(w, o); s != nil {
 		return nextStopped(*s, o.Task, now, b)
+	}
+
+	if d := stageLost(w, o, b); d != nil {
+		return *d
 	}
 
 	switch o.Task.State {
@@ -166,6 +173,21 @@ func nextStopped(s stop, t Task, now time.Time, b Bounds) Decision {
 			Message: fmt.Sprintf("%s; the worker had not stopped %s later and was ended by force", s.Message, b.Cancel),
 		}
 	}
+}
+
+// stageLost ends the run of a job whose staging pod is lost, and leaves the job to the controller; nil if it isn't,
+// or if all is done.
+func stageLost(w work, o Observed, b Bounds) *Decision {
+	if o.StageLost == nil || o.Task.State == TaskEnded && o.Task.Failure == nil {
+		return nil
+	}
+
+	d := Decision{Phase: forward(w.status), Reason: o.StageLost.Reason, Message: o.StageLost.Message, Action: ActionNone, RequeueAfter: b.Recheck}
+	if o.Task.live() {
+		d.Action = ActionKill
+	}
+
+	return &d
 }
 
 func completed(t Task) Decision {

@@ -208,10 +208,7 @@ func TestAStagingPodMakesWayForARealOne(t *testing.T) {
 	_, err := c.Velero(c.ctx, "backup", "create", c.namespace, "--include-namespaces", c.namespace,
 		"--snapshot-volumes=false", "--resource-policies-configmap", c.policy())
 	require.NoError(t, err)
-	c.eventually("the volume to be read through a staging pod", func(ctx context.Context) (bool, error) {
-		jobs, err := c.VolumeBackups(ctx, c.namespace)
-		return len(jobs) == 1 && jobs[0].Status.Phase == v1alpha1.PhaseInProgress, err
-	})
+	c.stagedRun()
 
 	began := time.Now()
 	pod := &corev1.Pod{
@@ -229,6 +226,7 @@ func TestAStagingPodMakesWayForARealOne(t *testing.T) {
 
 	done := c.completed(c.namespace, 1)
 	assert.Equal(t, "late", done[0].Status.Pod.Name)
+	assert.EqualValues(t, 1, done[0].Status.Attempts, "to make way is no attempt")
 	c.deleteNamespace()
 	c.strict()
 	c.restore(c.namespace, c.namespace)
@@ -236,6 +234,24 @@ func TestAStagingPodMakesWayForARealOne(t *testing.T) {
 
 	// The pod came too late to be in the backup.
 	c.through("data", func(dir string) { c.sameDir(kept, dir) })
+}
+
+// stagedRun waits until the backup's only volume is read through a staging pod.
+func (c *cell) stagedRun() v1alpha1.VolumeBackup {
+	c.t.Helper()
+
+	var job v1alpha1.VolumeBackup
+
+	c.eventually("the volume to be read through a staging pod", func(ctx context.Context) (bool, error) {
+		jobs, err := c.VolumeBackups(ctx, c.namespace)
+		if len(jobs) == 1 {
+			job = jobs[0]
+		}
+
+		return job.Status.Pod != nil && job.Status.Reason == "Running", err
+	})
+
+	return job
 }
 
 func TestNoStagingPodIsLeftWhenTheControllerDies(t *testing.T) {

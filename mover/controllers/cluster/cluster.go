@@ -64,6 +64,8 @@ type Cluster struct {
 	Client client.Client
 	// Direct reads from the API server.
 	Direct client.Reader
+	// Staging lists this install's staging pods from a cache; see StagingCache.
+	Staging client.Reader
 	// Tasks runs workers.
 	Tasks task.Tasks
 	// Buckets opens the locations.

@@ -164,7 +164,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 
 	w := &world{client: c, tasks: tasktest.New(clk.Now), clock: clk, store: &store{objects: map[string]string{}}, keys: &keyring{fingerprint: "ours"}}
 	w.Cluster = &cluster.Cluster{
-		Namespace: veleroNS, Client: c, Direct: c, Tasks: w.tasks, Buckets: w.store, Keys: w.keys,
+		Namespace: veleroNS, Client: c, Direct: c, Staging: c, Tasks: w.tasks, Buckets: w.store, Keys: w.keys,
 		NewID: func() (string, error) { return idA, nil },
 		Beats: cluster.NewBeats(c, veleroNS, clk), Events: record.NewFakeRecorder(1000), Metrics: m, Clock: clk, Bounds: state.DefaultBounds(),
 	}

@@ -57,6 +57,26 @@ func CacheOptions(namespace string) (cache.Options, error) {
 	}, nil
 }
 
+// StagingCache gives a cache of the install's staging pods in all namespaces, run by the manager, whose own cache holds
+// other pods.
+func StagingCache(mgr ctrl.Manager, namespace string) (client.Reader, error) {
+	ours := labels.SelectorFromSet(labels.Set{contract.LabelInstall: jobs.LabelValue(namespace)})
+
+	c, err := cache.New(mgr.GetConfig(), cache.Options{
+		Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient(),
+		ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: {Label: ours}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the cache of staging pods: %w", err)
+	}
+
+	if err := mgr.Add(c); err != nil {
+		return nil, fmt.Errorf("add the cache of staging pods: %w", err)
+	}
+
+	return c, nil
+}
+
 func (c *Cluster) listHere(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	if err := c.Client.List(ctx, list, append(opts, client.InNamespace(c.Namespace))...); err != nil {
 		return fmt.Errorf("list %T: %w", list, err)

@@ -99,7 +99,7 @@ func (c *Cluster) applyRoute(ctx context.Context, j routable, dec state.Decision
 	case state.ActionRoute:
 		*j.chosen, j.status.Node = &dec.Route.Pod, dec.Route.Node
 	case state.ActionUnstage:
-		*j.chosen, j.status.Node = nil, ""
+		*j.chosen, j.status.Node, j.status.Attempts = nil, "", state.Interrupted(*kept)
 	default:
 	}
 
@@ -113,7 +113,7 @@ func (c *Cluster) applyRoute(ctx context.Context, j routable, dec state.Decision
 		return settle(0, err)
 	}
 
-	if kept.Phase != dec.Phase || kept.Reason != dec.Reason {
+	if news(kept, dec) {
 		c.event(j.object, dec.Phase == v1alpha1.PhaseFailed, dec.Reason, dec.Message)
 	}
 
@@ -127,6 +127,12 @@ func (c *Cluster) applyRoute(ctx context.Context, j routable, dec state.Decision
 	}
 
 	return settle(dec.RequeueAfter, nil)
+}
+
+// news tells whether the decision is worth an event. That the staging pod is lost the daemon may have written down
+// before, but it has told nobody.
+func news(before *v1alpha1.JobStatus, dec state.Decision) bool {
+	return before.Phase != dec.Phase || before.Reason != dec.Reason || dec.Action == state.ActionUnstage
 }
 
 // staged tells whether a job goes through its staging pod and has not ended.
@@ -160,7 +166,7 @@ func (c *Cluster) lookAfterStaging(ctx context.Context, o client.Object) (bool, 
 }
 
 // yield takes a job back from the node of its staging pod where a pod came for
-// which that must make way, and tells whether it did. The label goes first: without it, the node's
+// which that must make way, or where others took that away, and tells whether it did. The label goes first: without it, the node's
 // daemon lets go of the volume at once, and can't end the job any more.
 func (c *Cluster) yield(ctx context.Context, o client.Object) (bool, error) {
 	j := c.jobOf(o)
@@ -175,7 +181,7 @@ func (c *Cluster) yield(ctx context.Context, o client.Object) (bool, error) {
 		return false, err
 	}
 
-	f := state.Yields(o.GetName(), *j.status, claim, pods, j.restore)
+	f := state.Yields(o.GetName(), *j.status, state.StagedView{Through: **j.chosen, Claim: claim, Pods: pods, Restore: j.restore})
 	if f == nil {
 		return false, nil
 	}
@@ -189,7 +195,7 @@ func (c *Cluster) yield(ctx context.Context, o client.Object) (bool, error) {
 		return true, fmt.Errorf("take %s %s from its node: %w", j.kind, o.GetName(), err)
 	}
 
-	_, err = c.applyRoute(ctx, j, state.Yielding(*j.status, *f, c.Bounds), pods)
+	_, err = c.applyRoute(ctx, j, state.Yielding(*j.status, *f, c.Clock.Now(), c.Bounds), pods)
 
 	return true, err
 }

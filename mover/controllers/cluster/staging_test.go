@@ -452,3 +452,125 @@ func TestAStagingPodOfAnotherClaimEndsTheJob(t *testing.T) {
 	got, _ := w.backup(t, job.Name)
 	assert.Equal(t, state.ReasonStagingNameTaken, got.Status.Reason)
 }
+
+func TestAStagingPodThatWasTakenAwayIsMadeAgain(t *testing.T) {
+	t.Parallel()
+
+	for name, lose := range map[string]func(t *testing.T, w *world, pod *corev1.Pod){
+		"because it was deleted": func(t *testing.T, w *world, pod *corev1.Pod) { require.NoError(t, w.client.Delete(t.Context(), pod)) },
+		"because it was evicted": func(t *testing.T, w *world, pod *corev1.Pod) {
+			pod.Status.Phase = corev1.PodFailed
+			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "TerminationByKubelet"}}
+			require.NoError(t, w.client.Status().Update(t.Context(), pod))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			w, job := stagingWorld(t)
+			w.backup(t, job.Name)
+			w.start(t, job.Name)
+			w.backup(t, job.Name)
+
+			got, _ := w.backup(t, job.Name)
+			state.Apply(&got.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseInProgress, Reason: state.ReasonRunning}, w.clock.Now())
+			got.Status.Attempts = 1
+			require.NoError(t, w.client.Status().Update(t.Context(), got))
+
+			lose(t, w, w.stage(t, job.Name))
+
+			got, _ = w.backup(t, job.Name)
+			assert.Equal(t, state.ReasonStagingLost, got.Status.Reason, got.Status.Message)
+			assert.Equal(t, v1alpha1.PhaseInProgress, got.Status.Phase)
+			assert.Empty(t, got.Labels[contract.LabelNode])
+			assert.Nil(t, got.Status.Pod)
+			assert.Zero(t, got.Status.Attempts, "that was no attempt")
+			assert.Nil(t, w.stage(t, job.Name))
+
+			w.clock.Step(w.Bounds.Recheck)
+
+			got, _ = w.backup(t, job.Name)
+			assert.Equal(t, state.ReasonStaging, got.Status.Reason, got.Status.Message)
+			require.NotNil(t, w.stage(t, job.Name))
+
+			w.start(t, job.Name)
+			got, _ = w.backup(t, job.Name)
+			assert.Equal(t, "n1", got.Labels[contract.LabelNode])
+			assert.Equal(t, contract.StagingPodName(job.Name), got.Status.Pod.Name)
+
+			state.Apply(&got.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseInProgress, Reason: state.ReasonRunning}, w.clock.Now())
+			require.NoError(t, w.client.Status().Update(t.Context(), got))
+			w.clock.Step(w.Bounds.Interruptions)
+			lose(t, w, w.stage(t, job.Name))
+
+			got, _ = w.backup(t, job.Name)
+			assert.Equal(t, v1alpha1.PhaseFailed, got.Status.Phase, "it doesn't go on for ever")
+			assert.Equal(t, state.ReasonStagingLost, got.Status.Reason)
+			assert.Nil(t, w.stage(t, job.Name))
+		})
+	}
+}
+
+func TestOfTwoJobsThatStageOneClaimAtATimeTheLaterOneWaits(t *testing.T) {
+	t.Parallel()
+
+	owner := &velerov1.Backup{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "b2", UID: "buid2"}, Status: velerov1.BackupStatus{Phase: velerov1.BackupPhaseWaitingForPluginOperations}}
+	w, first := stagingWorld(t, owner)
+	second := jobs.NewBackup(veleroNS, "", v1alpha1.VolumeBackupSpec{Backup: v1alpha1.OwnerReference{Name: "b2", UID: "buid2"}, Volume: first.Spec.Volume})
+	require.NoError(t, w.client.Create(t.Context(), second))
+
+	// Neither reconcile has seen the other's pod when it makes its own.
+	direct := w.Direct
+	w.Direct = withoutPods{direct}
+
+	w.backup(t, first.Name)
+	w.backup(t, second.Name)
+
+	w.Direct = direct
+
+	pods := map[string]*corev1.Pod{first.Name: w.stage(t, first.Name), second.Name: w.stage(t, second.Name)}
+
+	for _, pod := range pods {
+		require.NotNil(t, pod)
+
+		pod.CreationTimestamp = metav1.NewTime(start)
+		require.NoError(t, w.client.Update(t.Context(), pod))
+	}
+
+	winner, loser := first, second
+	if pods[second.Name].Name < pods[first.Name].Name {
+		winner, loser = second, first
+	}
+
+	got, _ := w.backup(t, winner.Name)
+	assert.Equal(t, state.ReasonStagingUnscheduled, got.Status.Reason)
+
+	got, _ = w.backup(t, loser.Name)
+	assert.Equal(t, state.ReasonClaimHeld, got.Status.Reason)
+	assert.Equal(t, v1alpha1.PhaseAccepted, got.Status.Phase)
+	assert.Contains(t, got.Status.Message, winner.Name)
+	assert.Nil(t, w.stage(t, loser.Name))
+
+	w.start(t, winner.Name)
+	got, _ = w.backup(t, winner.Name)
+	assert.Equal(t, "n1", got.Labels[contract.LabelNode])
+
+	got, _ = w.backup(t, loser.Name)
+	assert.Equal(t, state.ReasonClaimHeld, got.Status.Reason)
+	assert.Nil(t, w.stage(t, loser.Name), "none is made while the other one is there")
+
+	require.NoError(t, w.client.Delete(t.Context(), w.stage(t, winner.Name)))
+	w.backup(t, loser.Name)
+	assert.NotNil(t, w.stage(t, loser.Name))
+}
+
+// withoutPods is a reader that doesn't see pods yet.
+type withoutPods struct{ client.Reader }
+
+func (r withoutPods) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if _, ok := list.(*corev1.PodList); ok {
+		return nil
+	}
+
+	return r.Reader.List(ctx, list, opts...)
+}

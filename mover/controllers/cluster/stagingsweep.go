@@ -72,7 +72,7 @@ func (c *Cluster) needed(ctx context.Context, name string, pod *corev1.Pod) (boo
 func (c *Cluster) stagingPods(ctx context.Context) ([]corev1.Pod, error) {
 	var list corev1.PodList
 
-	err := c.Direct.List(ctx, &list, client.HasLabels{contract.LabelStaging}, client.MatchingLabels{contract.LabelInstall: jobs.LabelValue(c.Namespace)})
+	err := c.Staging.List(ctx, &list, client.HasLabels{contract.LabelStaging}, client.MatchingLabels{contract.LabelInstall: jobs.LabelValue(c.Namespace)})
 	if err != nil {
 		return nil, fmt.Errorf("list staging pods: %w", err)
 	}
@@ -82,7 +82,8 @@ func (c *Cluster) stagingPods(ctx context.Context) ([]corev1.Pod, error) {
 
 // crowded keeps a job waiting while as many others have staging pods as may be: each
 // has a volume attached to a node, which can take so many only. Whoever makes pods of such names
-// keeps nobody waiting, for only those of live jobs count.
+// keeps nobody waiting, for only those of live jobs count. All of it is looked up in caches, which may lag by a pod or
+// two, for each of hundreds of jobs that wait looks every few seconds.
 func (c *Cluster) crowded(ctx context.Context, j routable) (*state.Decision, error) {
 	pods, err := c.stagingPods(ctx)
 	if err != nil || len(pods) < c.Bounds.StagingPods {

@@ -221,7 +221,11 @@ func (d *drive) keepRun(run task.Run, dec state.Decision) {
 		return
 	}
 
-	if run.Ran {
+	switch lost := dec.Reason == state.ReasonStagingLost; {
+	case lost && dec.Action == state.ActionKill:
+		// The run has not failed, and doesn't count.
+		d.status.Attempts = run.Attempt - 1
+	case !lost && run.Ran:
 		d.status.Attempts = max(d.status.Attempts, run.Attempt)
 	}
 
@@ -229,7 +233,7 @@ func (d *drive) keepRun(run task.Run, dec state.Decision) {
 		d.status.Progress = v1alpha1.Progress{BytesDone: p.BytesDone, TotalBytes: p.TotalBytes, FilesDone: p.FilesDone, TotalFiles: p.TotalFiles}
 	}
 
-	if run.State == state.TaskQueued && run.Position > 0 {
+	if run.State == state.TaskQueued && run.Position > 0 && dec.Action != state.ActionKill {
 		d.status.Message = fmt.Sprintf("waits for a free slot on its node; number %d in the queue", run.Position)
 	}
 

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/target"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -29,7 +30,11 @@ func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 	}
 
 	if run.State == state.TaskQueued || run.State == state.TaskRunning {
-		seen.PodGone = d.podGone(ctx)
+		if gone := d.podGone(ctx); d.staged() {
+			seen.StageLost = d.lost(gone)
+		} else {
+			seen.PodGone = gone
+		}
 
 		// One that is queued is checked as a whole when its turn comes.
 		if run.State == state.TaskRunning {
@@ -61,9 +66,33 @@ func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 	}
 
 	seen.Permanent, seen.Waiting = v.permanent, v.waiting
+	if d.staged() {
+		seen.StageLost = d.lost(v.permanent)
+	}
+
 	d.claimed(v)
 
 	return seen
+}
+
+// staged tells whether the volume is mounted for the job by its staging pod.
+func (d *drive) staged() bool { return d.pod.Name == contract.StagingPodName(d.object.GetName()) }
+
+// lost gives what is to be said if the finding is that the staging pod is gone or going. Somebody drains its node,
+// perhaps: that is no fault of the job, and the controller makes another one.
+func (d *drive) lost(f *state.Finding) *state.Finding {
+	if f == nil {
+		return nil
+	}
+
+	switch f.Reason {
+	case state.ReasonPodNotFound, state.ReasonPodReplaced, state.ReasonPodDeleted, state.ReasonPodNotRunning:
+		lost := state.StageLost(d.pod.Name)
+
+		return &lost
+	default:
+		return nil
+	}
 }
 
 // claimed keeps which claim a restore is about to fill.

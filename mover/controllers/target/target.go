@@ -38,26 +38,12 @@ func mounts(v v1alpha1.VolumeReference, pod *corev1.Pod) bool {
 	}
 
 	for i := range pod.Spec.Volumes {
-		if ClaimName(pod, &pod.Spec.Volumes[i]) == v.Claim.Name {
+		if v1alpha1.ClaimName(pod, &pod.Spec.Volumes[i]) == v.Claim.Name {
 			return true
 		}
 	}
 
 	return false
-}
-
-// ClaimName gives the name of the claim behind the pod's volume, and an empty
-// string if there is none. The claim of a generic ephemeral volume is named
-// after the pod and the volume.
-func ClaimName(pod *corev1.Pod, v *corev1.Volume) string {
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	case v.Ephemeral != nil:
-		return pod.Name + "-" + v.Name
-	default:
-		return ""
-	}
 }
 
 // Volume gives the pod's volume of that name, or nil.
@@ -98,6 +84,8 @@ func bare(pod *corev1.Pod) state.TargetPod {
 	}
 
 	for _, c := range pod.Status.Conditions {
+		p.Disrupted = p.Disrupted || c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue
+
 		if c.Type != corev1.PodScheduled {
 			continue
 		}
@@ -148,7 +136,7 @@ func passedBy(job *v1alpha1.VolumeRestore, pod *corev1.Pod) bool {
 
 func isTarget(t v1alpha1.VolumeReference, pod *corev1.Pod, v *corev1.Volume) bool {
 	if t.Kind == v1alpha1.VolumePersistentVolumeClaim {
-		return ClaimName(pod, v) == t.Claim.Name
+		return v1alpha1.ClaimName(pod, v) == t.Claim.Name
 	}
 
 	return v.Name == t.Name
