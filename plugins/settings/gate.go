@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 )
@@ -133,7 +132,7 @@ func (r *reader) quantity(key, value string, into *corev1.ResourceList, name cor
 		return
 	}
 
-	q, err := resource.ParseQuantity(value)
+	q, err := Quantity(value)
 	if err != nil || q.Sign() < 0 {
 		r.failf("%s%s: %q is not allowed, only a quantity such as 100m or 64Mi; the default counts", r.where, key, value)
 

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/plugins/settings"
 )
 
 // The actions of a volume policy, as Velero names them
@@ -183,7 +184,7 @@ func (c conditions) capacityRange() (low, high resource.Quantity, err error) {
 			continue
 		}
 
-		if *bound, err = resource.ParseQuantity(text); err != nil {
+		if *bound, err = settings.Quantity(text); err != nil {
 			return low, high, fmt.Errorf("capacity %q: %w", c.Capacity, err)
 		}
 	}

@@ -164,6 +164,7 @@ func TestParsePoliciesIsStrict(t *testing.T) {
 		"an unknown field":          {data: map[string]string{"a": "version: v1\nsomething: 1"}, says: "something"},
 		"bounds upside down":        {data: map[string]string{"a": one(`    capacity: "2Gi,1Gi"`)}, says: "below the lower"},
 		"a bound that's no size":    {data: map[string]string{"a": one(`    capacity: "big,"`)}, says: "big"},
+		"a bound beyond all sizes":  {data: map[string]string{"a": one(`    capacity: "1Gi,1e99999999"`)}, says: "beyond any size"},
 		"one bound without comma":   {data: map[string]string{"a": one(`    capacity: "1Gi"`)}, says: "LOW,HIGH"},
 		"attributes, and no driver": {data: map[string]string{"a": one("    csi: {volumeAttributes: {a: b}}")}, says: "driver"},
 		"labels that are no map":    {data: map[string]string{"a": one("    pvcLabels: [a]")}, says: "line 4"},
