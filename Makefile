@@ -96,7 +96,7 @@ test-slow: ## Run the conformance tests with older Veleros, Estiba beside Velero
 	@ESTIBA_ATTACK_SECONDS=60 go run ./tests/testkit/cmd/runtests attack
 	@grep -rlE '^func Fuzz' --include=*_test.go mover plugins | while read -r file; do \
 	  for f in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \
-	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s ./$$(dirname $$file) || exit 1; \
+	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s -fuzzminimizetime 10x ./$$(dirname $$file) || exit 1; \
 	  done; \
 	done
 	@go test -run '^$$' -bench . -benchtime 1x ./mover/...
