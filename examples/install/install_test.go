@@ -87,7 +87,7 @@ func TestDaemonSet(t *testing.T) {
 	checkPod(t, pod, contract.ComponentNode, "node")
 
 	c := pod.Spec.Containers[0]
-	assert.Equal(t, []corev1.Capability{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "MKNOD"}, c.SecurityContext.Capabilities.Add)
+	assert.Equal(t, []corev1.Capability{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"}, c.SecurityContext.Capabilities.Add)
 	assert.Equal(t, int64(0), *pod.Spec.SecurityContext.RunAsUser)
 	assert.Equal(t, "spc_t", pod.Spec.SecurityContext.SELinuxOptions.Type)
 	assert.Equal(t, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}, pod.Spec.Tolerations)

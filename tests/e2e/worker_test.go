@@ -28,7 +28,7 @@ const (
 	// The capabilities of each direction, as the kernel writes them.
 	capNone    = "0000000000000000"
 	capBackup  = "0000000000000002"
-	capRestore = "000000008800001b"
+	capRestore = "000000000000001b"
 )
 
 // A real worker of a backup, and then one of a restore, is stopped in the middle and
