@@ -89,7 +89,7 @@ test-e2e: cluster-up ## Run the end-to-end tests on the local cluster
 	@go run ./tests/testkit/cmd/runtests e2e
 
 .PHONY: test-slow
-test-slow: ## Run the conformance tests with older Veleros, Estiba beside Velero's node-agent, the capabilities of workers one by one, the attacks for 60 seconds each, the fuzzers for 30 seconds each, and the benchmarks
+test-slow: ## Run the conformance tests with older Veleros, Estiba beside Velero's node-agent, disaster recovery on a second cluster, the capabilities of workers one by one, the attacks for 60 seconds each, the fuzzers for 30 seconds each, and the benchmarks
 	@$(MAKE) --no-print-directory cluster-up CLUSTER_FLAGS="$(CLUSTER_FLAGS) --fsb"
 	@go run ./tests/testkit/cmd/runtests e2e-slow
 	@go test -tags slow -count=1 -timeout 30m -run '^TestOtherVeleros$$' ./tests/conformance

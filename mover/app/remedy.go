@@ -24,11 +24,21 @@ func remedied(code engine.Code, message string, r v1alpha1.RepositoryReference) 
 		return message
 	}
 
-	if path, err := contract.KeyPath(r.Namespace, r.ID); code == engine.CodeWrongKey && err == nil {
-		remedy += "; the fingerprint of the right key is in " + path + " of the location's bucket"
+	if code == engine.CodeWrongKey {
+		remedy += fingerprintOf(r)
 	}
 
 	return fmt.Sprintf("%s (repository %s of namespace %s in BackupStorageLocation %s); %s", message, r.ID, r.Namespace, r.BackupStorageLocation, remedy)
+}
+
+// fingerprintOf tells where the fingerprint of a repository's key is; an export names that of its own.
+func fingerprintOf(r v1alpha1.RepositoryReference) string {
+	path, err := contract.KeyPath(r.Namespace, r.ID)
+	if err != nil {
+		return ""
+	}
+
+	return "; the fingerprint of the right key is in " + path + " of BackupStorageLocation " + r.BackupStorageLocation
 }
 
 func remedyOf(code engine.Code, location string) string {

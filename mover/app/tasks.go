@@ -75,7 +75,7 @@ func (r *registry) Begin(key string, w task.Work) {
 	r.known[key] = k
 
 	if err != nil {
-		k.refused = keyFailure(err)
+		k.refused = keyFailure(err, w.Repository)
 		return
 	}
 
@@ -112,7 +112,7 @@ func verbOf(w task.Work) protocol.Verb {
 	}
 }
 
-func keyFailure(err error) *state.Failure {
+func keyFailure(err error, at v1alpha1.RepositoryReference) *state.Failure {
 	f := &state.Failure{Finding: state.Finding{Reason: state.ReasonAPIUnavailable, Message: err.Error()}, NotYet: true}
 	if permanentKeyError(err) {
 		f.Reason, f.NotYet = state.ReasonMasterKeyMissing, false
@@ -120,7 +120,7 @@ func keyFailure(err error) *state.Failure {
 			f.Reason = state.ReasonMasterKeyInvalid
 		}
 
-		f.Message += "; put the exported Secret back (kubectl replace --force -f FILE)"
+		f.Message += "; put the exported Secret back (kubectl replace --force -f FILE)" + fingerprintOf(at)
 	}
 
 	return f

@@ -37,6 +37,38 @@ func TestDefaultConfig(t *testing.T) {
 	assert.NotEqual(t, c.initArgs("node-1"), other.initArgs("node-1"))
 }
 
+func TestAClusterWithTheBucketOfAnotherSharesNothingElseWithIt(t *testing.T) {
+	t.Parallel()
+	host, guest := testConfig(t), testConfig(t)
+	_, err := guest.WithBucketOf(host.Dir)
+	require.ErrorIs(t, err, ErrDown)
+
+	require.NoError(t, host.save())
+	guest, err = guest.WithBucketOf(host.Dir)
+	require.NoError(t, err)
+	require.NoError(t, guest.Validate())
+	assert.Equal(t, host.S3URL(), guest.S3URL())
+	assert.Equal(t, host.BucketDir(), guest.BucketDir())
+	assert.NotEqual(t, host.Dir, guest.Dir)
+
+	require.Len(t, guest.Nodes, 1)
+	assert.False(t, netip.PrefixFrom(host.Nodes[0].Address, host.Network.PrefixLength).Contains(guest.Nodes[0].Address), "both must know the way to the other")
+	assert.False(t, host.Network.PodCIDR.Overlaps(guest.Network.PodCIDR))
+	assert.True(t, guest.Network.ServiceCIDR.Contains(guest.Network.DNS))
+
+	for _, p := range guest.components(guest.Nodes[0]) {
+		assert.NotEqual(t, "s3", p.Name)
+	}
+	install := guest.veleroInstall()
+	assert.Contains(t, install, "--no-default-backup-location")
+	assert.NotContains(t, strings.Join(install, " "), "--bucket")
+
+	require.NoError(t, guest.save())
+	_, err = testConfig(t).WithBucketOf(guest.Dir)
+	require.ErrorIs(t, err, ErrConfig, "a bucket is that of one cluster")
+	assert.ErrorIs(t, guest.WithNodes(2).Validate(), ErrConfig)
+}
+
 func TestValidateNamesTheSetting(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -24,7 +24,10 @@ const (
 func (c Config) components(n Node) []component {
 	var all []component
 	if n.Name == c.Nodes[0].Name {
-		all = append(all, c.etcd(), c.apiServer(n), c.controllerManager(), c.scheduler(), c.s3())
+		all = append(all, c.etcd(), c.apiServer(n), c.controllerManager(), c.scheduler())
+		if c.S3.Of == "" {
+			all = append(all, c.s3())
+		}
 	}
 	return append(all, c.containerd(n), c.kubelet(n), c.kubeProxy(n))
 }

@@ -7,6 +7,7 @@
 package cluster
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,7 +21,8 @@ import (
 var ErrConfig = errors.New("invalid cluster setting")
 
 // Config describes one cluster. Two clusters may run at the same time when their names and folders
-// differ; their addresses may be the same, because nobody outside of a cluster sees them.
+// differ; their addresses may be the same, because nobody outside of a cluster sees them, but where one uses
+// the other's object store (see WithBucketOf).
 type Config struct {
 	// Name tells clusters apart: in cgroup names and in the kubeconfig.
 	Name string
@@ -62,6 +64,10 @@ const SecondTaint = "estiba.test/second"
 
 // S3 is the object store that runs beside the control plane.
 type S3 struct {
+	// Of is the state folder of the cluster whose object store this one uses, empty if it runs one of its own.
+	Of string
+	// Address is where that one's listens; one of its own listens on the first node's.
+	Address              netip.Addr
 	Port                 int
 	Region, Bucket       string
 	AccessKey, SecretKey string
@@ -84,37 +90,69 @@ func DefaultConfig(getenv func(string) string) Config {
 		return otherwise
 	}
 	dir := or("ESTIBA_CLUSTER_DIR", "/var/lib/estiba-cluster")
-	return Config{
+	c := Config{
 		Name:     filepath.Base(dir),
 		Dir:      dir,
 		CacheDir: or("ESTIBA_CACHE", "/var/cache/estiba"),
-		Network: Network{
-			PrefixLength: 24,
-			PodCIDR:      netip.MustParsePrefix("10.44.0.0/16"),
-			ServiceCIDR:  netip.MustParsePrefix("10.45.0.0/16"),
-			DNS:          netip.MustParseAddr("10.45.0.10"),
-			APIPort:      6443,
-		},
-		Nodes: Nodes(2),
 		S3: S3{
 			Port: 9000, Region: "us-east-1", Bucket: "velero",
 			AccessKey: "estiba-test", SecretKey: "not-a-secret-of-anything",
 		},
 		Velero: Velero{Namespace: "velero"},
 	}
+	c.address(ownRange, 2)
+	return c
 }
 
-// Nodes makes up to 200 nodes for a Config with the default network.
-func Nodes(count int) []Node {
-	var nodes []Node
-	for i := 1; i <= min(count, 200); i++ {
-		nodes = append(nodes, Node{
+// The second numbers of the addresses of a cluster's nodes (10.43.0.0/16); its pods and its services have the next two.
+const (
+	ownRange   = 43
+	guestRange = 46
+)
+
+// address gives the cluster up to 200 nodes, and all addresses.
+func (c *Config) address(first byte, nodes int) {
+	net := func(second, third byte, bits int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, second, third, 0}), bits)
+	}
+	c.Network = Network{
+		PrefixLength: 24,
+		PodCIDR:      net(first+1, 0, 16),
+		ServiceCIDR:  net(first+2, 0, 16),
+		DNS:          netip.AddrFrom4([4]byte{10, first + 2, 0, 10}),
+		APIPort:      6443,
+	}
+	c.Nodes = nil
+	for i := 1; i <= min(nodes, 200); i++ {
+		c.Nodes = append(c.Nodes, Node{
 			Name:    fmt.Sprintf("node-%d", i),
-			Address: netip.AddrFrom4([4]byte{10, 43, 0, byte(i)}),
-			PodCIDR: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 44, byte(i), 0}), 24),
+			Address: netip.AddrFrom4([4]byte{10, first, 0, byte(i)}),
+			PodCIDR: net(first+1, byte(i), 24),
 		})
 	}
-	return nodes
+}
+
+// WithNodes gives the cluster a number of nodes, at most 200, in place of those it has.
+func (c Config) WithNodes(count int) Config {
+	c.address(ownRange, count)
+	return c
+}
+
+// WithBucketOf gives the cluster one node and, in place of an object store of its own, that of the cluster with the state
+// folder dir. Its addresses are others than that one's, because the two are linked; Velero gets no storage location. An
+// error wraps ErrDown if there is no such cluster. One cluster's object store can be used by one other at a time.
+func (c Config) WithBucketOf(dir string) (Config, error) {
+	host, err := Load(dir)
+	if err != nil {
+		return Config{}, fmt.Errorf("use another cluster's bucket: %w", err)
+	}
+	if host.S3.Of != "" {
+		return Config{}, fmt.Errorf("%w: the cluster in %s has no bucket of its own, but that of %s", ErrConfig, dir, host.S3.Of)
+	}
+	c.S3 = host.S3
+	c.S3.Of, c.S3.Address = host.Dir, host.Nodes[0].Address
+	c.address(guestRange, 1)
+	return c, nil
 }
 
 // Validate returns an error that wraps ErrConfig and names the setting.
@@ -131,6 +169,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%w: no node", ErrConfig)
 	case !c.Network.ServiceCIDR.Contains(c.Network.DNS):
 		return fmt.Errorf("%w: DNS address %s is not in %s", ErrConfig, c.Network.DNS, c.Network.ServiceCIDR)
+	}
+	if c.S3.Of != "" && len(c.Nodes) != 1 {
+		return fmt.Errorf("%w: a cluster with another's bucket has one node", ErrConfig)
 	}
 	for _, n := range c.Nodes {
 		if !label.MatchString(n.Name) {
@@ -150,7 +191,11 @@ func (c Config) APIServer() string {
 
 // S3URL is the address of the object store, as seen from nodes and pods.
 func (c Config) S3URL() string {
-	return fmt.Sprintf("http://%s:%d", c.Nodes[0].Address, c.S3.Port)
+	address := c.Nodes[0].Address
+	if c.S3.Of != "" {
+		address = c.S3.Address
+	}
+	return fmt.Sprintf("http://%s:%d", address, c.S3.Port)
 }
 
 // Kubeconfig is the path of the administrator's kubeconfig; it only works inside (see Exec).
@@ -161,7 +206,9 @@ func (c Config) Kubeconfig() string { return c.pki("admin.kubeconfig") }
 func (c Config) SharedDir() string { return filepath.Join(c.Dir, "shared") }
 
 // BucketDir is the folder of the machine in which the S3 server keeps the bucket's objects as files.
-func (c Config) BucketDir() string { return filepath.Join(c.Dir, "s3", c.S3.Bucket) }
+func (c Config) BucketDir() string {
+	return filepath.Join(cmp.Or(c.S3.Of, c.Dir), "s3", c.S3.Bucket)
+}
 
 // AuditLog is a file with a line of JSON for each request that a part of Estiba made of the API server. It is the
 // same path inside.

@@ -95,8 +95,7 @@ func (c Config) applyEstiba(ctx context.Context) error {
 	if err := c.waitOneServer(ctx); err != nil {
 		return err
 	}
-	_, err = c.kubectl(ctx, "wait", "--for=jsonpath={.status.phase}=Available", namespace, "backupstoragelocation/default", "--timeout=60s")
-	return err
+	return c.waitLocation(ctx)
 }
 
 // waitOneServer waits until the Velero server from before the plugin was added has ended: while it lives, it may

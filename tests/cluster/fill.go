@@ -20,6 +20,9 @@ func (c Config) fill(ctx context.Context, p *progress, images []string) error {
 			return err
 		}
 	}
+	if err := c.linkBucket(ctx); err != nil {
+		return fmt.Errorf("reach the other cluster's object store: %w", err)
+	}
 	if err := c.loadImages(ctx, images); err != nil {
 		return err
 	}
@@ -84,7 +87,6 @@ func (c Config) waitReady(ctx context.Context) error {
 		{"rollout", "status", "--namespace=kube-system", "deployment/coredns"},
 		{"rollout", "status", "--namespace=local-path-storage", "deployment/local-path-provisioner"},
 		{"rollout", "status", namespace, "deployment/velero"},
-		{"wait", "--for=jsonpath={.status.phase}=Available", namespace, "backupstoragelocation/default"},
 	}
 	if c.Velero.FSB {
 		waits = append(waits, []string{"rollout", "status", namespace, "daemonset/node-agent"})
@@ -94,7 +96,16 @@ func (c Config) waitReady(ctx context.Context) error {
 			return fmt.Errorf("wait for the cluster: %w", err)
 		}
 	}
-	return nil
+	return c.waitLocation(ctx)
+}
+
+// waitLocation waits until Velero can use its storage location. A cluster with another's bucket has none before somebody makes it.
+func (c Config) waitLocation(ctx context.Context) error {
+	if c.S3.Of != "" {
+		return nil
+	}
+	_, err := c.kubectl(ctx, "wait", "--for=jsonpath={.status.phase}=Available", "--namespace="+c.Velero.Namespace, "backupstoragelocation/default", "--timeout=180s")
+	return err
 }
 
 // checkFresh tells whether what the API server says of nodes and pods is from after the nodes' start: a node that

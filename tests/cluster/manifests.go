@@ -67,9 +67,13 @@ func (c Config) veleroInstall() []string {
 	args := []string{
 		"install", "--dry-run", "--output=yaml",
 		"--namespace=" + c.Velero.Namespace, "--image=" + VeleroImage,
-		"--provider=aws", "--plugins=" + awsPluginImage, "--bucket=" + c.S3.Bucket,
-		"--secret-file=" + c.credentialsFile(), "--use-volume-snapshots=false",
-		fmt.Sprintf("--backup-location-config=region=%s,s3ForcePathStyle=true,s3Url=%s", c.S3.Region, c.S3URL()),
+		"--plugins=" + awsPluginImage, "--secret-file=" + c.credentialsFile(), "--use-volume-snapshots=false",
+	}
+	if c.S3.Of == "" {
+		args = append(args, "--provider=aws", "--bucket="+c.S3.Bucket,
+			fmt.Sprintf("--backup-location-config=region=%s,s3ForcePathStyle=true,s3Url=%s", c.S3.Region, c.S3URL()))
+	} else {
+		args = append(args, "--no-default-backup-location")
 	}
 	if c.Velero.FSB {
 		args = append(args, "--use-node-agent")

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -76,6 +77,39 @@ func (c Config) linkNode(ctx context.Context, n Node) error {
 		}
 	}
 	return nil
+}
+
+// linkBucket connects a cluster that uses another's object store with that one, node to node, and tells both where the
+// other's nodes and pods are; a link that is there stays. It goes with either of the clusters.
+func (c Config) linkBucket(ctx context.Context) error {
+	if c.S3.Of == "" || os.Getenv(insideVariable) == c.Dir {
+		return nil
+	}
+	other, err := Load(c.S3.Of)
+	if err != nil {
+		return err
+	}
+	host, guest := other.Nodes[0], c.Nodes[0]
+	pid, err := other.findInit(host.Name)
+	if err != nil {
+		return err
+	}
+	if pid == 0 {
+		return fmt.Errorf("%w: the object store is that of %s", ErrDown, other.Dir)
+	}
+	if c.runOn(ctx, guest, "ip link show bucket") != nil {
+		if err := c.runOn(ctx, guest, fmt.Sprintf("ip link add bucket type veth peer name guest netns %d", pid)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		c.runOn(ctx, guest, "ip link set bucket up"),
+		other.runOn(ctx, host, "ip link set guest up"),
+		// The sources are named, because the ends of the link have no addresses of their own.
+		c.runOn(ctx, guest, fmt.Sprintf("ip route replace %s dev bucket src %s", host.Address, guest.Address)),
+		other.runOn(ctx, host, fmt.Sprintf("ip route replace %s dev guest src %s", guest.Address, host.Address)),
+		other.runOn(ctx, host, fmt.Sprintf("ip route replace %s via %s dev guest", c.Network.PodCIDR, guest.Address)),
+	)
 }
 
 // runOn runs ip in a node's network. Only the network is entered: process IDs in the line are the machine's.

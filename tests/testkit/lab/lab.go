@@ -6,6 +6,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/tests/cluster"
 )
 
 // Lab is one running local cluster.
@@ -31,11 +33,32 @@ type Lab struct {
 
 	// Namespace that Velero and Estiba are installed in.
 	Namespace string
+
+	kubeconfig string
+	// state is the cluster's state folder.
+	state string
 }
 
 // Open connects to the cluster that the environment names: KUBECONFIG and VELERO_NAMESPACE.
 func Open() (*Lab, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
+	return connect(&Lab{
+		Namespace: cmp.Or(os.Getenv("VELERO_NAMESPACE"), "velero"), kubeconfig: os.Getenv("KUBECONFIG"), state: os.Getenv(clusterVariable),
+	})
+}
+
+// OpenOther connects to another cluster by its state folder: one that uses the
+// bucket of the cluster that this runs in, and so can be reached from it.
+func OpenOther(state string) (*Lab, error) {
+	c, err := cluster.Load(state)
+	if err != nil {
+		return nil, err
+	}
+
+	return connect(&Lab{Namespace: c.Velero.Namespace, kubeconfig: c.Kubeconfig(), state: state})
+}
+
+func connect(l *Lab) (*Lab, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", l.kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("read KUBECONFIG (this runs inside the local cluster: go run ./tests/cluster/cmd/cluster exec -- COMMAND): %w", err)
 	}
@@ -49,24 +72,20 @@ func Open() (*Lab, error) {
 		}
 	}
 
-	c, err := client.New(config, client.Options{Scheme: scheme})
+	l.Client, err = client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
 
-	namespace := os.Getenv("VELERO_NAMESPACE")
-	if namespace == "" {
-		namespace = "velero"
-	}
-
-	return &Lab{Client: c, Namespace: namespace}, nil
+	return l, nil
 }
 
-// Run runs a command and gives what it printed on both of its outputs.
+// Run runs a command for this cluster and gives what it printed on both of its outputs.
 func (l *Lab) Run(ctx context.Context, name string, args ...string) (string, error) {
 	var out bytes.Buffer
 
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+l.kubeconfig, "VELERO_NAMESPACE="+l.Namespace)
 	cmd.Stdout, cmd.Stderr = &out, &out
 
 	if err := cmd.Run(); err != nil {

@@ -108,14 +108,14 @@ func IsReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// VolumeDir gives the folder of a pod's volume, as root sees it on the first node.
+// VolumeDir gives the folder of a pod's volume, as root sees it on the first node of the cluster that this runs in.
 func (l *Lab) VolumeDir(ctx context.Context, pod *corev1.Pod, volume string) (string, error) {
 	for _, v := range pod.Spec.Volumes {
 		if v.Name != volume {
 			continue
 		}
 
-		root, err := rootOf(pod.Spec.NodeName)
+		root, err := l.rootOf(pod.Spec.NodeName)
 		if err != nil {
 			return "", err
 		}
@@ -133,15 +133,15 @@ func (l *Lab) VolumeDir(ctx context.Context, pod *corev1.Pod, volume string) (st
 	return "", fmt.Errorf("pod %s/%s has no volume %s", pod.Namespace, pod.Name, volume)
 }
 
-// rootOf gives the folder of a node's pods. Those of the other nodes are seen in the
-// cluster's state folder, but not what is mounted in them.
-func rootOf(node string) (string, error) {
+// rootOf gives the folder of a node's pods. Those of the other nodes, and of another cluster's,
+// are seen in the cluster's state folder, but not what is mounted in them.
+func (l *Lab) rootOf(node string) (string, error) {
 	here, err := os.Hostname()
-	if err != nil || node == here {
+	if err != nil || node == here && l.state == os.Getenv(clusterVariable) {
 		return podsRoot, err
 	}
 
-	return filepath.Join(os.Getenv(clusterVariable), "nodes", node, "kubelet/pods"), nil
+	return filepath.Join(l.state, "nodes", node, "kubelet/pods"), nil
 }
 
 func (l *Lab) claimDir(ctx context.Context, pod *corev1.Pod, name, root string) (string, error) {

@@ -47,7 +47,7 @@ func Open(ctx context.Context, l *lab.Lab, location, path string) (*Repository, 
 
 // OpenWith opens a repository with a password that the caller has from elsewhere.
 func OpenWith(ctx context.Context, l *lab.Lab, location, path, password string) (*Repository, error) {
-	options, err := storage(ctx, l, location)
+	options, err := Storage(ctx, l, location)
 	if err != nil {
 		return nil, err
 	}
@@ -109,8 +109,8 @@ func (r *Repository) Restore(ctx context.Context, m *snapshot.Manifest, dir stri
 	return err
 }
 
-// storage reads a location of the aws provider the way Velero's documentation describes it.
-func storage(ctx context.Context, l *lab.Lab, location string) (*s3.Options, error) {
+// Storage reads a location of the aws provider the way Velero's documentation describes it.
+func Storage(ctx context.Context, l *lab.Lab, location string) (*s3.Options, error) {
 	var bsl velerov1.BackupStorageLocation
 	if err := l.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: location}, &bsl); err != nil {
 		return nil, err

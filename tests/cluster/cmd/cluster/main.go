@@ -18,7 +18,7 @@ import (
 
 const usage = `usage: cluster VERB
 
-  up [--velero-namespace NAME] [--fsb] [--nodes N]
+  up [--velero-namespace NAME] [--fsb] [--nodes N | --bucket-of DIR]
                                          start the cluster, building its programs first (some ten minutes the first time)
   down                                   stop it and remove everything but the cache
   status                                 say what runs
@@ -78,10 +78,17 @@ func start(ctx context.Context, verb string, c cluster.Config, args []string) er
 	flags.StringVar(&c.Velero.Namespace, "velero-namespace", c.Velero.Namespace, "namespace that Velero is installed into")
 	flags.BoolVar(&c.Velero.FSB, "fsb", c.Velero.FSB, "also run Velero's own node-agent")
 	nodes := flags.Int("nodes", len(c.Nodes), "number of nodes; the first one carries the control plane, and all pods that don't ask for another")
+	bucketOf := flags.String("bucket-of", "", "state `folder` of a running cluster whose object store is used, without a storage location of Velero's; with one node")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	c.Nodes = cluster.Nodes(*nodes)
+	c = c.WithNodes(*nodes)
+	if *bucketOf != "" {
+		var err error
+		if c, err = c.WithBucketOf(*bucketOf); err != nil {
+			return err
+		}
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
