@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/signal"
@@ -24,7 +25,7 @@ func run() int {
 		Use: "estiba", Short: "Works with the keys of Estiba's backups",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(keys.Command(cmp.Or(os.Getenv("VELERO_NAMESPACE"), "velero")))
+	root.AddCommand(keys.Command(cmp.Or(os.Getenv("VELERO_NAMESPACE"), "velero"), rand.Reader))
 
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)

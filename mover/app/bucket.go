@@ -86,6 +86,11 @@ func (b bucket) PutIfAbsent(ctx context.Context, path string, content []byte) er
 	return b.ask(func() error { return b.objects.PutIfAbsent(ctx, path, content) })
 }
 
+// Put writes a small object in place of what is there.
+func (b bucket) Put(ctx context.Context, path string, content []byte) error {
+	return b.ask(func() error { return b.objects.Put(ctx, path, content) })
+}
+
 // ask asks the store, unless it kept somebody waiting in vain just now.
 func (b bucket) ask(request func() error) error {
 	err := b.away.ask(b.key, request)

@@ -24,39 +24,54 @@ type keys struct {
 	namespace string
 }
 
-func (k *keys) read(ctx context.Context) (credentials.MasterKey, error) {
-	var s corev1.Secret
+// pair is the current master key, and the previous one as long as it is kept; zero otherwise.
+type pair struct{ current, previous credentials.MasterKey }
+
+func (k *keys) read(ctx context.Context) (pair, error) {
+	var (
+		s corev1.Secret
+		p pair
+	)
 
 	err := k.reader.Get(ctx, types.NamespacedName{Namespace: k.namespace, Name: contract.MasterKeySecret}, &s)
 	if apierrors.IsNotFound(err) {
-		return credentials.MasterKey{}, fmt.Errorf("Secret %s/%s: %w", k.namespace, contract.MasterKeySecret, cluster.ErrKeyMissing) //nolint:staticcheck // a kind's name
+		return p, fmt.Errorf("Secret %s/%s: %w", k.namespace, contract.MasterKeySecret, cluster.ErrKeyMissing) //nolint:staticcheck // a kind's name
 	}
 
 	if err != nil {
-		return credentials.MasterKey{}, fmt.Errorf("read Secret %s/%s: %w", k.namespace, contract.MasterKeySecret, err)
+		return p, fmt.Errorf("read Secret %s/%s: %w", k.namespace, contract.MasterKeySecret, err)
 	}
 
-	key, err := credentials.ParseMasterKey(s.Data[contract.MasterKeySecretKey])
-	if err != nil {
-		return credentials.MasterKey{}, fmt.Errorf("key %s of Secret %s/%s: %w: %w", contract.MasterKeySecretKey, k.namespace, contract.MasterKeySecret, cluster.ErrKeyInvalid, err)
+	for name, into := range map[string]*credentials.MasterKey{contract.MasterKeySecretKey: &p.current, contract.MasterKeySecretPrevious: &p.previous} {
+		encoded := s.Data[name]
+		if len(encoded) == 0 && name == contract.MasterKeySecretPrevious {
+			continue
+		}
+
+		if *into, err = credentials.ParseMasterKey(encoded); err != nil {
+			return pair{}, fmt.Errorf("key %s of Secret %s/%s: %w: %w", name, k.namespace, contract.MasterKeySecret, cluster.ErrKeyInvalid, err)
+		}
 	}
 
-	return key, nil
+	return p, nil
 }
 
-// Fingerprint tells which master key there is.
-func (k *keys) Fingerprint(ctx context.Context) (string, error) {
-	key, err := k.read(ctx)
-	if err != nil {
-		return "", err
+// Fingerprints tells which master key there is, and which one was before.
+func (k *keys) Fingerprints(ctx context.Context) (current, previous string, err error) {
+	p, err := k.read(ctx)
+	if err == nil {
+		current, err = p.current.Fingerprint()
 	}
 
-	f, err := key.Fingerprint()
-	if err != nil {
-		return "", fmt.Errorf("fingerprint of the master key: %w", err)
+	if err == nil && !p.previous.IsZero() {
+		previous, err = p.previous.Fingerprint()
 	}
 
-	return f, nil
+	if err != nil {
+		return "", "", fmt.Errorf("fingerprint of the master key: %w", err)
+	}
+
+	return current, previous, nil
 }
 
 // Create makes a master key, unless there is one by now.
@@ -81,19 +96,23 @@ func (k *keys) Create(ctx context.Context) error {
 	return nil
 }
 
-// password gives the password of a repository.
-func (k *keys) password(ctx context.Context, repositoryID string) (string, error) {
-	key, err := k.read(ctx)
+// passwords gives the password of a repository, and the one that it may still have; empty if there is no previous key.
+func (k *keys) passwords(ctx context.Context, repositoryID string) (current, previous string, err error) {
+	p, err := k.read(ctx)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 
-	p, err := key.RepositoryPassword(repositoryID)
-	if err != nil {
-		return "", fmt.Errorf("password of repository %s: %w", repositoryID, err)
+	current, err = p.current.RepositoryPassword(repositoryID)
+	if err == nil && !p.previous.IsZero() {
+		previous, err = p.previous.RepositoryPassword(repositoryID)
 	}
 
-	return p, nil
+	if err != nil {
+		return "", "", fmt.Errorf("password of repository %s: %w", repositoryID, err)
+	}
+
+	return current, previous, nil
 }
 
 func permanentKeyError(err error) bool {

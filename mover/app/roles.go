@@ -103,12 +103,13 @@ func runController(c config.Config, stderr io.Writer) error {
 	cl := &cluster.Cluster{
 		Namespace: c.Namespace, Client: p.manager.GetClient(), Direct: p.manager.GetAPIReader(), Staging: staging,
 		Tasks: p.tasks, Buckets: p.tasks.locations, Keys: k,
-		NewID:  func() (string, error) { return credentials.NewRepositoryID(rand.Reader) },
-		Beats:  cluster.NewBeats(p.manager.GetClient(), c.Namespace, p.clock),
-		Events: p.manager.GetEventRecorderFor("estiba-controller"), Metrics: p.metrics, Clock: p.clock, Bounds: c.Bounds,
+		NewID:   func() (string, error) { return credentials.NewRepositoryID(rand.Reader) },
+		NewSeed: func() string { return rand.Text() + rand.Text() },
+		Beats:   cluster.NewBeats(p.manager.GetClient(), c.Namespace, p.clock),
+		Events:  p.manager.GetEventRecorderFor("estiba-controller"), Metrics: p.metrics, Clock: p.clock, Bounds: c.Bounds,
 	}
 
-	if err := cl.Setup(p.manager, cluster.NewRepositories(cl), changes); err != nil {
+	if err := cl.Setup(p.manager, cluster.NewRepositories(cl, changes), changes); err != nil {
 		return err
 	}
 

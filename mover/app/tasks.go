@@ -35,12 +35,14 @@ type registry struct {
 
 // known is what the runner does not remember of a task.
 type known struct {
-	uid       types.UID
-	attempt   int32
-	verb      protocol.Verb
-	at        v1alpha1.RepositoryReference
-	cancelled time.Time
-	forget    bool
+	uid     types.UID
+	attempt int32
+	verb    protocol.Verb
+	// exchanging tells that there were two master keys.
+	exchanging bool
+	at         v1alpha1.RepositoryReference
+	cancelled  time.Time
+	forget     bool
 	// refused is why the task never got to the runner.
 	refused *state.Failure
 	since   time.Time
@@ -61,7 +63,7 @@ func (r *registry) Begin(key string, w task.Work) {
 	ctx, stop := context.WithTimeout(context.Background(), keyTimeout)
 	defer stop()
 
-	password, err := r.keys.password(ctx, w.Repository.ID)
+	password, previous, err := r.keys.passwords(ctx, w.Repository.ID)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,7 +73,7 @@ func (r *registry) Begin(key string, w task.Work) {
 		return
 	}
 
-	k := &known{uid: w.UID, attempt: w.Attempt, verb: verbOf(w), at: w.Repository, since: r.clock.Now()}
+	k := &known{uid: w.UID, attempt: w.Attempt, verb: verbOf(w), exchanging: previous != "", at: w.Repository, since: r.clock.Now()}
 	r.known[key] = k
 
 	if err != nil {
@@ -81,7 +83,7 @@ func (r *registry) Begin(key string, w task.Work) {
 
 	r.tasks.Start(key, runner.Task{
 		Request: protocol.Request{
-			Version: protocol.Version, Verb: k.verb, Password: password,
+			Version: protocol.Version, Verb: k.verb, Password: password, Previous: previous, Seed: w.Seed,
 			Cache: protocol.Cache{
 				Dir:           filepath.Join(r.config.CacheDir, w.Repository.ID),
 				MetadataBytes: r.config.MetadataCache, ContentBytes: r.config.ContentCache,
@@ -101,6 +103,8 @@ func verbOf(w task.Work) protocol.Verb {
 	switch {
 	case w.Create:
 		return protocol.VerbCreateRepository
+	case w.Rewrap:
+		return protocol.VerbRewrapRepository
 	case w.Backup != nil:
 		return protocol.VerbBackup
 	case w.Restore != nil:
@@ -172,6 +176,12 @@ func (r *registry) fill(run *task.Run, k *known, s runner.Status) {
 	case s.State == runner.Done:
 		run.State, run.Ended = state.TaskEnded, s.Ended
 		run.Failure = failureOf(s.Err, k.at)
+
+		// It was exchanged after the worker had opened the repository, which opens by either of two.
+		if k.exchanging && engine.CodeOf(s.Err) == engine.CodeWrongKey {
+			run.Failure.Retryable = true
+		}
+
 		run.Result = task.Result{Backup: s.Result.Backup, Restore: s.Result.Restore, Forget: s.Result.Forget}
 
 		if run.Failure == nil {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/config"
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
+	"github.com/estiba-dev/estiba/mover/credentials"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/runner"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -218,7 +220,7 @@ func TestKeys(t *testing.T) {
 	bad := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: contract.MasterKeySecret}, Data: map[string][]byte{contract.MasterKeySecretKey: []byte("password")}}
 	k := &keys{reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(bad).Build(), namespace: "velero"}
 
-	_, err = k.Fingerprint(t.Context())
+	_, _, err = k.Fingerprints(t.Context())
 	require.Error(t, err)
 	assert.True(t, permanentKeyError(err))
 	assert.NotContains(t, err.Error(), "password")
@@ -263,4 +265,58 @@ func TestOtherTasksAreLookedAtWhileTheKeyIsRead(t *testing.T) {
 	close(s.let)
 	<-begun
 	until(t, r, changes, ended)
+}
+
+// exchanging puts another master key into the place of the one that there is, which stays beside it.
+func exchanging(t *testing.T, k *keys) {
+	t.Helper()
+
+	next, err := credentials.NewMasterKey(rand.Reader)
+	require.NoError(t, err)
+
+	var s corev1.Secret
+
+	require.NoError(t, k.reader.Get(t.Context(), client.ObjectKey{Namespace: k.namespace, Name: contract.MasterKeySecret}, &s))
+	s.Data = map[string][]byte{contract.MasterKeySecretKey: next.Encode(), contract.MasterKeySecretPrevious: s.Data[contract.MasterKeySecretKey]}
+	require.NoError(t, k.writer.Update(t.Context(), &s))
+}
+
+func TestThePreviousKeyGoesAlongWhileThereIsOne(t *testing.T) {
+	t.Parallel()
+
+	requests := make(chan protocol.Request, 2)
+	r, changes := newRegistry(t, true, func(_ context.Context, task runner.Task, _ runner.Watch) (protocol.Result, error) {
+		requests <- task.Request
+
+		return protocol.Result{}, engine.Errorf(engine.CodeWrongKey, "m")
+	})
+
+	run := func() (protocol.Request, *state.Failure) {
+		r.Begin("k", restoreWork())
+
+		failure := until(t, r, changes, ended).Failure
+		require.NotNil(t, failure)
+
+		return <-requests, failure
+	}
+
+	before, print, err := r.keys.Fingerprints(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, print)
+
+	first, failure := run()
+	assert.Empty(t, first.Previous)
+	assert.False(t, failure.Retryable)
+
+	exchanging(t, r.keys)
+
+	now, previous, err := r.keys.Fingerprints(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, before, previous)
+	assert.NotEqual(t, before, now)
+
+	second, failure := run()
+	assert.Equal(t, first.Password, second.Previous)
+	assert.NotEqual(t, first.Password, second.Password)
+	assert.True(t, failure.Retryable, "the key may have been exchanged after the worker had opened the repository")
 }

@@ -22,7 +22,7 @@ func newEngine(ctx context.Context, s worker.Settings) (engine.Engine, error) {
 
 	return &workerEngine{
 		Engine: kopiaengine.New(kopiaengine.Config{Repository: repository.Settings{
-			Storage: client, Password: s.Password, CacheDir: s.Cache.Dir,
+			Storage: client, Password: s.Password, Previous: s.Previous, Seed: s.Seed, CacheDir: s.Cache.Dir,
 			MetadataCacheBytes: s.Cache.MetadataBytes, ContentCacheBytes: s.Cache.ContentBytes,
 		}, Log: s.Log}),
 		close: func() error { return client.Close(ctx) },

@@ -84,3 +84,7 @@ const MasterKeySecret = "estiba-master-key"
 
 // MasterKeySecretKey is the key of MasterKeySecret's data under which the master key lies.
 const MasterKeySecretKey = "key"
+
+// MasterKeySecretPrevious is the key under which the master key before it lies, while
+// repositories are brought from that to the current one.
+const MasterKeySecretPrevious = "previous"

@@ -48,7 +48,7 @@ func RepositoryPath(namespace, id string) (string, error) {
 // KeysPath gives the folder that holds the fingerprints of all repositories, with a slash at its end.
 func KeysPath() string { return keysFolder }
 
-// KeyPath gives the path of the file that tells which master key a repository was made with.
+// KeyPath gives the path of the file that tells which master key a repository is under.
 func KeyPath(namespace, id string) (string, error) {
 	path, err := RepositoryPath(namespace, id)
 	if err != nil {

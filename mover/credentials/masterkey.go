@@ -97,6 +97,9 @@ func (k MasterKey) Encode() []byte {
 	return base64.StdEncoding.AppendEncode(nil, k.key[:])
 }
 
+// IsZero tells that there is no key.
+func (k MasterKey) IsZero() bool { return k == MasterKey{} }
+
 // String hides the key.
 func (MasterKey) String() string { return "(master key)" }
 
@@ -132,7 +135,7 @@ func (k MasterKey) RepositoryPassword(id string) (string, error) {
 }
 
 func (k MasterKey) derive(info string) ([]byte, error) {
-	if k == (MasterKey{}) {
+	if k.IsZero() {
 		return nil, fmt.Errorf("%w: there is none", ErrWeakKey)
 	}
 

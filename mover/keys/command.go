@@ -1,6 +1,7 @@
 // Package keys holds the commands of `estiba key`: they bring the master key to
-// safety and derive from it what opens one repository. They read one Secret, or
-// a file and nothing else, and change neither the cluster nor a store.
+// safety, derive from it what opens one repository, and exchange it. They read one Secret, or
+// a file and nothing else; those that exchange it write that Secret, and read what the
+// Repositories say. None touches a store.
 //
 // It must not import kopia, take a secret as an argument of a command, or put
 // one into an error; secrets leave it by standard output or a file that was asked
@@ -10,21 +11,23 @@ package keys
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/credentials"
 )
 
 // Command gives the command "key" with all that is below it. Velero's namespace
-// is the given one unless a flag says otherwise.
-func Command(namespace string) *cobra.Command {
+// is the given one unless a flag says otherwise. New keys are made of random, which is crypto/rand.Reader but in tests.
+func Command(namespace string, random io.Reader) *cobra.Command {
 	c := &cobra.Command{
-		Use: "key", Short: "Keep the master key, and derive passwords from it",
+		Use: "key", Short: "Keep the master key, derive passwords from it, and exchange it",
 		Long: "The master key is Secret estiba-master-key in Velero's namespace. Without it nobody can read the backups.",
 	}
-	c.AddCommand(exportCommand(namespace), deriveCommand(namespace))
+	c.AddCommand(exportCommand(namespace), deriveCommand(namespace), rotateCommand(namespace, random))
 
 	return c
 }
@@ -41,6 +44,7 @@ func exportCommand(namespace string) *cobra.Command {
 		Long: `Print the Secret with the master key as a manifest that can be applied as it is,
 also in another cluster: it has no uid and no resourceVersion, and the label that
 keeps it out of Velero's backups. Keep it off the cluster, and as secret as the backups.
+While the key is being exchanged (estiba key rotate), the previous one goes along.
 
 The Secret is read from the cluster of the kubeconfig, or from a file that holds a
 manifest of it or the key alone; so an older export is brought into order, too.`,
@@ -73,8 +77,9 @@ manifest of it or the key alone; so an older export is brought into order, too.`
 
 func deriveCommand(namespace string) *cobra.Command {
 	var (
-		from = source{fallback: namespace}
-		id   string
+		from     = source{fallback: namespace}
+		id       string
+		previous bool
 	)
 
 	c := &cobra.Command{
@@ -85,7 +90,10 @@ repository's ID alone, and opens that repository only. With --key-file it needs 
 cluster and no network.
 
 The ID is the last part of the repository's path in the bucket:
-PREFIX/plugins/estiba/repositories/NAMESPACE/ID/ (kubectl -n velero get erepo -o wide).`,
+PREFIX/plugins/estiba/repositories/NAMESPACE/ID/ (kubectl -n velero get erepo -o wide).
+
+While the master key is being exchanged (estiba key rotate), a repository may still be under
+the previous one: kubectl get erepo -o wide shows which, and --previous takes that.`,
 		Example: `  export KOPIA_PASSWORD="$(estiba key derive --repository ID --key-file estiba-master-key.yaml)"
   kopia repository connect s3 --bucket BUCKET --prefix PREFIX/plugins/estiba/repositories/NAMESPACE/ID/ ...`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -99,7 +107,16 @@ PREFIX/plugins/estiba/repositories/NAMESPACE/ID/ (kubectl -n velero get erepo -o
 				return err
 			}
 
-			password, err := f.key.RepositoryPassword(id)
+			key := f.key
+			if previous {
+				key = f.previous
+			}
+
+			if key.IsZero() {
+				return fmt.Errorf("--previous: there is no previous master key (key %s of the Secret)", contract.MasterKeySecretPrevious)
+			}
+
+			password, err := key.RepositoryPassword(id)
 			if err != nil {
 				return fmt.Errorf("password of repository %s: %w", id, err)
 			}
@@ -111,6 +128,7 @@ PREFIX/plugins/estiba/repositories/NAMESPACE/ID/ (kubectl -n velero get erepo -o
 	}
 	from.addFlags(c.Flags())
 	c.Flags().StringVar(&id, "repository", "", "`ID` of the repository, 26 characters")
+	c.Flags().BoolVar(&previous, "previous", false, "derive from the master key before the current one")
 
 	return c
 }

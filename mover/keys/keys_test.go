@@ -2,6 +2,7 @@ package keys_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -36,7 +37,7 @@ func run(t *testing.T, stdin string, args ...string) (string, error) {
 
 	var out bytes.Buffer
 
-	c := keys.Command("velero")
+	c := keys.Command("velero", rand.Reader)
 	c.SilenceUsage, c.SilenceErrors = true, true
 	c.SetIn(strings.NewReader(stdin))
 	c.SetOut(&out)

@@ -12,11 +12,24 @@ import (
 )
 
 // manifest gives the Secret with the key, ready to apply. It is not made of the
-// Secret that is there: nothing of that but the key is of use elsewhere.
+// Secret that is there: nothing of that but the keys is of use elsewhere.
 func manifest(f found) ([]byte, error) {
 	fingerprint, err := f.key.Fingerprint()
 	if err != nil {
 		return nil, fmt.Errorf("fingerprint of the master key: %w", err)
+	}
+
+	head := fmt.Sprintf("# The master key of Estiba's backups; its fingerprint is %s.\n", fingerprint)
+	data := map[string][]byte{contract.MasterKeySecretKey: f.key.Encode()}
+
+	if !f.previous.IsZero() {
+		before, err := f.previous.Fingerprint()
+		if err != nil {
+			return nil, fmt.Errorf("fingerprint of the previous master key: %w", err)
+		}
+
+		head += fmt.Sprintf("# The previous one, of fingerprint %s, goes along: some repositories may still be under it.\n", before)
+		data[contract.MasterKeySecretPrevious] = f.previous.Encode()
 	}
 
 	m, err := yaml.Marshal(map[string]any{
@@ -28,13 +41,13 @@ func manifest(f found) ([]byte, error) {
 			"labels":    map[string]string{contract.LabelExcludeFromBackup: "true"},
 		},
 		"type": corev1.SecretTypeOpaque,
-		"data": map[string][]byte{contract.MasterKeySecretKey: f.key.Encode()},
+		"data": data,
 	})
 	if err != nil {
 		return nil, errors.New("encode the Secret") // the reason might quote it
 	}
 
-	return fmt.Appendf(nil, "# The master key of Estiba's backups; its fingerprint is %s.\n%s", fingerprint, m), nil
+	return append([]byte(head), m...), nil
 }
 
 // parse reads a key from a file: a manifest of the Secret in YAML or JSON, or
@@ -52,25 +65,33 @@ func parse(content []byte) (found, error) {
 		return found{key: key}, nil
 	}
 
-	key, err := fromSecret(&s)
-
-	return found{key, s.Namespace}, err
+	return fromSecret(&s)
 }
 
-func fromSecret(s *corev1.Secret) (credentials.MasterKey, error) {
-	encoded := s.Data[contract.MasterKeySecretKey]
-	if text, ok := s.StringData[contract.MasterKeySecretKey]; ok {
-		encoded = []byte(text) // as the API server has it
+func fromSecret(s *corev1.Secret) (found, error) {
+	f := found{namespace: s.Namespace}
+
+	for name, into := range map[string]*credentials.MasterKey{contract.MasterKeySecretKey: &f.key, contract.MasterKeySecretPrevious: &f.previous} {
+		encoded := s.Data[name]
+		if text, ok := s.StringData[name]; ok {
+			encoded = []byte(text) // as the API server has it
+		}
+
+		if len(encoded) == 0 {
+			if name == contract.MasterKeySecretKey {
+				return found{}, fmt.Errorf("Secret %s has no key %q", s.Name, name) //nolint:staticcheck // a kind's name
+			}
+
+			continue
+		}
+
+		key, err := credentials.ParseMasterKey(encoded)
+		if err != nil {
+			return found{}, fmt.Errorf("key %s of Secret %s: %w", name, s.Name, err)
+		}
+
+		*into = key
 	}
 
-	if len(encoded) == 0 {
-		return credentials.MasterKey{}, fmt.Errorf("Secret %s has no key %q", s.Name, contract.MasterKeySecretKey) //nolint:staticcheck // a kind's name
-	}
-
-	key, err := credentials.ParseMasterKey(encoded)
-	if err != nil {
-		return credentials.MasterKey{}, fmt.Errorf("key %s of Secret %s: %w", contract.MasterKeySecretKey, s.Name, err)
-	}
-
-	return key, nil
+	return f, nil
 }

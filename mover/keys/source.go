@@ -9,12 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/credentials"
 )
 
@@ -37,25 +32,33 @@ type source struct {
 	namespace, fallback string
 }
 
-// found is the master key, and the namespace that its Secret belongs to.
+// found is the master key and the one before it, zero if none is kept, and the namespace that their Secret belongs to.
 type found struct {
-	key       credentials.MasterKey
-	namespace string
+	key, previous credentials.MasterKey
+	namespace     string
 }
 
 func (s *source) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.file, "key-file", "", "read the key from this `file` (a manifest of the Secret, or the key alone; - is standard input) and not from a cluster")
+	s.addClusterFlags(f, ", or that of the file")
+}
+
+func (s *source) addClusterFlags(f *pflag.FlagSet, orElse string) {
 	f.StringVar(&s.kubeconfig, "kubeconfig", "", "`file` that says where the cluster is; the default is kubectl's, or the pod's own account")
 	f.StringVar(&s.context, "context", "", "`name` of the context in the kubeconfig")
-	f.StringVarP(&s.namespace, "namespace", "n", "", "Velero's `namespace`; the default is "+s.fallback+" ($VELERO_NAMESPACE), or that of the file")
+	f.StringVarP(&s.namespace, "namespace", "n", "", "Velero's `namespace`; the default is "+s.fallback+" ($VELERO_NAMESPACE)"+orElse)
 }
 
 func (s *source) read(ctx context.Context, in io.Reader) (found, error) {
 	if s.file == "" {
-		namespace := cmp.Or(s.namespace, s.fallback)
-		key, err := s.fromCluster(ctx, namespace)
+		c, err := s.cluster()
+		if err != nil {
+			return found{}, err
+		}
 
-		return found{key, namespace}, err
+		_, f, err := c.masterKey(ctx)
+
+		return f, err
 	}
 
 	content, err := s.content(in)
@@ -104,34 +107,4 @@ func (s *source) content(in io.Reader) (content []byte, err error) {
 	}
 
 	return content, nil
-}
-
-func (s *source) fromCluster(ctx context.Context, namespace string) (credentials.MasterKey, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = s.kubeconfig
-
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: s.context}).ClientConfig()
-	if err != nil {
-		return credentials.MasterKey{}, fmt.Errorf("find the cluster (or name a file with --key-file): %w", err)
-	}
-
-	config.Timeout = requestTimeout
-
-	client, err := corev1client.NewForConfig(config)
-	if err != nil {
-		return credentials.MasterKey{}, fmt.Errorf("make the client of the API server: %w", err)
-	}
-
-	name := namespace + "/" + contract.MasterKeySecret
-
-	secret, err := client.Secrets(namespace).Get(ctx, contract.MasterKeySecret, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return credentials.MasterKey{}, fmt.Errorf("Secret %s does not exist: it is made at the first backup, in Velero's namespace (--namespace)", name) //nolint:staticcheck // a kind's name
-	}
-
-	if err != nil {
-		return credentials.MasterKey{}, fmt.Errorf("read Secret %s: %w", name, err)
-	}
-
-	return fromSecret(secret)
 }

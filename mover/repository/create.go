@@ -23,9 +23,9 @@ import (
 // alone: what was written with another one stays readable.
 const Splitter = "FIXED-4M"
 
-// minPassword is the least length of a password in bytes. Passwords are derived
-// keys, never words: see keys.
-const minPassword = 32
+// minSecret is the least length of a password and of a seed in bytes. Both are
+// keys, never words.
+const minSecret = 32
 
 type algorithms struct{ hash, encryption, keyDerivation string }
 
@@ -48,15 +48,17 @@ func formatAlgorithms(f engine.Format) (algorithms, error) {
 	}
 }
 
-// Create makes a repository, or finds that it is there and opens with the password.
-// Creating it twice, also concurrently, or again after a crash half-way is fine: all
-// that kopia would choose at random is derived from the password, so that whoever
-// writes last writes the same repository.
+// Create makes a repository, or finds that it is there and opens. What kopia would
+// choose at random is derived from the seed, so that whoever has it may create
+// again after a crash or a request whose answer was lost: it is the same repository
+// whose write arrives last. Nobody else may ever make the repository: a second seed
+// would replace the keys of what was written with the first one. Hence without a
+// seed nothing is made.
 //
-// With engine.FormatExisting nothing is made or written: where there is no
-// repository, it is CodeRepositoryNotFound.
+// With engine.FormatExisting, too, nothing is made or written. Where nothing is made and
+// there is nothing, it is CodeRepositoryNotFound.
 //
-// Errors: CodeInvalidRequest for an unknown format or a password shorter than 32
+// Errors: CodeInvalidRequest for an unknown format or a password or seed shorter than 32
 // bytes, CodeWrongKey, CodeRepositoryDamaged where there is data but nothing to
 // read it with, and those of the storage.
 func Create(ctx context.Context, s Settings, f engine.Format) error {
@@ -82,23 +84,27 @@ func establish(ctx context.Context, s Settings, f engine.Format) error {
 		return err
 	}
 
-	if len(s.Password) < minPassword {
-		return engine.Errorf(engine.CodeInvalidRequest, "create repository: the password has %d bytes, at least %d are needed", len(s.Password), minPassword)
+	for what, secret := range map[string]string{"password": s.Password, "seed": s.Seed} {
+		if len(secret) < minSecret && (what != "seed" || secret != "") {
+			return engine.Errorf(engine.CodeInvalidRequest, "create repository: the %s has %d bytes, at least %d are needed", what, len(secret), minSecret)
+		}
 	}
 
-	if err := initialize(ctx, s, a); err != nil && !errors.Is(err, repo.ErrAlreadyInitialized) {
+	if err := initialize(ctx, s, a); err != nil {
 		return Explain(ctx, s.Storage, engine.CodeStoreUnavailable, fmt.Errorf("create repository: %w", err))
 	}
 
 	return nil
 }
 
+// initialize makes the repository, if there is nothing and a seed to make it of.
 func initialize(ctx context.Context, s Settings, a algorithms) error {
-	if err := clearHalfMade(ctx, s.Storage); err != nil {
+	empty, err := isEmpty(ctx, s.Storage)
+	if err != nil || !empty || s.Seed == "" {
 		return err
 	}
 
-	k, err := keys(s.Password)
+	k, err := keys(s.Seed)
 	if err != nil {
 		return err
 	}
@@ -116,55 +122,49 @@ func initialize(ctx context.Context, s Settings, a algorithms) error {
 		FormatBlockKeyDerivationAlgorithm: a.keyDerivation,
 	}
 
-	return repo.Initialize(ctx, s.Storage, opts, s.Password)
+	// One blob is there or is not, where two may be there by half: see Rewrap.
+	err = repo.Initialize(ctx, oneBlob{s.Storage}, opts, s.Password)
+	if errors.Is(err, repo.ErrAlreadyInitialized) {
+		return nil // By another attempt of the same creator.
+	}
+
+	return err
 }
 
-// clearHalfMade removes what a creation that was cut off has left: kopia writes
-// its blob of settings first, and then refuses to go on where it finds it alone.
-func clearHalfMade(ctx context.Context, st blob.Storage) error {
+// isEmpty tells whether the storage holds nothing. What holds data without a
+// kopia.repository is damaged, and must not get another one.
+func isEmpty(ctx context.Context, st blob.Storage) (bool, error) {
 	_, err := st.GetMetadata(ctx, format.KopiaRepositoryBlobID)
 	if err == nil {
-		return nil
+		return false, nil
 	}
 
 	if !errors.Is(err, blob.ErrBlobNotFound) {
-		return fmt.Errorf("look for %s: %w", format.KopiaRepositoryBlobID, err)
+		return false, fmt.Errorf("look for %s: %w", format.KopiaRepositoryBlobID, err)
 	}
 
-	half := false
+	empty := true
 
 	if err := st.ListBlobs(ctx, "", func(m blob.Metadata) error {
+		empty = false
+
 		if m.BlobID == format.KopiaRepositoryBlobID {
-			return nil // Another creator has just come first.
+			return nil // Another attempt of the same creator has just come through.
 		}
 
-		if m.BlobID != format.KopiaBlobCfgBlobID {
-			return engine.Errorf(engine.CodeRepositoryDamaged, "there is data (%s) but no %s to read it with", m.BlobID, format.KopiaRepositoryBlobID)
-		}
-
-		half = true
-
-		return nil
+		return engine.Errorf(engine.CodeRepositoryDamaged, "there is data (%s) but no %s to read it with", m.BlobID, format.KopiaRepositoryBlobID)
 	}); err != nil {
-		return fmt.Errorf("list blobs: %w", err)
+		return false, fmt.Errorf("list blobs: %w", err)
 	}
 
-	if !half {
-		return nil
-	}
-
-	if err := st.DeleteBlob(ctx, format.KopiaBlobCfgBlobID); err != nil && !errors.Is(err, blob.ErrBlobNotFound) {
-		return fmt.Errorf("remove %s: %w", format.KopiaBlobCfgBlobID, err)
-	}
-
-	return nil
+	return empty, nil
 }
 
 type repositoryKeys struct{ uniqueID, hmacSecret, masterKey []byte }
 
 // keys derives what kopia would choose at random. The unique ID is no secret, and
 // tells nothing of the others.
-func keys(password string) (repositoryKeys, error) {
+func keys(seed string) (repositoryKeys, error) {
 	const length = 32
 
 	var (
@@ -180,7 +180,7 @@ func keys(password string) (repositoryKeys, error) {
 		{&k.hmacSecret, "estiba.dev/kopia-hmac-secret/v1"},
 		{&k.masterKey, "estiba.dev/kopia-master-key/v1"},
 	} {
-		if *d.into, err = hkdf.Key(sha256.New, []byte(password), nil, d.info, length); err != nil {
+		if *d.into, err = hkdf.Key(sha256.New, []byte(seed), nil, d.info, length); err != nil {
 			return repositoryKeys{}, fmt.Errorf("derive keys: %w", err)
 		}
 	}

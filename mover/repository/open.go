@@ -38,6 +38,12 @@ type Settings struct {
 	Storage blob.Storage
 	// Password of the repository.
 	Password string
+	// Previous is a password that the repository may still have, while the keys of
+	// repositories are being exchanged; empty if there is none. See Rewrap.
+	Previous string
+	// Seed is what the keys of a new repository are made of, 32 random bytes or more: see
+	// Create. Where it is empty, none is made.
+	Seed string
 	// CacheDir is an absolute path, of this repository alone, and made if missing.
 	// Several processes may share it.
 	CacheDir string
@@ -82,15 +88,34 @@ func (r *Repository) Close(ctx context.Context) error {
 //
 // Errors: CodeRepositoryNotFound, CodeWrongKey, CodeRepositoryDamaged,
 // CodeCanceled, and those of the storage.
+//
+// With a previous password the repository is opened by either. The current one gets a
+// second try after it: the two may be exchanged in between.
 func Open(ctx context.Context, s Settings) (*Repository, error) {
-	register()
-
 	if s.ReadAhead {
 		var err error
 		if s.ReadAhead, err = indexesFit(ctx, s.Storage); err != nil {
 			return nil, Explain(ctx, s.Storage, engine.CodeStoreUnavailable, fmt.Errorf("open repository: %w", err))
 		}
 	}
+
+	r, err := open(ctx, s)
+
+	for _, other := range []string{s.Previous, s.Password} {
+		if s.Previous == "" || engine.CodeOf(err) != engine.CodeWrongKey {
+			break
+		}
+
+		s.Password = other
+		r, err = open(ctx, s)
+	}
+
+	return r, err
+}
+
+// open opens the repository by the password alone.
+func open(ctx context.Context, s Settings) (*Repository, error) {
+	register()
 
 	file, err := writeConfig(s)
 	if err != nil {

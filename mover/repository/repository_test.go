@@ -25,7 +25,10 @@ import (
 	"github.com/estiba-dev/estiba/tests/testkit/prepared"
 )
 
-var password = strings.Repeat("0123456789abcdef", 4)
+var (
+	password = strings.Repeat("0123456789abcdef", 4)
+	seed     = strings.Repeat("fedcba9876543210", 4)
+)
 
 func settings(t *testing.T) repository.Settings {
 	t.Helper()
@@ -33,7 +36,7 @@ func settings(t *testing.T) repository.Settings {
 	st, err := filesystem.New(t.Context(), &filesystem.Options{Path: t.TempDir()}, true)
 	require.NoError(t, err)
 
-	return repository.Settings{Storage: st, Password: password, CacheDir: filepath.Join(t.TempDir(), "cache")}
+	return repository.Settings{Storage: st, Password: password, Seed: seed, CacheDir: filepath.Join(t.TempDir(), "cache")}
 }
 
 // made gives the settings of a repository, for tests that aren't about making it.
@@ -122,11 +125,48 @@ func TestTheOneWhoCreatesLastCreatesTheSame(t *testing.T) {
 
 	id := write(t, first, "content")
 
-	// The second one's blobs come on top of the first one's, in the worst order.
-	for _, blobID := range []blob.ID{format.KopiaBlobCfgBlobID, format.KopiaRepositoryBlobID} {
-		require.NoError(t, first.Storage.PutBlob(t.Context(), blobID, bytesOf(get(t, second.Storage, blobID)), blob.PutOptions{}))
-		assert.Equal(t, "content", read(t, first, id))
+	// The second one's write, whose answer was lost, arrives after all.
+	late := get(t, second.Storage, format.KopiaRepositoryBlobID)
+	require.NoError(t, first.Storage.PutBlob(t.Context(), format.KopiaRepositoryBlobID, bytesOf(late), blob.PutOptions{}))
+	assert.Equal(t, "content", read(t, first, id))
+}
+
+func TestAnotherSeedMakesAnotherRepository(t *testing.T) {
+	var keys []string
+
+	for _, seed := range []string{seed, strings.Repeat("x", 32)} {
+		s := settings(t)
+		s.Seed = seed
+		require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
+
+		m := opened(t, s).FormatManager()
+		keys = append(keys, string(m.GetMasterKey()), string(m.GetHmacSecret()), string(m.UniqueID()))
 	}
+
+	for i := range 3 {
+		assert.NotEqual(t, keys[i], keys[i+3], "the password alone must tell nothing of the keys")
+	}
+}
+
+func TestNothingIsMadeWithoutASeed(t *testing.T) {
+	s := settings(t)
+	s.Seed = ""
+	requireCode(t, engine.CodeRepositoryNotFound, repository.Create(t.Context(), s, engine.FormatFast))
+
+	blobs, err := blob.ListAllBlobs(t.Context(), s.Storage, "")
+	require.NoError(t, err)
+	assert.Empty(t, blobs)
+
+	s.Seed = seed
+	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
+
+	blobs, err = blob.ListAllBlobs(t.Context(), s.Storage, "")
+	require.NoError(t, err)
+	require.Len(t, blobs, 1, "one blob is never there by half")
+	assert.Equal(t, blob.ID(format.KopiaRepositoryBlobID), blobs[0].BlobID)
+
+	s.Seed = ""
+	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast), "what is there is opened")
 }
 
 func write(t *testing.T, s repository.Settings, content string) object.ID {
@@ -159,15 +199,6 @@ func read(t *testing.T, s repository.Settings, id object.ID) string {
 	require.NoError(t, err)
 
 	return string(b)
-}
-
-func TestCreatingGoesOnWhereACrashLeftOff(t *testing.T) {
-	s := settings(t)
-	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
-	require.NoError(t, s.Storage.DeleteBlob(t.Context(), format.KopiaRepositoryBlobID))
-
-	require.NoError(t, repository.Create(t.Context(), s, engine.FormatFast))
-	opened(t, s)
 }
 
 func TestCreatingBuriesNoData(t *testing.T) {
@@ -213,8 +244,14 @@ func TestWeakPasswordsAndUnknownFormatsAreRefused(t *testing.T) {
 	s := settings(t)
 	requireCode(t, engine.CodeInvalidRequest, repository.Create(t.Context(), s, "rot13"))
 
-	s.Password = "static-passw0rd"
-	requireCode(t, engine.CodeInvalidRequest, repository.Create(t.Context(), s, engine.FormatFast))
+	for _, weaken := range []func(*repository.Settings){
+		func(s *repository.Settings) { s.Password = "static-passw0rd" },
+		func(s *repository.Settings) { s.Seed = "1" },
+	} {
+		weak := s
+		weaken(&weak)
+		requireCode(t, engine.CodeInvalidRequest, repository.Create(t.Context(), weak, engine.FormatFast))
+	}
 }
 
 func TestTheCacheNeedsNoChangeOfModes(t *testing.T) {

@@ -26,8 +26,8 @@ type Settings struct {
 	// Storage is the socket on which the daemon serves the repository's storage.
 	// It is the worker's only one, and it can't make others. The engine takes it over.
 	Storage *os.File
-	// Password of the repository.
-	Password string
+	// Password, Previous and Seed of the repository; see protocol.Request.
+	Password, Previous, Seed string
 	// Cache that the engine may use. No other folder can be written.
 	Cache protocol.Cache
 	// Log goes to the daemon's log.
@@ -175,9 +175,9 @@ func newEngine(ctx context.Context, r protocol.Request, deps Deps, log *slog.Log
 	e, err := deps.NewEngine(ctx, Settings{
 		Verb:     r.Verb,
 		Storage:  os.NewFile(protocol.StorageFD, "storage"),
-		Password: r.Password,
-		Cache:    r.Cache,
-		Log:      log,
+		Password: r.Password, Previous: r.Previous, Seed: r.Seed,
+		Cache: r.Cache,
+		Log:   log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start the engine: %w", err)
@@ -232,6 +232,8 @@ func (j job) do(ctx context.Context) (protocol.Result, error) {
 		return protocol.Result{}, j.engine.CreateRepository(ctx, r.Format)
 	case protocol.VerbOpenRepository:
 		return protocol.Result{}, j.engine.CreateRepository(ctx, engine.FormatExisting)
+	case protocol.VerbRewrapRepository:
+		return protocol.Result{}, j.engine.Rewrap(ctx)
 	case protocol.VerbBackup:
 		q := *r.Backup
 		q.Root = os.NewFile(protocol.VolumeFD, "volume")

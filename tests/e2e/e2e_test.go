@@ -111,9 +111,15 @@ func (c *cell) volumes(a *lab.App, pod *corev1.Pod) map[string]string {
 func (c *cell) keep(a *lab.App, pod *corev1.Pod) map[string]string {
 	c.t.Helper()
 
+	return c.keepAt(a, pod, "kept")
+}
+
+func (c *cell) keepAt(a *lab.App, pod *corev1.Pod, place string) map[string]string {
+	c.t.Helper()
+
 	kept := map[string]string{}
 	for name, dir := range c.volumes(a, pod) {
-		kept[name] = filepath.Join(c.temp, "kept", name)
+		kept[name] = filepath.Join(c.temp, place, name)
 		require.NoError(c.t, os.MkdirAll(filepath.Dir(kept[name]), 0o700))
 		require.NoError(c.t, c.Keep(c.ctx, dir, kept[name]))
 	}

@@ -47,7 +47,7 @@ var arrows = map[string][]string{
 	"mover/store/settings":            {},
 	"mover/credentials":               {"mover/credentials/role", "mover/engine", "mover/store/settings"},
 	"mover/credentials/role":          {"mover/engine", "mover/store/settings"},
-	"mover/keys":                      {"mover/contract", "mover/credentials"},
+	"mover/keys":                      {"mover/api/v1alpha1", "mover/contract", "mover/credentials"},
 	"mover/engine/kopiaengine":        {"mover/beneath", "mover/contract", "mover/engine", "mover/repository"},
 	"mover/engine/enginetest":         {"mover/contract", "mover/engine"},
 	"mover/repository":                {"mover/engine"},

@@ -13,6 +13,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Storage Location",type=string,JSONPath=`.spec.backupStorageLocation`
 // +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.namespace`
 // +kubebuilder:printcolumn:name="ID",type=string,JSONPath=`.status.id`
+// +kubebuilder:printcolumn:name="Key Current",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="KeyCurrent")].status`
+// +kubebuilder:printcolumn:name="Key",type=string,priority=1,JSONPath=`.status.keyFingerprint`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.message`
 type Repository struct {
@@ -42,6 +44,10 @@ type RepositorySpec struct {
 // +kubebuilder:validation:Enum=New;Ready;NotReady
 type RepositoryPhase string
 
+// ConditionKeyCurrent is the type of the condition that tells whether the exchange of the
+// master key is over for a Repository. It speaks of the key of status.keyFingerprint.
+const ConditionKeyCurrent = "KeyCurrent"
+
 // The phases of a Repository.
 const (
 	// RepositoryNew is one that nobody has looked at. An empty phase means the same.
@@ -69,12 +75,18 @@ type RepositoryStatus struct {
 	// Path of the repository below the backup storage location's prefix.
 	// +optional
 	Path string `json:"path,omitempty"`
-	// KeyFingerprint is the fingerprint of the master key that the repository was made with.
+	// KeyFingerprint is the fingerprint of the master key that opens the repository.
 	// +optional
 	KeyFingerprint string `json:"keyFingerprint,omitempty"`
 	// LastCheckedTimestamp is when the repository was last looked at.
 	// +optional
 	LastCheckedTimestamp *metav1.Time `json:"lastCheckedTimestamp,omitempty"`
+	// Conditions: KeyCurrent (whether all repositories of the namespace in the location are
+	// opened by the current master key alone, and what an exchange waits for).
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // RepositoryList is a list of Repositories.

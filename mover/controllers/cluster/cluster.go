@@ -40,6 +40,8 @@ type Bucket interface {
 	Get(ctx context.Context, path string) ([]byte, error)
 	// PutIfAbsent writes an object where there is none of that path.
 	PutIfAbsent(ctx context.Context, path string, content []byte) error
+	// Put writes an object in place of what is there.
+	Put(ctx context.Context, path string, content []byte) error
 }
 
 // Buckets opens buckets.
@@ -50,8 +52,9 @@ type Buckets interface {
 
 // Keys holds the master key.
 type Keys interface {
-	// Fingerprint tells which master key there is. Errors wrap ErrKeyMissing or ErrKeyInvalid where they apply.
-	Fingerprint(ctx context.Context) (string, error)
+	// Fingerprints tells which master key there is, and which one was before; the latter is
+	// empty if none is kept. Errors wrap ErrKeyMissing or ErrKeyInvalid where they apply.
+	Fingerprints(ctx context.Context) (current, previous string, err error)
 	// Create makes a master key, unless there is one by now.
 	Create(ctx context.Context) error
 }
@@ -74,6 +77,8 @@ type Cluster struct {
 	Keys Keys
 	// NewID makes the ID of a repository.
 	NewID func() (string, error)
+	// NewSeed makes what the keys of a repository are made of.
+	NewSeed func() string
 	// Beats knows which nodes' daemons live.
 	Beats *Beats
 	// Events records events.

@@ -117,22 +117,31 @@ func (b *bucket) PutIfAbsent(_ context.Context, path string, content []byte) err
 	return nil
 }
 
-// keyring is a master key's fingerprint.
-type keyring struct {
-	fingerprint string
-	err         error
+func (b *bucket) Put(_ context.Context, path string, content []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	b.objects[b.location+path] = string(content)
+
+	return nil
 }
 
-func (k *keyring) Fingerprint(context.Context) (string, error) {
+// keyring is the fingerprints of the master keys.
+type keyring struct {
+	fingerprint, previous string
+	err                   error
+}
+
+func (k *keyring) Fingerprints(context.Context) (current, previous string, err error) {
 	if k.err != nil {
-		return "", k.err
+		return "", "", k.err
 	}
 
 	if k.fingerprint == "" {
-		return "", cluster.ErrKeyMissing
+		return "", "", cluster.ErrKeyMissing
 	}
 
-	return k.fingerprint, nil
+	return k.fingerprint, k.previous, nil
 }
 
 func (k *keyring) Create(context.Context) error { k.fingerprint = "ours"; return nil }
@@ -165,10 +174,11 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w := &world{client: c, tasks: tasktest.New(clk.Now), clock: clk, store: &store{objects: map[string]string{}}, keys: &keyring{fingerprint: "ours"}}
 	w.Cluster = &cluster.Cluster{
 		Namespace: veleroNS, Client: c, Direct: c, Staging: c, Tasks: w.tasks, Buckets: w.store, Keys: w.keys,
-		NewID: func() (string, error) { return idA, nil },
-		Beats: cluster.NewBeats(c, veleroNS, clk), Events: record.NewFakeRecorder(1000), Metrics: m, Clock: clk, Bounds: state.DefaultBounds(),
+		NewID:   func() (string, error) { return idA, nil },
+		NewSeed: func() string { return "seed" },
+		Beats:   cluster.NewBeats(c, veleroNS, clk), Events: record.NewFakeRecorder(1000), Metrics: m, Clock: clk, Bounds: state.DefaultBounds(),
 	}
-	w.repos = cluster.NewRepositories(w.Cluster)
+	w.repos = cluster.NewRepositories(w.Cluster, cluster.NewChanges())
 
 	return w
 }
@@ -242,6 +252,7 @@ func TestRepositoryIsMadeFromNothing(t *testing.T) {
 	begun := w.tasks.Begun(cluster.RepositoryKey(jobs.RepositoryName("default", "app")))
 	require.Len(t, begun, 1)
 	assert.True(t, begun[0].Create)
+	assert.Equal(t, "seed", begun[0].Seed)
 	assert.Equal(t, idA, begun[0].Repository.ID)
 
 	w.made(t, "app", idA)
@@ -331,6 +342,7 @@ func TestEveryLookAtARepositoryThatIsNotReadyIsDated(t *testing.T) {
 
 	w := newWorld(t, jobs.NewRepository(veleroNS, "default", "app"), location("default"))
 	w.key(t, "default", "app", idB, "ours")
+	w.made(t, "app", idB)
 	w.store.down = true
 
 	dated := func(want time.Time, why string) {
@@ -381,6 +393,7 @@ func TestRepositoryThatDoesNotOpen(t *testing.T) {
 
 	w := newWorld(t, jobs.NewRepository(veleroNS, "default", "app"), location("default"))
 	w.key(t, "default", "app", idB, "ours")
+	w.made(t, "app", idB)
 	w.repository(t)
 	w.finishRepository(&state.Failure{Finding: state.Finding{Reason: "RepositoryDamaged", Message: "no format blob"}})
 
@@ -388,6 +401,63 @@ func TestRepositoryThatDoesNotOpen(t *testing.T) {
 	assert.Equal(t, v1alpha1.RepositoryNotReady, status.Phase)
 	assert.Equal(t, "RepositoryDamaged", status.Reason)
 	assert.Positive(t, after)
+}
+
+func TestARepositoryIsMadeByWhoReservedItOnly(t *testing.T) {
+	t.Parallel()
+
+	begun := func(w *world) []task.Work {
+		return w.tasks.Begun(cluster.RepositoryKey(jobs.RepositoryName("default", "app")))
+	}
+
+	t.Run("one that was reserved and not made is left", func(t *testing.T) {
+		t.Parallel()
+
+		w := newWorld(t, jobs.NewRepository(veleroNS, "default", "app"), location("default"))
+		w.key(t, "default", "app", idB, "ours")
+		w.repository(t)
+		w.repository(t)
+
+		require.Len(t, begun(w), 1)
+		assert.Equal(t, idA, begun(w)[0].Repository.ID)
+		assert.Equal(t, "seed", begun(w)[0].Seed)
+	})
+
+	t.Run("a folder without a repository, too", func(t *testing.T) {
+		t.Parallel()
+
+		w := newWorld(t, jobs.NewRepository(veleroNS, "default", "app"), location("default"))
+		w.key(t, "default", "app", idB, "ours")
+		w.made(t, "app", idB)
+		w.repository(t)
+		require.Len(t, begun(w), 1)
+		assert.Empty(t, begun(w)[0].Seed, "nothing may be made there")
+
+		w.finishRepository(&state.Failure{Finding: state.Finding{Reason: string(engine.CodeRepositoryNotFound)}})
+		w.repository(t)
+		w.repository(t)
+		w.repository(t)
+		require.Len(t, begun(w), 2)
+		assert.Equal(t, idA, begun(w)[1].Repository.ID)
+	})
+
+	t.Run("who reserved it tries again, with the same seed", func(t *testing.T) {
+		t.Parallel()
+
+		w := newWorld(t, jobs.NewRepository(veleroNS, "default", "app"), location("default"))
+		seeds := 0
+		w.NewSeed = func() string { seeds++; return fmt.Sprint("seed ", seeds) }
+
+		w.repository(t)
+		w.repository(t)
+		w.finishRepository(&state.Failure{Finding: state.Finding{Reason: string(engine.CodeStoreUnavailable)}})
+		w.repository(t)
+		w.repository(t)
+
+		require.Len(t, begun(w), 2)
+		assert.Equal(t, begun(w)[0].Seed, begun(w)[1].Seed)
+		assert.Equal(t, begun(w)[0].Repository, begun(w)[1].Repository)
+	})
 }
 
 func lease(node string, renewed time.Time) *coordinationv1.Lease {

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -32,13 +32,24 @@ const (
 type Repositories struct {
 	*Cluster
 
+	changes *Changes
+
 	mu       sync.Mutex
 	failures map[string]int
+	// reserved are the repositories that this process has reserved, by the Repository's name. Nobody
+	// else makes them, now or later: the seed is nowhere else.
+	reserved map[string]reservation
+	// hollow are the IDs of folders in which there is no repository.
+	hollow   map[string]bool
+	exchange exchange
 }
 
 // NewRepositories makes one.
-func NewRepositories(c *Cluster) *Repositories {
-	return &Repositories{Cluster: c, failures: map[string]int{}}
+func NewRepositories(c *Cluster, changes *Changes) *Repositories {
+	return &Repositories{
+		Cluster: c, changes: changes, failures: map[string]int{}, reserved: map[string]reservation{}, hollow: map[string]bool{},
+		exchange: exchange{waiting: map[string]bool{}, covered: map[string]time.Time{}},
+	}
 }
 
 // outcome is what a look at a repository came to.
@@ -49,6 +60,8 @@ type outcome struct {
 	reason string
 	text   string
 	after  time.Duration
+	// current tells whether the exchange of the master key is over for it; nil where that wasn't seen.
+	current *metav1.Condition
 }
 
 func notReady(reason, format string, args ...any) outcome {
@@ -75,6 +88,7 @@ func (r *Repositories) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 	if !found {
 		if err == nil {
 			r.Tasks.End(RepositoryKey(req.Name), task.Forget)
+			r.giveWay(req.Name)
 		}
 
 		return ctrl.Result{}, err
@@ -89,6 +103,10 @@ func (r *Repositories) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 
 	before := repo.DeepCopy()
 	r.fill(repo, out)
+
+	if out.phase != v1alpha1.RepositoryReady {
+		r.giveWay(repo.Name)
+	}
 
 	if err := r.patchStatus(ctx, repo, before); err != nil {
 		return settle(0, err)
@@ -137,8 +155,13 @@ func (r *Repositories) fill(repo *v1alpha1.Repository, out outcome) {
 		return
 	}
 
+	if out.current != nil {
+		out.current.LastTransitionTime = now
+		meta.SetStatusCondition(&s.Conditions, *out.current)
+	}
+
 	// A look that finds the same is not worth a write each time, but where somebody may wait for it.
-	same := out.phase != v1alpha1.RepositoryNotReady && (out.id == "" || s.ID == out.id) && s.Phase == out.phase && s.Reason == out.reason && s.Message == out.text && s.LastCheckedTimestamp != nil &&
+	same := out.phase != v1alpha1.RepositoryNotReady && (out.id == "" || s.ID == out.id && s.KeyFingerprint == out.key) && s.Phase == out.phase && s.Reason == out.reason && s.Message == out.text && s.LastCheckedTimestamp != nil &&
 		now.Sub(s.LastCheckedTimestamp.Time) < lookAgain/2
 	if same {
 		return
@@ -194,7 +217,9 @@ func (r *Repositories) see(ctx context.Context, repo *v1alpha1.Repository) (outc
 		return storeFailure(fmt.Errorf("open BackupStorageLocation %s: %w", location.Name, err)), nil
 	}
 
-	fingerprint, err := r.Keys.Fingerprint(ctx)
+	var ours prints
+
+	ours.current, ours.previous, err = r.Keys.Fingerprints(ctx)
 	if err != nil && !errors.Is(err, ErrKeyMissing) && !errors.Is(err, ErrKeyInvalid) {
 		return outcome{}, fmt.Errorf("read the master key: %w", err)
 	}
@@ -203,13 +228,13 @@ func (r *Repositories) see(ctx context.Context, repo *v1alpha1.Repository) (outc
 		return notReady(state.ReasonMasterKeyInvalid, "Secret %s: %v; put the exported Secret back (kubectl replace --force -f FILE)", contract.MasterKeySecret, err), nil
 	}
 
-	s, err := look(ctx, bucket, repo.Spec.Namespace, fingerprint)
+	s, err := look(ctx, bucket, repo.Spec.Namespace, ours)
 	if err != nil {
 		return storeFailure(fmt.Errorf("BackupStorageLocation %s: %w", location.Name, err)), nil
 	}
 
-	v := view{repo: repo, location: &location, bucket: bucket, fingerprint: fingerprint, survey: s}
-	if fingerprint == "" {
+	v := view{repo: repo, location: &location, bucket: bucket, ours: ours, survey: s}
+	if ours.current == "" {
 		return r.firstKey(ctx, v)
 	}
 
@@ -218,76 +243,15 @@ func (r *Repositories) see(ctx context.Context, repo *v1alpha1.Repository) (outc
 
 // view is all that was seen of one repository.
 type view struct {
-	repo        *v1alpha1.Repository
-	location    *velerov1.BackupStorageLocation
-	bucket      Bucket
-	fingerprint string
-	survey      survey
+	repo     *v1alpha1.Repository
+	location *velerov1.BackupStorageLocation
+	bucket   Bucket
+	ours     prints
+	survey   survey
 }
 
 func (v view) readOnly() bool {
 	return v.location.Spec.AccessMode == velerov1.BackupStorageLocationAccessModeReadOnly
-}
-
-// firstKey makes the master key, but never where one was lost: a bucket that
-// holds the fingerprint of some key needs that very key.
-func (r *Repositories) firstKey(ctx context.Context, v view) (outcome, error) {
-	const remedy = "there is no Secret %s with a master key, but BackupStorageLocation %s holds repositories made with the key of fingerprint %s; " +
-		"put the exported Secret back (kubectl apply -f FILE)"
-
-	if v.survey.keyed {
-		return notReady(state.ReasonMasterKeyMissing, remedy, contract.MasterKeySecret, v.location.Name, v.survey.foreign), nil
-	}
-
-	if v.readOnly() {
-		return readOnlyOutcome(v), nil
-	}
-
-	other, foreign, err := r.otherKeyed(ctx, v.location.Name)
-	if err != nil {
-		return outcome{}, err
-	}
-
-	if other != "" {
-		return notReady(state.ReasonMasterKeyMissing, remedy, contract.MasterKeySecret, other, foreign), nil
-	}
-
-	if err := r.Keys.Create(ctx); err != nil {
-		return outcome{}, fmt.Errorf("make the master key: %w", err)
-	}
-
-	r.event(v.repo, false, "MasterKeyCreated", fmt.Sprintf(
-		"made the master key in Secret %s; export it and keep it apart from the cluster: without it no backup can be read", contract.MasterKeySecret))
-
-	return outcome{phase: phaseOfRepository(v.repo), reason: state.ReasonRepositoryCreating, text: "made the master key", after: r.Bounds.Soon}, nil
-}
-
-// otherKeyed gives a location, other than the named one, that holds key files. One that can't be
-// looked at doesn't count: an install whose second location is away must be able to begin.
-func (r *Repositories) otherKeyed(ctx context.Context, but string) (location, fingerprint string, err error) {
-	var list velerov1.BackupStorageLocationList
-	if err := r.listHere(ctx, &list); err != nil {
-		return "", "", fmt.Errorf("list BackupStorageLocations: %w", err)
-	}
-
-	for i := range list.Items {
-		if list.Items[i].Name == but {
-			continue
-		}
-
-		bucket, err := r.Buckets.Open(ctx, &list.Items[i])
-		if err != nil {
-			continue
-		}
-
-		// The namespace doesn't matter for whether there are keys at all.
-		s, err := look(ctx, bucket, "default", "")
-		if err == nil && s.keyed {
-			return list.Items[i].Name, s.foreign, nil
-		}
-	}
-
-	return "", "", nil
 }
 
 func readOnlyOutcome(v view) outcome {
@@ -304,13 +268,14 @@ func phaseOfRepository(repo *v1alpha1.Repository) v1alpha1.RepositoryPhase {
 }
 
 func (r *Repositories) settleRepository(ctx context.Context, v view) (outcome, error) {
-	id := v.survey.choose(v.repo.Status.ID)
+	own := r.known(&v)
+	id := v.survey.choose(v.repo.Status.ID, own.id)
 
 	switch {
 	case id == "" && v.survey.keyed && !v.survey.fits:
 		return notReady(state.ReasonWrongKey,
 			"the master key in Secret %s has fingerprint %s, and BackupStorageLocation %s holds repositories made with that of fingerprint %s; put the exported Secret of that key back (kubectl replace --force -f FILE), or use another location",
-			contract.MasterKeySecret, v.fingerprint, v.location.Name, v.survey.foreign), nil
+			contract.MasterKeySecret, v.ours.current, v.location.Name, v.survey.foreign), nil
 	case id == "" && v.readOnly():
 		return readOnlyOutcome(v), nil
 	case id == "":
@@ -321,79 +286,16 @@ func (r *Repositories) settleRepository(ctx context.Context, v view) (outcome, e
 
 	switch {
 	case v.repo.Status.Phase == v1alpha1.RepositoryReady && v.repo.Status.ID == id && made:
-		return ready(v, id), nil
+		return r.bringOver(ctx, v, id)
 	case !made && v.readOnly():
 		return readOnlyOutcome(v), nil
+	case id == own.id:
+		return r.open(ctx, v, own)
 	default:
-		return r.open(v, id), nil
+		return r.open(ctx, v, reservation{id: id})
 	}
 }
 
 func ready(v view, id string) outcome {
-	return outcome{phase: v1alpha1.RepositoryReady, id: id, key: v.fingerprint, reason: state.ReasonRepositoryReady, after: lookAgain}
-}
-
-// reserve writes the key file of a new repository. It comes before the
-// repository, so that there never is one of which nobody knows the key.
-func (r *Repositories) reserve(ctx context.Context, v view) (outcome, error) {
-	id, err := r.NewID()
-	if err != nil {
-		return outcome{}, fmt.Errorf("make the ID of a repository: %w", err)
-	}
-
-	path, err := contract.KeyPath(v.repo.Spec.Namespace, id)
-	if err != nil {
-		return outcome{}, fmt.Errorf("path of the key file: %w", err)
-	}
-
-	content, err := json.Marshal(contract.KeyFile{Version: 1, Fingerprint: v.fingerprint, Created: r.Clock.Now().UTC().Format(time.RFC3339)})
-	if err != nil {
-		return outcome{}, fmt.Errorf("encode key file: %w", err)
-	}
-
-	if err := v.bucket.PutIfAbsent(ctx, path, content); err != nil {
-		return storeFailure(fmt.Errorf("write %s in BackupStorageLocation %s: %w", path, v.location.Name, err)), nil
-	}
-
-	return outcome{phase: phaseOfRepository(v.repo), reason: state.ReasonRepositoryCreating, text: "makes the repository " + id, after: r.Bounds.Soon}, nil
-}
-
-// open has a worker make the repository, or find that it is there and opens with our key.
-func (r *Repositories) open(v view, id string) outcome {
-	var (
-		key    = RepositoryKey(v.repo.Name)
-		run, _ = r.Tasks.Look(key)
-		busy   = outcome{phase: phaseOfRepository(v.repo), reason: state.ReasonRepositoryCreating, text: "makes or opens the repository " + id, after: r.Bounds.Poll}
-	)
-
-	if busy.phase == v1alpha1.RepositoryNotReady {
-		// Another attempt is no news before it has ended.
-		busy.reason, busy.text = v.repo.Status.Reason, v.repo.Status.Message
-	}
-
-	if run.State != state.TaskNone && run.UID != v.repo.UID {
-		r.Tasks.End(key, task.Forget)
-		return busy
-	}
-
-	switch run.State {
-	case state.TaskNone:
-	case state.TaskQueued, state.TaskRunning:
-		return busy
-	case state.TaskEnded:
-		r.Tasks.End(key, task.Forget)
-
-		if run.Failure == nil {
-			return ready(v, id)
-		}
-
-		return notReady(run.Failure.Reason, "repository %s in BackupStorageLocation %s: %s", id, v.location.Name, run.Failure.Message)
-	}
-
-	r.Tasks.Begin(key, task.Work{
-		UID: v.repo.UID, Attempt: 1, Create: !v.readOnly(), Open: v.readOnly(),
-		Repository: v1alpha1.RepositoryReference{BackupStorageLocation: v.location.Name, Namespace: v.repo.Spec.Namespace, ID: id},
-	})
-
-	return busy
+	return outcome{phase: v1alpha1.RepositoryReady, id: id, key: v.survey.under[id], reason: state.ReasonRepositoryReady, after: lookAgain}
 }

@@ -13,8 +13,9 @@ import (
 
 // survey is what lies in a bucket, as far as one namespace's repository goes.
 type survey struct {
-	// ours are the IDs whose key file holds our fingerprint, in order.
-	ours []string
+	// ours are the IDs whose key file holds a fingerprint of ours, in order, and under which it holds.
+	ours  []string
+	under map[string]string
 	// made are the IDs that have a folder.
 	made []string
 	// keyed tells whether any namespace has a key file.
@@ -25,9 +26,17 @@ type survey struct {
 	foreign string
 }
 
-// look reads what lies in the bucket. An empty fingerprint is nobody's.
-func look(ctx context.Context, b Bucket, namespace, fingerprint string) (survey, error) {
-	var s survey
+// prints are the fingerprints of the master keys that we hold; empty for none.
+type prints struct{ current, previous string }
+
+// has tells whether the fingerprint is one of ours. An empty one is nobody's.
+func (p prints) has(fingerprint string) bool {
+	return fingerprint != "" && (fingerprint == p.current || fingerprint == p.previous)
+}
+
+// look reads what lies in the bucket.
+func look(ctx context.Context, b Bucket, namespace string, ours prints) (survey, error) {
+	s := survey{under: map[string]string{}}
 
 	folder, err := contract.RepositoriesPath(namespace)
 	if err != nil {
@@ -56,7 +65,7 @@ func look(ctx context.Context, b Bucket, namespace, fingerprint string) (survey,
 	})
 
 	for _, n := range namespaces {
-		if err := s.keys(ctx, b, n, namespace, fingerprint); err != nil {
+		if err := s.keys(ctx, b, n, namespace, ours); err != nil {
 			return s, err
 		}
 
@@ -70,34 +79,18 @@ func look(ctx context.Context, b Bucket, namespace, fingerprint string) (survey,
 	return s, nil
 }
 
-// keys reads the key files of one namespace.
-func (s *survey) keys(ctx context.Context, b Bucket, of, namespace, fingerprint string) error {
-	_, files, err := b.List(ctx, contract.KeysPath()+of+"/")
+// keys takes the key files of one namespace in.
+func (s *survey) keys(ctx context.Context, b Bucket, of, namespace string, ours prints) error {
+	found, err := readKeys(ctx, b, of)
 	if err != nil {
-		return fmt.Errorf("list key fingerprints of namespace %s: %w", of, err)
+		return err
 	}
 
-	for _, f := range files {
-		id, isKey := strings.CutSuffix(f, ".json")
-
-		path, err := contract.KeyPath(of, id)
-		if !isKey || err != nil {
-			continue
-		}
-
-		found, err := readKey(ctx, b, path)
-		if errors.Is(err, ErrObjectNotFound) {
-			continue
-		}
-
-		if err != nil {
-			return err
-		}
-
+	for id, fingerprint := range found {
 		s.keyed = true
 
-		if found != fingerprint || fingerprint == "" {
-			s.foreign = found
+		if !ours.has(fingerprint) {
+			s.foreign = fingerprint
 			continue
 		}
 
@@ -105,36 +98,84 @@ func (s *survey) keys(ctx context.Context, b Bucket, of, namespace, fingerprint 
 
 		if of == namespace {
 			s.ours = append(s.ours, id)
+			s.under[id] = fingerprint
 		}
 	}
 
 	return nil
 }
 
-func readKey(ctx context.Context, b Bucket, path string) (string, error) {
+// readKeys gives the fingerprints of a namespace's repositories, by their IDs.
+func readKeys(ctx context.Context, b Bucket, namespace string) (map[string]string, error) {
+	_, files, err := b.List(ctx, contract.KeysPath()+namespace+"/")
+	if err != nil {
+		return nil, fmt.Errorf("list key fingerprints of namespace %s: %w", namespace, err)
+	}
+
+	found := map[string]string{}
+
+	for _, f := range files {
+		id, isKey := strings.CutSuffix(f, ".json")
+
+		path, err := contract.KeyPath(namespace, id)
+		if !isKey || err != nil {
+			continue
+		}
+
+		k, err := readKey(ctx, b, path)
+		if errors.Is(err, ErrObjectNotFound) {
+			continue
+		}
+
+		if err != nil {
+			return nil, err
+		}
+
+		found[id] = k.Fingerprint
+	}
+
+	return found, nil
+}
+
+func readKey(ctx context.Context, b Bucket, path string) (contract.KeyFile, error) {
+	var k contract.KeyFile
+
 	content, err := b.Get(ctx, path)
 	if err != nil {
-		return "", fmt.Errorf("read key fingerprint %s: %w", path, err)
+		return k, fmt.Errorf("read key fingerprint %s: %w", path, err)
 	}
 
-	var k contract.KeyFile
 	if err := json.Unmarshal(content, &k); err != nil {
-		return "", fmt.Errorf("read key fingerprint %s: %w", path, err)
+		return k, fmt.Errorf("read key fingerprint %s: %w", path, err)
 	}
 
-	return k.Fingerprint, nil
+	return k, nil
 }
 
 // choose gives the repository to use: the one that was used before if it is
-// still there, else the smallest, so that two controllers choose the same.
-func (s survey) choose(before string) string {
-	if slices.Contains(s.ours, before) {
-		return before
-	}
+// still there, else the smallest that is, so that two controllers choose the same;
+// and where there is none, the one that was reserved here, of which nobody else may make one.
+func (s survey) choose(before, reserved string) string {
+	there := slices.DeleteFunc(slices.Clone(s.ours), func(id string) bool { return !slices.Contains(s.made, id) })
 
-	if len(s.ours) == 0 {
+	switch {
+	case slices.Contains(there, before):
+		return before
+	case len(there) > 0:
+		return there[0]
+	case slices.Contains(s.ours, reserved):
+		return reserved
+	default:
 		return ""
 	}
+}
 
-	return s.ours[0]
+// left gives the repositories that are under the fingerprint, the given one first.
+func (s survey) left(fingerprint, first string) []string {
+	left := slices.DeleteFunc(slices.Clone(s.ours), func(id string) bool { return s.under[id] != fingerprint || !slices.Contains(s.made, id) })
+	if i := slices.Index(left, first); i > 0 {
+		left[0], left[i] = left[i], left[0]
+	}
+
+	return left
 }

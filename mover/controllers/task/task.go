@@ -14,7 +14,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
-// Work is what a worker is to do. Exactly one of Create, Open, Backup, Restore and
+// Work is what a worker is to do. Exactly one of Create, Open, Rewrap, Backup, Restore and
 // Forget is set; their Root is left out, because OpenVolume gives it.
 type Work struct {
 	// UID of the object that the work is for: a namesake's work is not this one's.
@@ -25,10 +25,14 @@ type Work struct {
 	Repository v1alpha1.RepositoryReference
 	// Frozen work waits for no slot.
 	Frozen bool
-	// Create makes the repository.
+	// Create finds the repository, or makes it of Seed.
 	Create bool
+	// Seed is what the keys of a new repository are made of: a secret. Without it none is made.
+	Seed string
 	// Open opens the repository, to see that it can be.
 	Open bool
+	// Rewrap has the repository be opened by the current master key alone.
+	Rewrap bool
 	// Backup takes a snapshot.
 	Backup *engine.BackupRequest
 	// Restore writes a snapshot into the volume.

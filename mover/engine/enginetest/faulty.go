@@ -13,6 +13,7 @@ type Method string
 // The methods.
 const (
 	CreateRepository Method = "CreateRepository"
+	Rewrap           Method = "Rewrap"
 	Backup           Method = "Backup"
 	Restore          Method = "Restore"
 	Forget           Method = "Forget"
@@ -94,6 +95,15 @@ func (f *Faulty) CreateRepository(ctx context.Context, format engine.Format) err
 	}
 
 	return f.inner.CreateRepository(ctx, format)
+}
+
+// Rewrap implements engine.Engine.
+func (f *Faulty) Rewrap(ctx context.Context) error {
+	if err := f.ask(ctx, Rewrap); err != nil {
+		return err
+	}
+
+	return f.inner.Rewrap(ctx)
 }
 
 // Backup implements engine.Engine.

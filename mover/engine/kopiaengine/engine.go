@@ -79,6 +79,11 @@ func (e *Engine) CreateRepository(ctx context.Context, f engine.Format) error {
 	return repository.Create(ctx, e.cfg.Repository, f)
 }
 
+// Rewrap implements engine.Engine.
+func (e *Engine) Rewrap(ctx context.Context) error {
+	return repository.Rewrap(ctx, e.cfg.Repository)
+}
+
 func (e *Engine) storage() blob.Storage { return e.cfg.Repository.Storage }
 
 // explain gives err the code that fits, see repository.Explain, and a message of

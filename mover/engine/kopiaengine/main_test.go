@@ -40,7 +40,7 @@ func store(tb testing.TB, dir string) blob.Storage {
 func settings(tb testing.TB, st blob.Storage) repository.Settings {
 	tb.Helper()
 
-	return repository.Settings{Storage: st, Password: password, CacheDir: filepath.Join(tb.TempDir(), "cache")}
+	return repository.Settings{Storage: st, Password: password, Seed: password, CacheDir: filepath.Join(tb.TempDir(), "cache")}
 }
 
 // newEngine makes an engine with a repository on a storage.

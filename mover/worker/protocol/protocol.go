@@ -46,16 +46,18 @@ const (
 	VerbCreateRepository Verb = "create-repository"
 	// VerbOpenRepository looks whether the repository is there and opens; it writes nothing.
 	VerbOpenRepository Verb = "open-repository"
-	VerbBackup         Verb = "backup"
-	VerbRestore        Verb = "restore"
-	VerbForget         Verb = "forget"
-	VerbList           Verb = "list"
+	// VerbRewrapRepository has the repository be opened by the current password alone.
+	VerbRewrapRepository Verb = "rewrap-repository"
+	VerbBackup           Verb = "backup"
+	VerbRestore          Verb = "restore"
+	VerbForget           Verb = "forget"
+	VerbList             Verb = "list"
 )
 
 // Known tells whether this release knows the verb.
 func (v Verb) Known() bool {
 	switch v {
-	case VerbCreateRepository, VerbOpenRepository, VerbBackup, VerbRestore, VerbForget, VerbList:
+	case VerbCreateRepository, VerbOpenRepository, VerbRewrapRepository, VerbBackup, VerbRestore, VerbForget, VerbList:
 		return true
 	default:
 		return false
@@ -81,7 +83,13 @@ type Request struct {
 	Verb    Verb `json:"verb"`
 	// Password of the repository. It goes through the pipe and nowhere else.
 	Password string `json:"password"`
-	Cache    Cache  `json:"cache"`
+	// Previous is the password that the repository may still have while the master key is
+	// being exchanged; empty otherwise. It is as secret.
+	Previous string `json:"previous,omitempty"`
+	// Seed is for VerbCreateRepository: what the keys of a new repository are made of. It is
+	// as secret; without it none is made.
+	Seed  string `json:"seed,omitempty"`
+	Cache Cache  `json:"cache"`
 	// Strict refuses to work where the kernel lacks a fence.
 	Strict bool `json:"strict,omitempty"`
 	// MemoryCeiling is what the worker may use, in bytes; 0 means no bound.
@@ -118,6 +126,7 @@ func (r Request) validate() error {
 	missing := map[Verb]bool{
 		VerbCreateRepository: r.Format == "",
 		VerbOpenRepository:   false,
+		VerbRewrapRepository: r.Previous == "",
 		VerbBackup:           r.Backup == nil,
 		VerbRestore:          r.Restore == nil,
 		VerbForget:           r.Forget == nil,

@@ -78,8 +78,12 @@ func Request(v protocol.Verb, s Script, cacheDir string) protocol.Request {
 		Cache:    protocol.Cache{Dir: cacheDir},
 	}
 
+	if v == protocol.VerbRewrapRepository {
+		r.Previous = "another"
+	}
+
 	switch v {
-	case protocol.VerbList, protocol.VerbOpenRepository:
+	case protocol.VerbList, protocol.VerbOpenRepository, protocol.VerbRewrapRepository:
 	case protocol.VerbCreateRepository:
 		r.Format = engine.Format(s)
 	case protocol.VerbBackup:

@@ -21,7 +21,8 @@ func TestAPreparedRepositoryIsLikeARealOne(t *testing.T) {
 		st, err := filesystem.New(t.Context(), &filesystem.Options{Path: t.TempDir()}, true)
 		require.NoError(t, err)
 
-		s := repository.Settings{Storage: st, Password: strings.Repeat("0123456789abcdef", 4), CacheDir: filepath.Join(t.TempDir(), "cache")}
+		secret := strings.Repeat("0123456789abcdef", 4)
+		s := repository.Settings{Storage: st, Password: secret, Seed: secret, CacheDir: filepath.Join(t.TempDir(), "cache")}
 		if prepare {
 			require.NoError(t, prepared.Repository(t.Context(), st, s.Password))
 		}

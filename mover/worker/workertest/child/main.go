@@ -54,6 +54,9 @@ func (e *scripted) CreateRepository(ctx context.Context, f engine.Format) error 
 	return err
 }
 
+// Rewrap does nothing.
+func (e *scripted) Rewrap(context.Context) error { return nil }
+
 // Backup runs the script that the job names.
 func (e *scripted) Backup(ctx context.Context, r engine.BackupRequest, p engine.ProgressFunc) (engine.BackupResult, error) {
 	id, err := e.do(ctx, workertest.Script(r.Job), r.Root, p)
