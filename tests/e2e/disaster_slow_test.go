@@ -287,6 +287,8 @@ func (c *cell) beside() *cell {
 	}
 
 	c.t.Cleanup(func() { assert.NoError(c.t, run("down")) })
+	// A run that was killed may have left one behind.
+	require.NoError(c.t, run("down"))
 	require.NoError(c.t, run("up", "--bucket-of", first, "--velero-namespace", "velero"))
 	require.NoError(c.t, run("install-estiba", "examples/install", filepath.Join("_output", "estiba-"+runtime.GOARCH+".tar")))
 
