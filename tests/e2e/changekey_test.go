@@ -29,7 +29,7 @@ func TestTheMasterKeyIsExchanged(t *testing.T) {
 	kept := c.keep(a, pod)
 	c.backup(first)
 
-	before := c.theRepository(c.namespace)
+	before := c.repositoryOf(c.namespace)
 	old := c.estiba("key", "derive", "--repository", before.Status.ID)
 	forgotten := c.forgotten(before.Spec.BackupStorageLocation)
 
@@ -39,10 +39,10 @@ func TestTheMasterKeyIsExchanged(t *testing.T) {
 	c.finishExchange()
 	assert.NotContains(t, c.masterKey().Data, contract.MasterKeySecretPrevious)
 
-	now := c.theRepository(c.namespace)
+	now := c.repositoryOf(c.namespace)
 	assert.Equal(t, before.Status.ID, now.Status.ID)
 	assert.NotEqual(t, before.Status.KeyFingerprint, now.Status.KeyFingerprint)
-	assert.Equal(t, now.Status.KeyFingerprint, c.theRepository(forgotten).Status.KeyFingerprint, "one that the cluster had forgotten is taken along")
+	assert.Equal(t, now.Status.KeyFingerprint, c.repositoryOf(forgotten).Status.KeyFingerprint, "one that the cluster had forgotten is taken along")
 
 	_, err := stock.OpenWith(c.ctx, c.Lab, now.Spec.BackupStorageLocation, now.Status.Path, old)
 	require.ErrorIs(t, err, repo.ErrInvalidPassword)
@@ -65,17 +65,6 @@ func TestTheMasterKeyIsExchanged(t *testing.T) {
 		c.restore(backup, backup)
 		c.same(want, a, c.pod(a))
 	}
-}
-
-// theRepository gives the one Repository of a namespace.
-func (c *cell) theRepository(namespace string) v1alpha1.Repository {
-	c.t.Helper()
-
-	found, err := c.Repositories(c.ctx, namespace)
-	require.NoError(c.t, err)
-	require.Len(c.t, found, 1)
-
-	return found[0]
 }
 
 // forgotten makes a repository of a namespace that the cluster knows no more.
