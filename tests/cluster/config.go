@@ -140,7 +140,7 @@ func (c Config) WithNodes(count int) Config {
 
 // WithBucketOf gives the cluster one node and, in place of an object store of its own, that of the cluster with the state
 // folder dir. Its addresses are others than that one's, because the two are linked; Velero gets no storage location. An
-// error wraps ErrDown if there is no such cluster. One cluster's object store can be used by one other at a time.
+// error wraps ErrDown if there is no such cluster. One cluster's object store can be used by one other at a time: the one started last.
 func (c Config) WithBucketOf(dir string) (Config, error) {
 	host, err := Load(dir)
 	if err != nil {

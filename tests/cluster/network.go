@@ -98,6 +98,8 @@ func (c Config) linkBucket(ctx context.Context) error {
 		return fmt.Errorf("%w: the object store is that of %s", ErrDown, other.Dir)
 	}
 	if c.runOn(ctx, guest, "ip link show bucket") != nil {
+		// The end that an earlier cluster left goes when the kernel gets round to it. Mostly there is none.
+		_ = other.runOn(ctx, host, "ip link del guest")
 		if err := c.runOn(ctx, guest, fmt.Sprintf("ip link add bucket type veth peer name guest netns %d", pid)); err != nil {
 			return err
 		}
