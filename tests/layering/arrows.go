@@ -61,3 +61,6 @@ var standardLibraryOnly = []string{"mover/contract", "mover/engine", "mover/bene
 
 // kopiaRooms lists the rooms that may import kopia.
 var kopiaRooms = []string{"mover/engine/kopiaengine", "mover/repository", "mover/store", "mover/app"}
+
+// amazonRooms lists the rooms that may import Amazon's SDK.
+var amazonRooms = []string{"mover/credentials/role"}

@@ -13,7 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const kopia = "github.com/kopia/kopia"
+const (
+	kopia     = "github.com/kopia/kopia"
+	amazonSDK = "github.com/aws/"
+)
 
 type pkg struct {
 	ImportPath string
@@ -105,27 +108,39 @@ func allows(allowed []string, target string) bool {
 	})
 }
 
-func TestOnlyTheEngineRoomsImportKopia(t *testing.T) {
+func TestLibrariesStayInTheirRooms(t *testing.T) {
 	t.Parallel()
 
-	for _, p := range production(t) {
-		room := strings.TrimPrefix(p.ImportPath, module)
-		if slices.Contains(kopiaRooms, room) {
-			continue
-		}
+	for name, c := range map[string]struct {
+		library string
+		rooms   []string
+	}{
+		"kopia in the engine's":        {kopia, kopiaRooms},
+		"Amazon's SDK where roles are": {amazonSDK, amazonRooms},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 
-		for _, imported := range p.Imports {
-			assert.False(t, strings.HasPrefix(imported, kopia), "%s imports %s", room, imported)
-		}
+			for _, p := range production(t) {
+				room := strings.TrimPrefix(p.ImportPath, module)
+				if slices.Contains(c.rooms, room) {
+					continue
+				}
+
+				for _, imported := range p.Imports {
+					assert.False(t, strings.HasPrefix(imported, c.library), "%s imports %s", room, imported)
+				}
+			}
+		})
 	}
 }
 
-func TestWhatVeleroLoadsLinksNoKopia(t *testing.T) {
+func TestWhatVeleroLoadsLinksNeitherKopiaNorAmazonsSDK(t *testing.T) {
 	t.Parallel()
 
 	for _, p := range list(t, "./cmd/velero-plugin") {
 		for _, dep := range p.Deps {
-			assert.False(t, strings.HasPrefix(dep, kopia), "the plugin links %s", dep)
+			assert.False(t, strings.HasPrefix(dep, kopia) || strings.HasPrefix(dep, amazonSDK), "the plugin links %s", dep)
 		}
 	}
 }

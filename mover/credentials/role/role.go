@@ -3,8 +3,11 @@
 // by a container's endpoint, or by the machine that it runs on. They last for
 // some hours at most; whoever uses them asks again.
 //
-// It must not keep what it got, and reads variables, files and the network only
-// through what it is given. No token and no key is ever part of an error.
+// Amazon's SDK speaks the protocols. This package says whom it asks, in which
+// order and for how long, and gives the SDK all that it would look for by itself.
+//
+// It must not keep what it got, and reads tokens, roles, files and the network
+// only through what it is given. No token and no key is ever part of an error.
 package role
 
 import (
@@ -16,7 +19,14 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	smithyendpoints "github.com/aws/smithy-go/endpoints"
 
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/store/settings"
@@ -98,6 +108,63 @@ func (r Surroundings) Credentials(ctx context.Context, s settings.Settings) (set
 	}
 }
 
+// Assume exchanges the token of a web identity for the credentials of its role.
+// The errors are those of Credentials.
+func (r Surroundings) Assume(ctx context.Context, s settings.Settings, w WebIdentity) (settings.Credentials, error) {
+	if w.Role == "" {
+		return settings.Credentials{}, engine.Errorf(engine.CodeCredentialsInvalid,
+			"there is a token for a role (%s) and no role that it is for (%s, or role_arn of a profile)", w.TokenFile, envRole)
+	}
+
+	token, err := r.token(w.TokenFile)
+	if err != nil {
+		return settings.Credentials{}, err
+	}
+
+	client, err := r.Client(s)
+	if err != nil {
+		return settings.Credentials{}, err
+	}
+
+	// A client of its own each time: once in an hour there is nothing to keep open.
+	defer client.CloseIdleConnections()
+
+	o := sts.Options{
+		HTTPClient: newDoer(client, farTry), Retryer: retries(),
+		Region: cmp.Or(s.Region, r.Env(envRegion), r.Env(envDefault), "aws-global"),
+	}
+	if address := r.Env(envSTS); address != "" {
+		o.BaseEndpoint = &address
+	}
+
+	if r.Env(envSTSRegional) == "legacy" {
+		o.EndpointResolverV2 = legacy{sts.NewDefaultEndpointResolverV2()}
+	}
+
+	return question{
+		attempt: fmt.Sprintf("assume role %s with the token in %s", w.Role, w.TokenFile), token: token, silence: engine.CodeStoreUnavailable,
+		provider: stscreds.NewWebIdentityRoleProvider(sts.New(o), w.Role, identity(token), func(o *stscreds.WebIdentityRoleOptions) {
+			o.RoleSessionName = cmp.Or(w.Session, "estiba")
+		}),
+	}.ask(ctx)
+}
+
+// identity is a token that was read.
+type identity string
+
+// GetIdentityToken gives it to the library.
+func (i identity) GetIdentityToken() ([]byte, error) { return []byte(i), nil }
+
+// legacy sends the old regions to the one address that was there first.
+type legacy struct{ sts.EndpointResolverV2 }
+
+// ResolveEndpoint gives the address.
+func (l legacy) ResolveEndpoint(ctx context.Context, p sts.EndpointParameters) (smithyendpoints.Endpoint, error) {
+	p.UseGlobalEndpoint = aws.Bool(true)
+
+	return l.EndpointResolverV2.ResolveEndpoint(ctx, p)
+}
+
 // container asks the endpoint of a container, as Amazon's agents for pods and tasks serve it.
 func (r Surroundings) container(ctx context.Context, address string) (settings.Credentials, error) {
 	client, err := r.clientFor(address)
@@ -112,17 +179,12 @@ func (r Surroundings) container(ctx context.Context, address string) (settings.C
 		}
 	}
 
-	q := question{client: client, method: http.MethodGet, url: address, header: http.Header{}}
-	if token != "" {
-		q.header.Set("Authorization", token)
-	}
-
-	body, err := q.ask(ctx)
-	if err != nil {
-		return settings.Credentials{}, wrap("ask the container's endpoint for credentials", err)
-	}
-
-	return parseJSON(body)
+	return question{
+		attempt: "ask the container's endpoint for credentials", token: token, silence: engine.CodeStoreUnavailable,
+		provider: endpointcreds.New(address, func(o *endpointcreds.Options) {
+			o.HTTPClient, o.Retryer, o.AuthorizationToken = newDoer(client, nearTry), retries(), token
+		}),
+	}.ask(ctx)
 }
 
 // clientFor sends a token over TLS, or to an address of this machine or its link, and nowhere else.
@@ -145,78 +207,19 @@ func (r Surroundings) clientFor(address string) (*http.Client, error) {
 	}
 }
 
-// machineTries is how often a machine's metadata are asked for: the service is
-// known to drop requests when many processes start at once.
-const (
-	machineTries   = 3
-	machinePerTry  = 2 * time.Second
-	metadataToken  = "/latest/api/token"
-	metadataRoles  = "/latest/meta-data/iam/security-credentials/"
-	headerToken    = "X-Aws-Ec2-Metadata-Token"
-	headerLifetime = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
-)
+// machine asks for the role of the machine. Where nobody answers there is none.
+func (r Surroundings) machine(ctx context.Context) (settings.Credentials, error) {
+	client := imds.New(imds.Options{
+		HTTPClient: newDoer(r.Near, nearTry), Retryer: retries(), DisableDefaultMaxBackoff: true,
+		// Both are given, so that the library does not look for them in the environment.
+		Endpoint: cmp.Or(r.Env(envMetadata), metadataHost), ClientEnableState: imds.ClientEnabled,
+	})
 
-// machine asks for the role of the machine.
-func (r Surroundings) machine(ctx context.Context) (c settings.Credentials, err error) {
-	host := strings.TrimSuffix(cmp.Or(r.Env(envMetadata), metadataHost), "/")
-
-	for range machineTries {
-		c, err = r.askMachine(ctx, host)
-		if err == nil || answered(err) || ctx.Err() != nil {
-			break
-		}
-	}
-
-	switch {
-	case err == nil:
-		return c, nil
-	case answered(err):
-		return c, wrap("ask the machine's metadata for its role", err)
-	default:
-		return c, engine.Errorf(engine.CodeCredentialsInvalid,
-			"this pod was given no role (%s is not set), and the machine's metadata don't answer: %w", envTokenFile, err)
-	}
-}
-
-func (r Surroundings) askMachine(ctx context.Context, host string) (settings.Credentials, error) {
-	ctx, cancel := context.WithTimeout(ctx, machinePerTry)
-	defer cancel()
-
-	header := http.Header{}
-
-	token, err := question{
-		client: r.Near, method: http.MethodPut, url: host + metadataToken, header: http.Header{headerLifetime: {"300"}},
+	return question{
+		attempt:  fmt.Sprintf("this pod was given no role (%s is not set): ask the machine's metadata for one", envTokenFile),
+		provider: ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client }),
+		silence:  engine.CodeCredentialsInvalid,
 	}.ask(ctx)
-
-	switch status := statusOf(err); {
-	case err == nil:
-		header.Set(headerToken, string(token))
-	case status == http.StatusNotFound || status == http.StatusForbidden || status == http.StatusMethodNotAllowed:
-		// The first version of the service, and what stands in for it, know no tokens.
-	default:
-		return settings.Credentials{}, err
-	}
-
-	get := func(path string) ([]byte, error) {
-		return question{client: r.Near, method: http.MethodGet, url: host + path, header: header}.ask(ctx)
-	}
-
-	roles, err := get(metadataRoles)
-	if err != nil {
-		return settings.Credentials{}, err
-	}
-
-	name, _, _ := strings.Cut(strings.TrimSpace(string(roles)), "\n")
-	if name == "" {
-		return settings.Credentials{}, &answerError{code: "NoRole", message: "the machine has no role"}
-	}
-
-	body, err := get(metadataRoles + url.PathEscape(name))
-	if err != nil {
-		return settings.Credentials{}, err
-	}
-
-	return parseJSON(body)
 }
 
 // token reads a token that is mounted.

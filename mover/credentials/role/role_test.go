@@ -26,6 +26,7 @@ const (
   <Credentials><SessionToken>T</SessionToken><SecretAccessKey>S</SecretAccessKey><Expiration>2030-01-02T03:04:05Z</Expiration><AccessKeyId>ASIA</AccessKeyId></Credentials>
 </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`
 	stsRefusal = `<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type><Code>%s</Code><Message>said so</Message></Error></ErrorResponse>`
+	stsEmpty   = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials/></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`
 	jsonAnswer = `{"Code":"Success","AccessKeyId":"ASIA","SecretAccessKey":"S","Token":"T","Expiration":"2030-01-02T03:04:05Z"}`
 	// jwt stands for the token of a service account.
 	jwt = "header.payload.signature-that-nobody-may-see"
@@ -139,16 +140,19 @@ func TestWhatKeepsAWebIdentityFromItsRole(t *testing.T) {
 		code engine.Code
 		says string
 	}{
-		"no token is mounted":     {webIdentity("AWS_WEB_IDENTITY_TOKEN_FILE", "/none"), nobody, engine.CodeCredentialsInvalid, "open /none"},
-		"no role is named":        {webIdentity("AWS_ROLE_ARN", ""), nobody, engine.CodeCredentialsInvalid, "AWS_ROLE_ARN"},
-		"the role may not be had": {webIdentity(), answer(403, fmt.Sprintf(stsRefusal, "AccessDenied")), engine.CodeCredentialsInvalid, "assume role arn:aws:iam::1:role/estiba with the token in /token: the answer was 403 AccessDenied said so"},
-		"the token is too old":    {webIdentity(), answer(400, fmt.Sprintf(stsRefusal, "ExpiredTokenException")), engine.CodeCredentialsInvalid, "ExpiredTokenException"},
-		"it is somebody else's":   {webIdentity(), answer(400, fmt.Sprintf(stsRefusal, "IDPCommunicationError")), engine.CodeStoreUnavailable, "IDPCommunicationError"},
-		"the service is in need":  {webIdentity(), answer(503, "busy"), engine.CodeStoreUnavailable, "503"},
-		"nobody answers":          {webIdentity(), nobody, engine.CodeStoreUnavailable, "nobody may ask"},
-		"it sends us elsewhere":   {webIdentity(), answer(307, ""), engine.CodeCredentialsInvalid, "307"},
-		"it is no STS":            {webIdentity(), answer(200, "hello"), engine.CodeStoreUnavailable, "no answer of an STS"},
-		"it forgot the keys":      {webIdentity(), answer(200, "<AssumeRoleWithWebIdentityResponse/>"), engine.CodeCredentialsInvalid, "no credentials"},
+		"no token is mounted":      {webIdentity("AWS_WEB_IDENTITY_TOKEN_FILE", "/none"), nobody, engine.CodeCredentialsInvalid, "open /none"},
+		"no role is named":         {webIdentity("AWS_ROLE_ARN", ""), nobody, engine.CodeCredentialsInvalid, "AWS_ROLE_ARN"},
+		"the role may not be had":  {webIdentity(), answer(403, fmt.Sprintf(stsRefusal, "AccessDenied")), engine.CodeCredentialsInvalid, "assume role arn:aws:iam::1:role/estiba with the token in /token: failed to retrieve credentials, operation error STS: AssumeRoleWithWebIdentity, https response error StatusCode: 403, RequestID: , api error AccessDenied: said so"},
+		"the token is too old":     {webIdentity(), answer(400, fmt.Sprintf(stsRefusal, "ExpiredTokenException")), engine.CodeCredentialsInvalid, "ExpiredTokenException"},
+		"it is somebody else's":    {webIdentity(), answer(400, fmt.Sprintf(stsRefusal, "IDPCommunicationError")), engine.CodeStoreUnavailable, "IDPCommunicationError"},
+		"the service is in need":   {webIdentity(), answer(503, "busy"), engine.CodeStoreUnavailable, "503"},
+		"nobody answers":           {webIdentity(), nobody, engine.CodeStoreUnavailable, "nobody may ask"},
+		"it sends us elsewhere":    {webIdentity(), answer(307, ""), engine.CodeCredentialsInvalid, "307"},
+		"it is no STS":             {webIdentity(), answer(200, "hello"), engine.CodeStoreUnavailable, "did not contain credentials"},
+		"and is no XML either":     {webIdentity(), answer(200, "<html"), engine.CodeStoreUnavailable, "deserialization failed"},
+		"it quotes the token":      {webIdentity(), answer(400, fmt.Sprintf(stsRefusal, jwt)), engine.CodeCredentialsInvalid, "(token)"},
+		"it wants us to slow down": {webIdentity(), answer(400, fmt.Sprintf(stsRefusal, "Throttling")), engine.CodeStoreUnavailable, "Throttling"},
+		"it forgot the keys":       {webIdentity(), answer(200, stsEmpty), engine.CodeCredentialsInvalid, "no credentials"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -215,6 +219,93 @@ func TestAContainersEndpointIsAsked(t *testing.T) {
 	}
 }
 
+func TestAContainersEndpointMayAnswerAnything(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		code   engine.Code
+		says   string
+	}{
+		"a refusal that quotes the token": {403, "who is " + jwt + "?", engine.CodeCredentialsInvalid, "who is (token)?"},
+		"a refusal without end":           {403, strings.Repeat("x", 2<<20), engine.CodeCredentialsInvalid, "xxx"},
+		"a way to somebody else":          {302, "there", engine.CodeCredentialsInvalid, "there"},
+		"that it is busy":                 {429, "later", engine.CodeStoreUnavailable, "later"},
+		"what is no JSON":                 {200, "<html>", engine.CodeStoreUnavailable, "deserialize"},
+		"null":                            {200, " null\n", engine.CodeStoreUnavailable, "the answer is null"},
+		"keys that are empty":             {200, "{}", engine.CodeCredentialsInvalid, "no credentials"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			env := map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/c", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/token"}
+
+			_, err := surroundings(env, nobody, func(*http.Request) (int, string, error) { return c.status, c.body, nil }).
+				Credentials(t.Context(), settings.Settings{})
+			require.ErrorContains(t, err, c.says)
+			assert.Equal(t, c.code, engine.CodeOf(err))
+			assert.NotContains(t, err.Error(), "signature")
+			assert.Less(t, len(err.Error()), 1000)
+		})
+	}
+}
+
+func TestAQuestionIsRepeatedAndEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := 0
+
+	_, err := surroundings(webIdentity(), func(r *http.Request) (int, string, error) {
+		if asked++; asked == 1 {
+			return http.StatusServiceUnavailable, "", nil
+		}
+
+		cancel()
+		<-r.Context().Done()
+
+		return 0, "", r.Context().Err()
+	}, nobody).Credentials(ctx, settings.Settings{})
+	require.ErrorContains(t, err, "canceled")
+	assert.Equal(t, engine.CodeStoreUnavailable, engine.CodeOf(err))
+	assert.Equal(t, 2, asked)
+}
+
+func TestTheProcessesOwnVariablesDontCount(t *testing.T) {
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "X", "AWS_SECRET_ACCESS_KEY": "X", "AWS_REGION": "us-gov-west-1", "AWS_ENDPOINT_URL": "https://x.example",
+		"AWS_ENDPOINT_URL_STS": "https://x.example", "AWS_USE_FIPS_ENDPOINT": "true", "AWS_CONFIG_FILE": "/dev/full",
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_EC2_METADATA_SERVICE_ENDPOINT": "https://x.example",
+	} {
+		t.Setenv(name, value)
+	}
+
+	var asked []string
+
+	answers := func(body string) transport {
+		return func(r *http.Request) (int, string, error) {
+			asked = append(asked, r.URL.String())
+			if r.Method == http.MethodPut {
+				return http.StatusNotFound, "", nil
+			}
+
+			return http.StatusOK, body, nil
+		}
+	}
+
+	_, err := surroundings(webIdentity(), answers(stsAnswer), nobody).Credentials(t.Context(), settings.Settings{})
+	require.NoError(t, err)
+
+	_, err = surroundings(nil, nobody, answers("")).Credentials(t.Context(), settings.Settings{})
+	require.ErrorContains(t, err, "empty EC2 IMDS role list")
+
+	assert.Equal(t, []string{
+		"https://sts.amazonaws.com/", "http://169.254.169.254/latest/api/token",
+		"http://169.254.169.254/latest/meta-data/iam/security-credentials/",
+	}, asked)
+}
+
 // metadata is a machine's service: of the second version, if it has a session's token.
 type metadata struct {
 	token, roles, keys string
@@ -235,6 +326,7 @@ func (m *metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 
 		if r.Method == http.MethodPut && r.Header.Get("X-aws-ec2-metadata-token-ttl-seconds") != "" {
+			w.Header().Set("X-aws-ec2-metadata-token-ttl-seconds", r.Header.Get("X-aws-ec2-metadata-token-ttl-seconds"))
 			fmt.Fprint(w, m.token)
 		}
 
@@ -266,12 +358,12 @@ func TestTheMachinesRoleIsTheLastResort(t *testing.T) {
 		"with a session":                  {service: metadata{token: "session", roles: "node-role", keys: jsonAnswer}},
 		"without, as stand-ins do it":     {service: metadata{roles: "node-role\n", keys: jsonAnswer}},
 		"also when a request is dropped":  {service: metadata{token: "session", roles: "node-role", keys: jsonAnswer, drops: 2}},
-		"but not if nobody answers":       {metadata{drops: 100}, engine.CodeCredentialsInvalid, "this pod was given no role (AWS_WEB_IDENTITY_TOKEN_FILE is not set), and the machine's metadata don't answer"},
-		"nor if the machine has no role":  {metadata{token: "session"}, engine.CodeCredentialsInvalid, "the machine has no role"},
+		"but not if nobody answers":       {metadata{drops: 100}, engine.CodeCredentialsInvalid, "this pod was given no role (AWS_WEB_IDENTITY_TOKEN_FILE is not set): ask the machine's metadata for one: "},
+		"nor if the machine has no role":  {metadata{token: "session"}, engine.CodeCredentialsInvalid, "empty EC2 IMDS role list"},
 		"nor if it is refused":            {metadata{token: "session", fails: 403}, engine.CodeCredentialsInvalid, "403"},
-		"nor if the role can't be had":    {metadata{roles: "r", keys: `{"Code":"AssumeRoleUnauthorizedAccess","Message":"no"}`}, engine.CodeCredentialsInvalid, "AssumeRoleUnauthorizedAccess no"},
+		"nor if the role can't be had":    {metadata{roles: "r", keys: `{"Code":"AssumeRoleUnauthorizedAccess","Message":"no"}`}, engine.CodeCredentialsInvalid, "AssumeRoleUnauthorizedAccess: no"},
 		"and a service in need is waited": {metadata{token: "session", fails: 503}, engine.CodeStoreUnavailable, "503"},
-		"and so is one that babbles":      {metadata{roles: "r", keys: "<html>"}, engine.CodeStoreUnavailable, "not JSON"},
+		"and so is one that babbles":      {metadata{roles: "r", keys: "<html>"}, engine.CodeStoreUnavailable, "invalid character"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -291,6 +383,10 @@ func TestTheMachinesRoleIsTheLastResort(t *testing.T) {
 			}
 
 			require.NoError(t, err)
+			// The library asks a machine again after an hour at the latest.
+			assert.WithinDuration(t, time.Now().Add(time.Hour), got.Expires, time.Minute)
+
+			got.Expires = granted().Expires
 			assert.Equal(t, granted(), got)
 		})
 	}
