@@ -29,6 +29,8 @@ const (
 	// targets is how many folders, and how many files, are attacked.
 	targets = 4
 	secret  = "canary content, which nobody may see"
+	// tooMuch is more than any file has, in bytes; a device would give it.
+	tooMuch = 1 << 16
 )
 
 func TestMain(m *testing.M) {
@@ -44,8 +46,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// attack swaps d0 and l0, f0 and g0 and so on as fast as it can until its standard
-// input ends. One of each pair is meant to be a link out of the volume; where the
+// attack swaps d0 and l0, f0 and g0, h0 and p0 and so on as fast as it can until its
+// standard input ends. One of each pair is meant to be a bait: a link out of the volume,
+// or a pipe or device that whoever opens or reads it never comes back from. Where the
 // victim has removed it, it is put there again.
 func attack(volume, canary string) {
 	done := make(chan struct{})
@@ -64,23 +67,40 @@ func attack(volume, canary string) {
 		default:
 		}
 		for i := range targets {
-			swap(fmt.Sprint("d", i), fmt.Sprint("l", i), canary, round)
-			swap(fmt.Sprint("f", i), fmt.Sprint("g", i), filepath.Join(canary, "secret"), round)
+			link := func(target string) func(string) error {
+				return func(name string) error { return os.Symlink(target, name) }
+			}
+			swap(fmt.Sprint("d", i), fmt.Sprint("l", i), link(canary), round)
+			swap(fmt.Sprint("f", i), fmt.Sprint("g", i), link(filepath.Join(canary, "secret")), round)
+			swap(fmt.Sprint("h", i), fmt.Sprint("p", i), func(name string) error { return plantSpecial(name, i) }, round)
 		}
 	}
 }
 
-func swap(victim, link, target string, round int) {
-	if unix.Renameat2(unix.AT_FDCWD, victim, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) == nil && round%8 != 0 {
+func swap(victim, bait string, plant func(name string) error, round int) {
+	if unix.Renameat2(unix.AT_FDCWD, victim, unix.AT_FDCWD, bait, unix.RENAME_EXCHANGE) == nil && round%8 != 0 {
 		return
 	}
-	if isLink(victim) || isLink(link) {
+	if isBait(victim) || isBait(bait) {
 		return
 	}
-	trash := filepath.Join("trash", strconv.Itoa(round)+link)
-	_ = os.Rename(link, trash)
-	_ = os.Symlink(target, link)
+	trash := filepath.Join("trash", strconv.Itoa(round)+bait)
+	_ = os.Rename(bait, trash)
+	_ = plant(bait)
 	_ = os.RemoveAll(trash)
+}
+
+// plantSpecial makes a pipe that nobody writes to, a device that never ends, a disk that nobody has, or a terminal.
+func plantSpecial(name string, i int) error {
+	if i == 0 || os.Geteuid() != 0 {
+		return unix.Mkfifo(name, 0o644)
+	}
+	return unix.Mknod(name, []uint32{0, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFCHR}[i]|0o644, int([]uint64{0, unix.Mkdev(1, 5), unix.Mkdev(259, 70000), unix.Mkdev(5, 0)}[i]))
+}
+
+func isBait(name string) bool {
+	st, err := os.Lstat(name)
+	return err == nil && st.Mode()&(os.ModeSymlink|os.ModeNamedPipe|os.ModeDevice) != 0
 }
 
 func isLink(name string) bool {
@@ -99,6 +119,8 @@ func startAttack(t *testing.T) (volume, canary string) {
 		require.NoError(t, os.WriteFile(filepath.Join(volume, fmt.Sprint("f", i)), []byte("innocent"), 0o644))
 		require.NoError(t, os.Symlink(canary, filepath.Join(volume, fmt.Sprint("l", i))))
 		require.NoError(t, os.Symlink(filepath.Join(canary, "secret"), filepath.Join(volume, fmt.Sprint("g", i))))
+		require.NoError(t, os.WriteFile(filepath.Join(volume, fmt.Sprint("h", i)), []byte("innocent"), 0o644))
+		require.NoError(t, plantSpecial(filepath.Join(volume, fmt.Sprint("p", i)), i))
 	}
 	fillTarget(t, canary, secret)
 	require.NoError(t, os.WriteFile(filepath.Join(canary, "only in the canary"), []byte(secret), 0o644))
@@ -256,8 +278,9 @@ func readAttackedEntry(t *testing.T, d *beneath.Dir, e beneath.Entry, c *tally) 
 		if !c.count(err) {
 			return
 		}
-		content, err := io.ReadAll(f)
+		content, err := io.ReadAll(io.LimitReader(f, tooMuch))
 		c.count(err)
+		require.Less(t, len(content), tooMuch, "a device was read")
 		require.False(t, bytes.Contains(content, []byte("canary")), "the canary was read")
 		require.NoError(t, f.Close())
 	case beneath.KindSymlink:
@@ -307,6 +330,7 @@ func writeAttacked(t *testing.T, root *beneath.Dir, round int, c *tally) {
 			require.NoError(t, sub.Close())
 		}
 		c.count(writeFile(root, file, round))
+		c.count(writeFile(root, fmt.Sprint("h", i), round))
 		switch (round + i) % 8 {
 		case 0:
 			c.count(root.RemoveAll(dir))
