@@ -23,7 +23,7 @@ demo: cluster-up ## Back up, delete, restore and compare an application on a loc
 
 .PHONY: test
 test: cluster-up ## Run all tests: unit, conformance, attacks, end to end on the local cluster
-	@go run ./tests/testkit/cmd/runtests e2e unit,attack
+	@go run ./tests/testkit/cmd/runtests e2e,rights unit,attack
 
 ##@ Building
 .PHONY: build

@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// afterAll is set by hand when all end-to-end tests have run before on this cluster.
+// afterAll is set when all end-to-end tests have run before on this cluster.
 const afterAll = "ESTIBA_E2E_AFTER_ALL"
 
 // right is something that a service account may do.

@@ -1,12 +1,12 @@
 // Command runtests runs the project's tests stage by stage, prints what failed
 // and closes with one line that counts them. It is what `make test` calls; it
-// must not know what any single test does.
+// must not know what any single test does, but that one comes after all others.
 //
 // Usage: runtests STAGE[,STAGE...]...
 //
 // Stages: unit (all packages, race detector on), attack (the walk and the write
-// under attack, long), e2e (inside the local cluster, which must be up), e2e-slow
-// (those of them that take too long for every day, or want a cluster of their own kind). Stages
+// under attack, long), e2e (inside the local cluster, which must be up), rights
+// (after all of e2e: what is granted and no test has used), e2e-slow (those of them that take too long for every day, or want a cluster of their own kind). Stages
 // joined by commas run one after another, beside those of the other arguments:
 // the end-to-end tests mostly wait, while the others keep the processors busy.
 package main
@@ -34,7 +34,7 @@ func main() {
 
 func run(ctx context.Context, lanes []string) int {
 	if len(lanes) == 0 {
-		fmt.Fprintln(os.Stderr, "runtests: name at least one stage: unit, attack, e2e, e2e-slow")
+		fmt.Fprintln(os.Stderr, "runtests: name at least one stage: unit, attack, e2e, rights, e2e-slow")
 
 		return 2
 	}
@@ -118,8 +118,10 @@ func runStage(ctx context.Context, name string, out io.Writer) (tally, error) {
 		}
 
 		return e2e(ctx, "e2e slow", envOr("ESTIBA_E2E_RUN", "^TestSlow"), out)
+	case "rights":
+		return e2e(ctx, "e2e", "^TestNoRightIsGrantedThatIsNotUsed$", out, "ESTIBA_E2E_AFTER_ALL=yes")
 	default:
-		return tally{}, fmt.Errorf("there is no stage %q (unit, attack, e2e, e2e-slow)", name)
+		return tally{}, fmt.Errorf("there is no stage %q (unit, attack, e2e, rights, e2e-slow)", name)
 	}
 }
 
@@ -134,7 +136,7 @@ const together = "4"
 
 // e2e compiles the tests outside of the cluster, where the module cache is, and
 // runs them inside of its namespaces: those that are built with the tags and whose names match.
-func e2e(ctx context.Context, tags, only string, out io.Writer) (tally, error) {
+func e2e(ctx context.Context, tags, only string, out io.Writer, env ...string) (tally, error) {
 	bin, err := filepath.Abs("_output/e2e.test")
 	if err != nil {
 		return tally{}, err
@@ -159,7 +161,7 @@ func e2e(ctx context.Context, tags, only string, out io.Writer) (tally, error) {
 	}
 
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = "."
+	cmd.Env = append(os.Environ(), env...)
 
 	return goTest(ctx, cmd, out)
 }
