@@ -84,10 +84,14 @@ func establish(ctx context.Context, s Settings, f engine.Format) error {
 		return err
 	}
 
-	for what, secret := range map[string]string{"password": s.Password, "seed": s.Seed} {
-		if len(secret) < minSecret && (what != "seed" || secret != "") {
-			return engine.Errorf(engine.CodeInvalidRequest, "create repository: the %s has %d bytes, at least %d are needed", what, len(secret), minSecret)
-		}
+	const short = "create repository: the %s has %d bytes, at least %d are needed"
+
+	if len(s.Password) < minSecret {
+		return engine.Errorf(engine.CodeInvalidRequest, short, "password", len(s.Password), minSecret)
+	}
+
+	if s.Seed != "" && len(s.Seed) < minSecret {
+		return engine.Errorf(engine.CodeInvalidRequest, short, "seed", len(s.Seed), minSecret)
 	}
 
 	if err := initialize(ctx, s, a); err != nil {
