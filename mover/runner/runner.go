@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -334,6 +335,9 @@ func (s *supervision) judge(ctx context.Context, r protocol.Result) (protocol.Re
 		return r, nil
 	case !known(engine.CodeOf(err)):
 		return r, engine.Errorf(engine.CodeInternal, "%s: the worker failed with a code that is unknown here (%.40q): %s", verb, engine.CodeOf(err), err)
+	case s.stopping && engine.CodeOf(err).Retryable():
+		// What it was talking to may have ended before it.
+		return r, canceled(verb, errors.Join(context.Cause(ctx), err))
 	case engine.CodeOf(err) != engine.CodeCanceled:
 		return r, fmt.Errorf("%s: %w", verb, err)
 	case s.stopping:

@@ -38,6 +38,10 @@ func attempts(n int32) func(*v1alpha1.VolumeBackup) {
 	return func(j *v1alpha1.VolumeBackup) { j.Status.Attempts = n }
 }
 
+func interruptions(n int32) func(*v1alpha1.VolumeBackup) {
+	return func(j *v1alpha1.VolumeBackup) { j.Status.Interruptions = n }
+}
+
 func canceled(j *v1alpha1.VolumeBackup) { j.Spec.Cancel = true }
 
 func frozen(j *v1alpha1.VolumeBackup) { j.Spec.Options.Frozen = true }
@@ -88,9 +92,34 @@ func TestNextBackup(t *testing.T) {
 			job:   backup(in(v1alpha1.PhaseInProgress, state.ReasonRunning), attempts(1)),
 			phase: v1alpha1.PhaseInProgress, reason: state.ReasonResumed, action: state.ActionStart, after: 2 * time.Second,
 		},
-		"a job is not resumed for ever": {
+		"a run that ended with its daemon was no attempt": {
 			job:   backup(in(v1alpha1.PhaseInProgress, state.ReasonRunning), attempts(3)),
+			phase: v1alpha1.PhaseInProgress, reason: state.ReasonResumed, action: state.ActionStart, after: 2 * time.Second,
+		},
+		"neither was one that was stopped for the daemon's end": {
+			job:   backup(in(v1alpha1.PhaseInProgress, state.ReasonDraining), attempts(3), interruptions(2)),
+			phase: v1alpha1.PhaseInProgress, reason: state.ReasonResumed, action: state.ActionStart, after: 2 * time.Second,
+		},
+		"a job is not resumed for ever": {
+			job:   backup(in(v1alpha1.PhaseInProgress, state.ReasonRunning), attempts(11), interruptions(10)),
 			phase: v1alpha1.PhaseFailed, reason: state.ReasonAttemptsExhausted,
+		},
+		"a job that waited for its next attempt when the daemon ended has lost nothing": {
+			job:   backup(in(v1alpha1.PhaseInProgress, "StoreStalled"), attempts(2)),
+			phase: v1alpha1.PhaseInProgress, reason: state.ReasonResumed, action: state.ActionStart, after: 2 * time.Second,
+		},
+		"attempts that ended with their daemon leave room for others": {
+			job: backup(in(v1alpha1.PhaseInProgress, state.ReasonRunning), attempts(4), interruptions(2)), seen: ended(4, failure("StoreStalled", true)),
+			phase: v1alpha1.PhaseInProgress, reason: "StoreStalled", after: 80 * time.Second,
+		},
+		"but not for more than there are": {
+			job: backup(in(v1alpha1.PhaseInProgress, state.ReasonRunning), attempts(5), interruptions(2)), seen: ended(5, failure("StoreStalled", true)),
+			phase: v1alpha1.PhaseFailed, reason: "StoreStalled",
+		},
+		"a job that was queued when its daemon ended is queued still": {
+			job:   backup(in(v1alpha1.PhaseAccepted, state.ReasonQueued)),
+			seen:  state.Observed{Task: state.Task{State: state.TaskEnded, Failure: &state.Failure{Drained: true}}},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonQueued,
 		},
 		"a mismatch found before the start fails the job": {job: backup(), seen: state.Observed{Permanent: finding}, phase: v1alpha1.PhaseFailed, reason: state.ReasonPodReplaced},
 		"something that may come is waited for": {
@@ -237,6 +266,32 @@ func TestNextBackup(t *testing.T) {
 			assert.Equal(t, c.after, d.RequeueAfter)
 		})
 	}
+}
+
+// Daemons are restarted for every release of the product, and nodes for every one of the kernel.
+func TestOrdinaryRestartsUseNoAttemptUp(t *testing.T) {
+	t.Parallel()
+
+	b := state.DefaultBounds()
+	job := backup()
+
+	for restart := range b.Restarts {
+		d := state.NextBackup(job, state.Observed{}, created, b)
+		assert.Equal(t, state.ActionStart, d.Action, "restart %d", restart)
+		state.Apply(&job.Status.JobStatus, d, created)
+
+		running := state.Observed{Task: state.Task{State: state.TaskRunning, Attempt: job.Status.Attempts + 1, Ran: true}}
+		state.Apply(&job.Status.JobStatus, state.NextBackup(job, running, created, b), created)
+
+		job.Status.Attempts++
+	}
+
+	assert.Equal(t, b.Restarts-1, job.Status.Interruptions)
+	assert.Equal(t, state.ActionStart, state.NextBackup(job, state.Observed{}, created, b).Action)
+
+	// The attempts that failures are bounded by are all there.
+	failed := state.NextBackup(job, ended(job.Status.Attempts, failure("StoreStalled", true)), created, b)
+	assert.False(t, failed.Phase.Terminal())
 }
 
 func TestNextRestoreSharesTheMachine(t *testing.T) {

@@ -43,6 +43,8 @@ type Decision struct {
 	Action Action
 	// Route is where to send the job; set with ActionRoute only.
 	Route *Route
+	// Interruption says that the run before this decision ended with its daemon, and has not failed.
+	Interruption bool
 	// RequeueAfter is when to look again even if nothing happens; 0 means never.
 	RequeueAfter time.Duration
 }
@@ -85,8 +87,11 @@ type Bounds struct {
 	Freeze time.Duration
 	// MissingPod is how long the pod of a restore may be missing after Velero has made all objects.
 	MissingPod time.Duration
-	// Attempts is how often a worker is started for one job.
+	// Attempts is how often a worker is started for one job, those aside that ended with their daemon.
 	Attempts int32
+	// Restarts is how often a job is taken up again whose worker ended with its daemon: the worker may be why the
+	// daemon ends.
+	Restarts int32
 	// RetryDelay is the wait before the second attempt; it doubles with each.
 	RetryDelay time.Duration
 	// RetryDelayMax bounds the wait between two attempts.
@@ -115,6 +120,7 @@ func DefaultBounds() Bounds {
 		Freeze:        10 * time.Minute,
 		MissingPod:    2 * time.Minute,
 		Attempts:      3,
+		Restarts:      10,
 		RetryDelay:    10 * time.Second,
 		RetryDelayMax: time.Hour,
 		Poll:          2 * time.Second,

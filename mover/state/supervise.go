@@ -157,6 +157,12 @@ func Apply(s *v1alpha1.JobStatus, d Decision, now time.Time) bool {
 	changed := s.Phase != d.Phase || s.Reason != d.Reason || s.Message != d.Message
 	s.Phase, s.Reason, s.Message = d.Phase, d.Reason, d.Message
 
+	if d.Interruption {
+		s.Interruptions++
+
+		changed = true
+	}
+
 	if d.Phase != v1alpha1.PhaseNew && s.AcceptedTimestamp == nil {
 		s.AcceptedTimestamp, changed = &at, true
 	}

@@ -80,6 +80,15 @@ type work struct {
 	attempts int32 // bound; 0 means none
 }
 
+// failures is how many of the first n attempts have failed or may still fail: those that ended with their daemon have not.
+func (w work) failures(n int32) int32 { return n - w.status.Interruptions }
+
+// interrupted reports whether the daemon that ran the job's worker is gone, and the worker with it.
+func (w work) interrupted(t Task) bool {
+	return t.State == TaskNone && w.status.Phase == v1alpha1.PhaseInProgress && w.status.Attempts > w.status.Interruptions &&
+		(w.status.Reason == ReasonRunning || w.status.Reason == ReasonDraining)
+}
+
 // stop is why a run must not go on, and in which phase that ends.
 type stop struct {
 	Finding
@@ -236,14 +245,17 @@ func nextEnded(w work, o Observed, now time.Time, b Bounds) Decision {
 	switch {
 	case f == nil:
 		return completed(o.Task)
+	case f.Drained && !o.Task.Ran:
+		// It only stood in the queue, and does so again.
+		return stay(w.status)
 	case f.Drained:
 		return Decision{Phase: forward(w.status), Reason: ReasonDraining, Message: f.Message, Action: ActionNone}
 	case f.NotYet:
 		return nextNotYet(w, o, now, b)
 	case !f.Retryable:
 		return failed(f.Finding)
-	case w.attempts > 0 && o.Task.Attempt >= w.attempts:
-		return failed(Finding{f.Reason, fmt.Sprintf("%s (attempt %d of %d, the last)", f.Message, o.Task.Attempt, w.attempts)})
+	case w.attempts > 0 && w.failures(o.Task.Attempt) >= w.attempts:
+		return failed(Finding{f.Reason, fmt.Sprintf("%s (attempt %d of %d, the last)", f.Message, w.failures(o.Task.Attempt), w.attempts)})
 	}
 
 	wait := b.RetryAfter(o.Task.Attempt) - now.Sub(o.Task.Ended)
@@ -292,7 +304,9 @@ func nextStart(w work, o Observed, now time.Time, b Bounds) Decision {
 		return failed(*o.Permanent)
 	case o.Waiting != nil:
 		return nextWaiting(w, *o.Waiting, now, b)
-	case w.attempts > 0 && w.status.Attempts >= w.attempts:
+	case w.interrupted(o.Task):
+		return nextInterrupted(w, b)
+	case w.attempts > 0 && w.failures(w.status.Attempts) >= w.attempts:
 		return failed(Finding{ReasonAttemptsExhausted, fmt.Sprintf(
 			"the worker was started %d times and never ended with a result; see the log of the node's daemon for the runs before", w.status.Attempts)})
 	}
@@ -303,4 +317,18 @@ func nextStart(w work, o Observed, now time.Time, b Bounds) Decision {
 	}
 
 	return d
+}
+
+// nextInterrupted starts a worker anew that ended with its daemon. That is no failure of the job, but bounded too: it may
+// be this very worker that takes the daemon down.
+func nextInterrupted(w work, b Bounds) Decision {
+	if b.Restarts > 0 && w.status.Interruptions >= b.Restarts {
+		return failed(Finding{ReasonAttemptsExhausted, fmt.Sprintf(
+			"the node's daemon ended %d times while the job's worker ran; see the daemon's log of the runs before, and the events of its pod", w.status.Interruptions+1)})
+	}
+
+	return Decision{
+		Phase: w.status.Phase, Reason: ReasonResumed, Message: "the node's daemon was started anew and starts the worker again",
+		Action: ActionStart, Interruption: true, RequeueAfter: b.Poll,
+	}
 }

@@ -202,6 +202,9 @@ type JobStatus struct {
 	// Attempts counts how often a worker was started for the job.
 	// +optional
 	Attempts int32 `json:"attempts,omitempty"`
+	// Interruptions counts how many of the attempts ended because their daemon did: they have not failed.
+	// +optional
+	Interruptions int32 `json:"interruptions,omitempty"`
 	// Conditions: Ready (what the job waits for), Fenced (which fences the worker ran behind),
 	// CancelRequested (why the controller has asked for its end).
 	// +optional

@@ -299,6 +299,14 @@ func TestRestartResumes(t *testing.T) {
 	assert.Equal(t, state.ReasonResumed, job.Status.Reason)
 	require.Len(t, w.tasks.Begun(s.job.Name), 1)
 	assert.Equal(t, int32(2), w.tasks.Begun(s.job.Name)[0].Attempt)
+	assert.Equal(t, int32(1), job.Status.Interruptions)
+
+	w.tasks.Set(s.job.Name, func(r *task.Run) { r.State, r.Ran = state.TaskRunning, true })
+
+	job = w.backup(t, s.job.Name)
+	assert.Equal(t, state.ReasonRunning, job.Status.Reason)
+	assert.Equal(t, int32(2), job.Status.Attempts)
+	assert.Equal(t, int32(1), job.Status.Interruptions, "it is counted once")
 }
 
 func TestOthersEndingEndsTheRunHere(t *testing.T) {
