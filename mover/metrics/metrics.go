@@ -22,6 +22,7 @@ type Metrics struct {
 	lastSuccess *prometheus.GaugeVec
 	omissions   *prometheus.CounterVec
 	fences      *prometheus.CounterVec
+	lost        *prometheus.CounterVec
 	repos       *prometheus.GaugeVec
 	workers     *prometheus.CounterVec
 	running     prometheus.Gauge
@@ -53,6 +54,7 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 		lastSuccess: gauges("last_success_timestamp_seconds", "When the last job of a kind was completed for a volume of the namespace, in Unix time.", "kind", "namespace"),
 		omissions:   counters("omitted_entries_total", "Entries, or attributes of entries, that could not be kept, by the kind of job and the reason.", "kind", "reason"),
 		fences:      counters("workers_without_fence_total", "Workers that ran without a fence because the kernel lacks it.", "fence"),
+		lost:        counters("lost_operations_total", "Volumes whose Backup Velero ended without waiting for them, by what became of them.", "reason"),
 		repos:       gauges("repositories", "Repositories, by their phase and reason.", "phase", "reason"),
 		workers:     counters("workers_total", "Workers that ended, by what they did and the code of their failure.", "verb", "code"),
 		running:     prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "workers_running", Help: "Workers that run."}),
@@ -60,7 +62,7 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 	}
 
 	for _, c := range []prometheus.Collector{
-		m.jobs, m.duration, m.waiting, m.read, m.stored, m.lastSuccess, m.omissions, m.fences, m.repos, m.workers, m.running, m.queued,
+		m.jobs, m.duration, m.waiting, m.read, m.stored, m.lastSuccess, m.omissions, m.fences, m.lost, m.repos, m.workers, m.running, m.queued,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -115,6 +117,9 @@ func (m *Metrics) JobEnded(j Job) {
 
 // FenceMissing counts a worker that ran without the fence.
 func (m *Metrics) FenceMissing(fence string) { m.fences.WithLabelValues(fence).Inc() }
+
+// OperationLost counts a volume whose Backup Velero has ended without it.
+func (m *Metrics) OperationLost(reason string) { m.lost.WithLabelValues(reason).Inc() }
 
 // Repositories replaces the number of repositories by phase and reason.
 func (m *Metrics) Repositories(counts map[[2]string]int) {

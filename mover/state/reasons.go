@@ -44,6 +44,10 @@ const (
 	ReasonOwnerFailed = "OwnerFailed"
 	// ReasonOwnerNotRunning: the Backup is in a phase in which it asks for no volumes.
 	ReasonOwnerNotRunning = "OwnerNotRunning"
+	// ReasonOperationLost: Velero has ended the Backup without waiting for the job, which goes on to its end.
+	ReasonOperationLost = "OperationLost"
+	// ReasonVolumeMissing: Velero has ended the Backup without waiting for the job, and the volume is not in it.
+	ReasonVolumeMissing = "VolumeMissing"
 )
 
 // Reasons about the pod and the volume.

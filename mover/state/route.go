@@ -20,8 +20,14 @@ const (
 	OwnerMakingObjects
 	// OwnerWaiting: it has made all its objects, and waits for operations.
 	OwnerWaiting
-	// OwnerDone: it has ended well enough; it waits for nothing any more.
+	// OwnerDone: it has ended with something in it that can be restored; it waits for nothing any more.
 	OwnerDone
+	// OwnerCompleted: it is a Backup that has ended, and says that all it was to hold is in it.
+	OwnerCompleted
+	// OwnerClosed: it had ended before the job was made.
+	OwnerClosed
+	// OwnerDeleting: it is being deleted, and what it holds with it.
+	OwnerDeleting
 	// OwnerFailed: it has failed as a whole.
 	OwnerFailed
 	// OwnerGone: there is none of that name and UID.
@@ -337,6 +343,10 @@ func ownerEnded(o Owner) *Finding {
 		return &Finding{ReasonOwnerGone, "the Backup or Restore that asked for the job is gone"}
 	case OwnerFailed:
 		return &Finding{ReasonOwnerFailed, "the Backup or Restore that asked for the job has failed, perhaps because Velero was restarted"}
+	case OwnerClosed:
+		return &Finding{ReasonOwnerNotRunning, "the Backup that the job names had ended before the job was made, and takes no volumes in"}
+	case OwnerDeleting:
+		return &Finding{ReasonOwnerNotRunning, "the Backup that asked for the job is being deleted, and its snapshots with it"}
 	default:
 		return nil
 	}

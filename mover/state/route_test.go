@@ -236,11 +236,17 @@ func TestSupervise(t *testing.T) {
 			seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerFailed}, phase: v1alpha1.PhaseNew,
 			reason: state.ReasonOwnerFailed, action: state.ActionRequestCancel,
 		},
-		"a backup's owner that ended without it cancels": {
-			subject: state.Subject{Useless: true}, seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerDone}, phase: v1alpha1.PhaseNew,
+		"an owner that is being deleted cancels": {
+			seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerDeleting}, phase: v1alpha1.PhaseNew,
 			reason: state.ReasonOwnerNotRunning, action: state.ActionRequestCancel,
 		},
-		"a restore goes on when its owner has ended":               {seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerDone}, phase: v1alpha1.PhaseNew},
+		"an owner that had ended before the job was made cancels": {
+			seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerClosed}, phase: v1alpha1.PhaseNew,
+			reason: state.ReasonOwnerNotRunning, action: state.ActionRequestCancel,
+		},
+		"a job goes on when its Backup is completed":               {seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerCompleted}, phase: v1alpha1.PhaseNew},
+		"a finished job of a Backup in deletion is removed":        {subject: done(), seen: state.Supervision{Owner: state.OwnerDeleting}, at: 6 * time.Hour, phase: v1alpha1.PhaseCompleted, action: state.ActionRemove},
+		"a job goes on when its owner has ended":                   {seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerDone}, phase: v1alpha1.PhaseNew},
 		"a cancel is not asked for twice":                          {subject: state.Subject{Cancel: true}, seen: state.Supervision{Node: "n1", Heartbeat: live, Owner: state.OwnerFailed}, phase: v1alpha1.PhaseNew},
 		"an owner that is unknown changes nothing":                 {seen: state.Supervision{Node: "n1", Heartbeat: live}, phase: v1alpha1.PhaseNew},
 		"a finished job is kept for a while":                       {subject: done(), seen: state.Supervision{Owner: state.OwnerDone}, at: 5 * time.Hour, phase: v1alpha1.PhaseCompleted},

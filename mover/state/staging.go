@@ -93,8 +93,6 @@ func routeEnded(job *v1alpha1.VolumeBackup, v ClaimView, now time.Time, b Bounds
 	case job.Spec.Cancel:
 		c := canceled(job.Status.JobStatus)
 		d = Decision{Phase: v1alpha1.PhaseCanceled, Reason: c.Reason, Message: c.Message, Action: ActionNone}
-	case v.Owner == OwnerDone:
-		d = Decision{Phase: v1alpha1.PhaseCanceled, Reason: ReasonOwnerNotRunning, Message: "the Backup that asked for the job has ended without it", Action: ActionNone}
 	case ownerEnded(v.Owner) != nil:
 		o := ownerEnded(v.Owner)
 		d = Decision{Phase: v1alpha1.PhaseCanceled, Reason: o.Reason, Message: o.Message, Action: ActionNone}

@@ -147,7 +147,9 @@ func TestRouteClaim(t *testing.T) {
 		"the claim was replaced":                              {claim: replaced, phase: v1alpha1.PhaseFailed, reason: state.ReasonVolumeMismatch, action: state.ActionNone},
 		"the claim is a raw block device":                     {claim: block, phase: v1alpha1.PhaseFailed, reason: state.ReasonVolumeUnsupported, action: state.ActionNone},
 		"it is cancelled":                                     {mutate: []func(*v1alpha1.VolumeBackup){cancelIt}, pods: []state.TargetPod{stagePod()}, phase: v1alpha1.PhaseCanceled, reason: state.ReasonCancelRequested, action: state.ActionNone},
-		"its Backup has ended":                                {owner: state.OwnerDone, phase: v1alpha1.PhaseCanceled, reason: state.ReasonOwnerNotRunning, action: state.ActionNone},
+		"its Backup has ended":                                {owner: state.OwnerDone, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStaging, action: state.ActionStage},
+		"its Backup is completed":                             {owner: state.OwnerCompleted, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStaging, action: state.ActionStage},
+		"its Backup is being deleted":                         {owner: state.OwnerDeleting, phase: v1alpha1.PhaseCanceled, reason: state.ReasonOwnerNotRunning, action: state.ActionNone},
 		"its Backup is gone":                                  {owner: state.OwnerGone, phase: v1alpha1.PhaseCanceled, reason: state.ReasonOwnerGone, action: state.ActionNone},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -58,8 +58,6 @@ type Subject struct {
 	Cancel  bool
 	// Asker names the owner for people, and the field that names it; Again is the command that makes another one.
 	Asker, Again string
-	// Useless tells that the job is of no use once its owner has ended, however that ended.
-	Useless bool
 }
 
 // Supervise says what the controller does about a job that is a node's work:
@@ -76,12 +74,8 @@ func Supervise(j Subject, v Supervision, now time.Time, b Bounds) Decision {
 	d := stay(j.Status)
 	d.RequeueAfter = b.NodeLost / 8
 
-	f := ownerEnded(v.Owner)
-	if v.Owner == OwnerDone && j.Useless {
-		f = &Finding{ReasonOwnerNotRunning, "the Backup that asked for the job has ended without it"}
-	}
-
-	if f != nil && !j.Cancel {
+	// One that has ended with something in it to be restored still needs what its records name.
+	if f := ownerEnded(v.Owner); f != nil && !j.Cancel {
 		d.Action, d.Reason = ActionRequestCancel, f.Reason
 		d.Message = fmt.Sprintf("%s: %s; make another one (%s)", j.Asker, f.Message, j.Again)
 	}
@@ -132,12 +126,12 @@ func collect(j Subject, v Supervision, now time.Time, b Bounds) Decision {
 		return d
 	}
 
-	if v.Owner == OwnerDone || v.Owner == OwnerFailed || v.Owner == OwnerGone {
-		d.Action = ActionRemove
+	if v.Owner == OwnerUnknown || v.Owner == OwnerMakingObjects || v.Owner == OwnerWaiting {
+		d.RequeueAfter = collectAgain
 		return d
 	}
 
-	d.RequeueAfter = collectAgain
+	d.Action = ActionRemove
 
 	return d
 }

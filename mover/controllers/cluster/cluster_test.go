@@ -533,7 +533,7 @@ func TestJobWithoutADaemon(t *testing.T) {
 func TestOwnerThatFailedCancelsItsJobs(t *testing.T) {
 	t.Parallel()
 
-	for _, phase := range []velerov1.BackupPhase{velerov1.BackupPhaseFailed, velerov1.BackupPhasePartiallyFailed} {
+	for _, phase := range []velerov1.BackupPhase{velerov1.BackupPhaseFailed, velerov1.BackupPhaseFailedValidation, velerov1.BackupPhaseDeleting} {
 		owner, job := backupJob()
 		owner.Status.Phase = phase
 		w := newWorld(t, owner, job, lease("n1", start))
@@ -546,6 +546,88 @@ func TestOwnerThatFailedCancelsItsJobs(t *testing.T) {
 		assert.Contains(t, why.Message, "Backup "+owner.Name)
 		assert.Contains(t, why.Message, "velero backup create")
 	}
+}
+
+// Velero loses an operation now and then where it backs up several items at a time, and the Backup ends without the job.
+// Its record is in the backup, so it is finished, and that is said.
+func TestJobThatVeleroLostIsFinished(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		phase   velerov1.BackupPhase
+		job     func(*v1alpha1.VolumeBackup)
+		reasons []string
+	}{
+		"of a Backup that says Completed":       {phase: velerov1.BackupPhaseCompleted, reasons: []string{state.ReasonOperationLost}},
+		"of a Backup that says PartiallyFailed": {phase: velerov1.BackupPhasePartiallyFailed, reasons: []string{state.ReasonOperationLost}},
+		"and that had failed unseen": {
+			phase: velerov1.BackupPhaseCompleted, job: func(j *v1alpha1.VolumeBackup) { j.Status.Phase = v1alpha1.PhaseFailed },
+			reasons: []string{state.ReasonVolumeMissing},
+		},
+		"none that Velero knows to have failed": {
+			phase: velerov1.BackupPhasePartiallyFailed, job: func(j *v1alpha1.VolumeBackup) { j.Status.Phase = v1alpha1.PhaseFailed },
+		},
+		"none that was completed": {
+			phase: velerov1.BackupPhaseCompleted, job: func(j *v1alpha1.VolumeBackup) { j.Status.Phase = v1alpha1.PhaseCompleted },
+		},
+		"none that Velero waits for": {phase: velerov1.BackupPhaseWaitingForPluginOperations},
+		"none that Velero cancels": {
+			phase: velerov1.BackupPhasePartiallyFailed, job: func(j *v1alpha1.VolumeBackup) { j.Spec.Cancel = true },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			owner, job := backupJob()
+			owner.Status.Phase = c.phase
+
+			if c.job != nil {
+				c.job(job)
+			}
+
+			w := newWorld(t, owner, job, lease("n1", start))
+			canceled := job.Spec.Cancel
+
+			for range 3 {
+				got, _ := w.backup(t, job.Name)
+				assert.Equal(t, canceled, got.Spec.Cancel)
+			}
+
+			var said []string
+
+			events := w.Events.(*record.FakeRecorder).Events
+			for len(events) > 0 {
+				said = append(said, strings.Fields(<-events)[1])
+			}
+
+			var want []string
+			for _, reason := range c.reasons {
+				want = append(want, reason, reason)
+			}
+
+			assert.Equal(t, want, said, "once on the job, and once on its Backup")
+		})
+	}
+}
+
+func TestJobThatVeleroLostAndThatFailsIsMissing(t *testing.T) {
+	t.Parallel()
+
+	owner, job := backupJob()
+	owner.Status.Phase = velerov1.BackupPhasePartiallyFailed
+	w := newWorld(t, owner, job, lease("n1", start))
+
+	got, _ := w.backup(t, job.Name)
+	require.NotNil(t, meta.FindStatusCondition(got.Status.Conditions, state.ConditionOperationLost))
+
+	got.Status.Phase, got.Status.Reason, got.Status.Message = v1alpha1.PhaseFailed, state.ReasonPodDeleted, "pod app/web-0 is being deleted"
+	require.NoError(t, w.client.Status().Update(t.Context(), got))
+
+	got, _ = w.backup(t, job.Name)
+	lost := meta.FindStatusCondition(got.Status.Conditions, state.ConditionOperationLost)
+	require.NotNil(t, lost)
+	assert.Equal(t, state.ReasonVolumeMissing, lost.Reason)
+	assert.Contains(t, lost.Message, "pod app/web-0 is being deleted")
 }
 
 func TestFinishedJobsAreRemoved(t *testing.T) {

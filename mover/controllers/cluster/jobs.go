@@ -27,11 +27,20 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 		return ctrl.Result{}, err
 	}
 
+	owner, backup, err := c.backupOwner(ctx, job)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	if err := c.tellOfLost(ctx, job, owner, backup); err != nil {
+		return settle(0, err)
+	}
+
 	unrouted := job.Labels[contract.LabelNode] == "" && !job.Status.Phase.Terminal()
 
 	switch claimed := job.Spec.Volume.Pod.Name == "" && job.Spec.Volume.Claim != nil; {
 	case unrouted && claimed:
-		return c.routeClaim(ctx, job)
+		return c.routeClaim(ctx, job, owner)
 	case unrouted && !job.Spec.Cancel:
 		return settle(0, c.routeBackup(ctx, job))
 	case !unrouted:
@@ -40,13 +49,8 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 		}
 	}
 
-	owner, err := c.backupOwner(ctx, job.Spec.Backup)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-
 	return c.supervise(ctx, job, &job.Status.JobStatus, state.Subject{
-		Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel, Useless: true,
+		Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel,
 		Asker: fmt.Sprintf("Backup %s of UID %s (spec.backup)", job.Spec.Backup.Name, job.Spec.Backup.UID), Again: "velero backup create",
 	}, owner)
 }

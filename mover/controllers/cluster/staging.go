@@ -22,11 +22,8 @@ import (
 
 // routeClaim gives a backup of a claim that names no pod to the node of a pod
 // that mounts the claim, if need be of a staging pod that is made for it.
-func (c *Cluster) routeClaim(ctx context.Context, job *v1alpha1.VolumeBackup) (ctrl.Result, error) {
-	owner, err := c.backupOwner(ctx, job.Spec.Backup)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
+func (c *Cluster) routeClaim(ctx context.Context, job *v1alpha1.VolumeBackup, owner state.Owner) (ctrl.Result, error) {
+	var err error
 
 	view := state.ClaimView{Owner: owner, Heartbeats: map[string]state.Heartbeat{}}
 

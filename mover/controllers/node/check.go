@@ -49,7 +49,7 @@ func (n *Node) get(ctx context.Context, namespace, name string, into client.Obje
 
 // checkBackup looks at everything that the job names; nothing it says is taken on trust.
 func (n *Node) checkBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (verdict, error) {
-	v, err := n.checkBackupOwner(ctx, job.Spec.Backup)
+	v, err := n.checkBackupOwner(ctx, job)
 	if err != nil || !v.ok() {
 		return v, err
 	}
@@ -115,26 +115,35 @@ func (w wanted) differs(field, format string, args ...any) verdict {
 	return reject(state.ReasonVolumeMismatch, "%s (%s.%s); %s", fmt.Sprintf(format, args...), w.field, field, w.remedy)
 }
 
-func (n *Node) checkBackupOwner(ctx context.Context, owner v1alpha1.OwnerReference) (verdict, error) {
-	var b velerov1.Backup
+// checkBackupOwner looks whether the Backup has a use for the job's snapshot. It has one, too, once it has ended with
+// records in it: Velero may have lost the operation that it was to wait for.
+func (n *Node) checkBackupOwner(ctx context.Context, job *v1alpha1.VolumeBackup) (verdict, error) {
+	b, owner := &velerov1.Backup{}, job.Spec.Backup
 
-	found, err := n.get(ctx, n.Namespace, owner.Name, &b)
+	found, err := n.get(ctx, n.Namespace, owner.Name, b)
 	if err != nil {
 		return verdict{}, err
 	}
 
-	if !found || b.UID != owner.UID {
-		return reject(state.ReasonOwnerGone, "Backup %s of UID %s (spec.backup) does not exist; make one (velero backup create), and it makes its jobs", owner.Name, owner.UID), nil
+	if !found {
+		b = nil
 	}
 
-	switch b.Status.Phase {
-	case velerov1.BackupPhaseInProgress, velerov1.BackupPhaseWaitingForPluginOperations, velerov1.BackupPhaseWaitingForPluginOperationsPartiallyFailed:
+	switch target.BackupOwner(b, job) {
+	case state.OwnerGone:
+		return reject(state.ReasonOwnerGone, "Backup %s of UID %s (spec.backup) does not exist; make one (velero backup create), and it makes its jobs", owner.Name, owner.UID), nil
+	case state.OwnerWaiting, state.OwnerDone, state.OwnerCompleted:
 		return verdict{}, nil
-	case velerov1.BackupPhaseFailed:
+	case state.OwnerFailed:
 		return reject(state.ReasonOwnerFailed, "Backup %s has failed: %s", owner.Name, b.Status.FailureReason), nil
-	default:
-		return reject(state.ReasonOwnerNotRunning, "Backup %s is in phase %q (status.phase) and takes no volumes in it; make another one (velero backup create)", owner.Name, b.Status.Phase), nil
+	case state.OwnerUnknown, state.OwnerMakingObjects, state.OwnerClosed, state.OwnerDeleting:
 	}
+
+	if b.Status.Phase == velerov1.BackupPhaseInProgress {
+		return verdict{}, nil
+	}
+
+	return reject(state.ReasonOwnerNotRunning, "Backup %s is in phase %q (status.phase) and takes no volumes in it; make another one (velero backup create)", owner.Name, b.Status.Phase), nil
 }
 
 // checkRepository looks whether the job's repository is the one of its location, and of the namespace that the volume is in.

@@ -20,6 +20,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/record"
 	clocktesting "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -218,6 +219,25 @@ func TestBackupRunsItsCourse(t *testing.T) {
 		jobs.ExpectedTags(v1alpha1.SnapshotReference{Backup: job.Spec.Backup}, job.Spec.Repository), "a restore and a deletion find what a backup writes")
 }
 
+// Velero loses an operation now and then where it backs up several items at a time. The record of the volume is in the
+// backup, so the job that it names is begun, whether Velero waits for it or not.
+func TestBackupOfAnOperationThatVeleroLostIsBegun(t *testing.T) {
+	t.Parallel()
+
+	for _, phase := range []velerov1.BackupPhase{
+		velerov1.BackupPhaseFinalizing, velerov1.BackupPhaseFinalizingPartiallyFailed,
+		velerov1.BackupPhaseCompleted, velerov1.BackupPhasePartiallyFailed,
+	} {
+		s := newScene()
+		s.backup.Status.Phase, s.backup.Status.CompletionTimestamp = phase, ptr.To(metav1.NewTime(start.Add(time.Second)))
+		s.job.CreationTimestamp = metav1.NewTime(start)
+		w := newWorld(t, s.objects()...)
+
+		w.backup(t, s.job.Name)
+		assert.Len(t, w.tasks.Begun(s.job.Name), 1, "%s", phase)
+	}
+}
+
 func TestBackupIsCheckedAgainstTheLiveObjects(t *testing.T) {
 	t.Parallel()
 
@@ -229,9 +249,14 @@ func TestBackupIsCheckedAgainstTheLiveObjects(t *testing.T) {
 		reason string
 		names  string
 	}{
-		"the Backup is another one of that name":   {func(s *scene) { s.backup.UID = "x" }, state.ReasonOwnerGone, "Backup b"},
-		"the Backup has failed":                    {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseFailed }, state.ReasonOwnerFailed, "Backup b"},
-		"the Backup is over":                       {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseCompleted }, state.ReasonOwnerNotRunning, "Completed"},
+		"the Backup is another one of that name": {func(s *scene) { s.backup.UID = "x" }, state.ReasonOwnerGone, "Backup b"},
+		"the Backup has failed":                  {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseFailed }, state.ReasonOwnerFailed, "Backup b"},
+		"the Backup was over before the job was made": {func(s *scene) {
+			s.backup.Status.Phase, s.backup.Status.CompletionTimestamp = velerov1.BackupPhaseCompleted, &now
+			s.job.CreationTimestamp = metav1.NewTime(start.Add(time.Second))
+		}, state.ReasonOwnerNotRunning, "Completed"},
+		"the Backup is being deleted":              {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseDeleting }, state.ReasonOwnerNotRunning, "Deleting"},
+		"the Backup has not begun":                 {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseNew }, state.ReasonOwnerNotRunning, "New"},
 		"the repository has another ID":            {func(s *scene) { s.repo.Status.ID = "bbbbbbbbbbbbbbbbbbbbbbbbbb" }, state.ReasonRepositoryMismatch, "spec.repository.id"},
 		"the location does not exist":              {func(s *scene) { s.bsl.Name = "other" }, state.ReasonLocationNotFound, "BackupStorageLocation default"},
 		"the repository is another namespace's":    {func(s *scene) { s.job.Spec.Repository.Namespace = "other" }, state.ReasonRepositoryMismatch, "spec.repository.namespace"},
