@@ -164,13 +164,22 @@ func encode(r any) (string, error) {
 // decode reads a record of this version. Unknown fields are let through: a newer
 // release of the same version may add some that an older one can do without.
 func decode(s string, into any, version func() int) error {
-	if err := json.Unmarshal([]byte(s), into); err != nil {
+	if err := decodeVersion(s, into, RecordVersion, version); err != nil {
 		return fmt.Errorf("%w: %w", ErrRecord, err)
 	}
 
-	if v := version(); v != RecordVersion {
-		return fmt.Errorf("%w: version %d is not known to this release, which reads version %d; install the release that wrote it, or a newer one",
-			ErrRecord, v, RecordVersion)
+	return nil
+}
+
+// decodeVersion reads a document of one version.
+func decodeVersion(s string, into any, known int, version func() int) error {
+	if err := json.Unmarshal([]byte(s), into); err != nil {
+		return err
+	}
+
+	if v := version(); v != known {
+		return fmt.Errorf("version %d is not known to this release, which reads version %d; install the release that wrote it, or a newer one",
+			v, known)
 	}
 
 	return nil

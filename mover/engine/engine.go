@@ -204,33 +204,3 @@ type Summary struct {
 	// Omissions list what was met and could not be kept.
 	Omissions []Omission `json:"omissions,omitempty"`
 }
-
-// Omission counts entries, or attributes of entries, that could not be kept.
-type Omission struct {
-	Reason OmissionReason `json:"reason"`
-	Count  int64          `json:"count"`
-	// Examples are the first MaxExamples paths, relative to the root, quoted as Go strings.
-	Examples []string `json:"examples,omitempty"`
-}
-
-// MaxExamples is how many paths an Omission names.
-const MaxExamples = 10
-
-// OmissionReason is what could not be kept, in one word.
-type OmissionReason string
-
-// The reasons of omissions.
-const (
-	OmittedSocket     OmissionReason = "Socket"
-	OmittedFIFO       OmissionReason = "FIFO"
-	OmittedDevice     OmissionReason = "Device"
-	OmittedMount      OmissionReason = "Mount"
-	OmittedHardLink   OmissionReason = "HardLink"
-	OmittedXattr      OmissionReason = "ExtendedAttributes"
-	OmittedHoles      OmissionReason = "Holes"
-	OmittedVanished   OmissionReason = "Vanished"
-	OmittedChanged    OmissionReason = "ChangedWhileRead"
-	OmittedTimestamp  OmissionReason = "TimestampOutOfRange"
-	OmittedOwner      OmissionReason = "Owner"
-	OmittedUnreadable OmissionReason = "Unreadable"
-)

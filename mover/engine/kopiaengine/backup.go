@@ -127,7 +127,9 @@ func (b *backup) write(ctx context.Context, rep repo.DirectRepository, w repo.Re
 		return engine.BackupResult{}, fmt.Errorf("look for what was written: %w", err)
 	}
 
-	if err := b.save(ctx, w, m); err != nil {
+	omitted := src.omitted.list()
+
+	if err := b.save(ctx, w, m, omitted); err != nil {
 		return engine.BackupResult{}, err
 	}
 
@@ -138,7 +140,7 @@ func (b *backup) write(ctx context.Context, rep repo.DirectRepository, w repo.Re
 	res := engine.BackupResult{SnapshotID: string(m.ID), Incremental: len(ps) > 0, LostPacks: b.dropped, Summary: summaryOf(m)}
 	res.Summary.ReadBytes = b.read
 	res.Summary.StoredBytes = b.stored.Load()
-	res.Summary.Omissions = src.omitted.list()
+	res.Summary.Omissions = omitted
 
 	return res, nil
 }
@@ -158,8 +160,8 @@ func summaryOf(m *snapshot.Manifest) engine.Summary {
 }
 
 // save writes the snapshot down, and removes the checkpoints that it makes useless.
-func (b *backup) save(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) error {
-	if err := b.put(ctx, w, m); err != nil {
+func (b *backup) save(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest, omitted []engine.Omission) error {
+	if err := b.put(ctx, w, m, omitted); err != nil {
 		return err
 	}
 
@@ -196,10 +198,16 @@ func (b *backup) confirm(ctx context.Context, rep repo.DirectRepository, m *snap
 	return repository.StorageErr(b.engine.storage())
 }
 
-func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest) error {
+func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest, omitted []engine.Omission) error {
 	m.Description = b.request.Description
 	m.Tags = kopiaTags(b.request)
 	m.Pins = []string{pin}
+
+	if complete(m) {
+		if err := sign(m, omitted); err != nil {
+			return err
+		}
+	}
 
 	if _, err := snapshot.SaveSnapshot(ctx, w, m); err != nil {
 		return fmt.Errorf("save snapshot: %w", err)
@@ -220,7 +228,7 @@ func (b *backup) keep(ctx context.Context, w repo.RepositoryWriter, m *snapshot.
 		m.IncompleteReason = "failed"
 	}
 
-	if err := b.put(ctx, w, m); err != nil {
+	if err := b.put(ctx, w, m, nil); err != nil {
 		return err
 	}
 

@@ -63,6 +63,7 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 		end()
 
 		res.Summary = w.summary()
+		res.Summary.Omissions = engine.MergeOmissions(lacks(m), w.omitted.list())
 
 		return err
 	})
@@ -143,6 +144,8 @@ type restorer struct {
 
 	count counter
 	dirs  counter // files counts the folders, totalFiles the links
+	// omitted is what the snapshot has and could not be put back.
+	omitted omissions
 
 	mu    sync.Mutex
 	first error
