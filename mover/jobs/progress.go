@@ -14,6 +14,8 @@ type Progress struct {
 	Job string
 	// Volume is the claim's name, or POD/VOLUME for a volume without one.
 	Volume string
+	// Item whose operation reports the job, a claim or a pod; empty where that isn't known.
+	Item string
 	// Node that works on the job; empty while none does.
 	Node string
 	// Phase of the job; never empty.
@@ -34,7 +36,21 @@ type Progress struct {
 
 // BackupProgress reads the progress of a VolumeBackup.
 func BackupProgress(job *v1alpha1.VolumeBackup) Progress {
-	return progress(job.ObjectMeta, job.Spec.Volume, job.Status.JobStatus)
+	p := progress(job.ObjectMeta, job.Spec.Volume, job.Status.JobStatus)
+	p.Item = reportedBy(job)
+
+	return p
+}
+
+func reportedBy(job *v1alpha1.VolumeBackup) string {
+	switch v := job.Spec.Volume; {
+	case job.Spec.RequestedBy == v1alpha1.RequestedByClaim && v.Claim != nil:
+		return "claim/" + v.Namespace + "/" + v.Claim.Name
+	case job.Spec.RequestedBy == v1alpha1.RequestedByPod && v.Pod.Name != "":
+		return "pod/" + v.Namespace + "/" + v.Pod.Name
+	default:
+		return ""
+	}
 }
 
 // RestoreProgress reads the progress of a VolumeRestore.

@@ -26,15 +26,15 @@ func (s *Session) progress(log logrus.FieldLogger, id operation.ID, b *velerov1.
 
 	// Velero asks once more when all items are backed up, and would ask again
 	// up to 10 s later: small volumes are done before that.
-	if b.Status.Phase == velerov1.BackupPhaseInProgress && !operation.Ended(id, found) {
-		if last := s.poll.Hold(ctx, operation.Owner(b), id); last != nil {
+	if all := withOthers(id, found); b.Status.Phase == velerov1.BackupPhaseInProgress && !operation.Ended(all, found) {
+		if last := s.poll.Hold(ctx, operation.Owner(b), all); last != nil {
 			found = last
 		}
 	}
 
-	return operation.Progress(operation.Observed{
+	return s.standIn(log, b, id, found, operation.Progress(operation.Observed{
 		ID: id, Jobs: found, Now: s.clock.Now(), Started: operation.Started(startOf(b), id, found),
-	})
+	}))
 }
 
 func startOf(b *velerov1.Backup) (start time.Time) {
