@@ -72,7 +72,7 @@ func TestReferencesNameEverything(t *testing.T) {
 		"reasons of jobs":          {"mover/state/reasons.go", `Reason\w+ = "(\w+)"`, "docs/reasons.md", ""},
 		"codes of workers":         {"mover/engine/errors.go", `Code\w+ Code = "(\w+)"`, "docs/reasons.md", ""},
 		"reasons of verdicts":      {"plugins/volumeselect/verdict.go", `Reason\w+ Reason = "(\w+)"`, "docs/reasons.md", ""},
-		"reasons of omissions":     {"mover/engine/engine.go", `Omitted\w+ +OmissionReason = "(\w+)"`, "docs/reasons.md", ""},
+		"reasons of omissions":     {"mover/engine/omissions.go", `Omitted\w+ +OmissionReason = "(\w+)"`, "docs/reasons.md", ""},
 		"metrics":                  {"mover/metrics/metrics.go", `(?:counters|durations|gauges)\("(\w+)"`, "docs/metrics.md", "estiba_"},
 		"metrics of object stores": {"mover/metrics/metrics.go", `"(store_\w+)":`, "docs/metrics.md", "estiba_"},
 	}
