@@ -47,6 +47,10 @@ func remedyOf(code engine.Code, location string) string {
 		return "see that the store answers from this node, and what kubectl describe backupstoragelocation " + location + " says"
 	case engine.CodeStoreLostWrite:
 		return "the store confirmed what it does not hold: see to the store before the next backup"
+	case engine.CodeStoreFull:
+		return "make room in the store, or raise its quota: let old backups expire, or delete some (velero backup delete)"
+	case engine.CodeClockSkewed:
+		return "set the clock of the node (or that of the store) by NTP"
 	case engine.CodeStoreReadOnly:
 		return "the location is read-only (spec.accessMode): use another one"
 	case engine.CodeCredentialsInvalid:

@@ -18,6 +18,10 @@ const (
 	CodeStoreStalled Code = "StoreStalled"
 	// CodeStoreLostWrite: the object store acknowledged a blob that it does not have, or not in full. Retryable.
 	CodeStoreLostWrite Code = "StoreLostWrite"
+	// CodeStoreFull: the object store has no room left, or no more of a quota.
+	CodeStoreFull Code = "StoreFull"
+	// CodeClockSkewed: the object store refuses the time of requests: a clock is wrong. Retryable.
+	CodeClockSkewed Code = "ClockSkewed"
 	// CodeStoreReadOnly: a write was asked of a read-only location.
 	CodeStoreReadOnly Code = "StoreReadOnly"
 	// CodeCredentialsInvalid: the object store refuses the credentials, also after they were read again.
@@ -53,7 +57,7 @@ const (
 // Retryable tells whether trying again, unchanged, can help.
 func (c Code) Retryable() bool {
 	switch c {
-	case CodeStoreUnavailable, CodeStoreStalled, CodeStoreLostWrite, CodeWorkerDied:
+	case CodeStoreUnavailable, CodeStoreStalled, CodeStoreLostWrite, CodeClockSkewed, CodeWorkerDied:
 		return true
 	default:
 		return false

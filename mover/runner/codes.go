@@ -7,7 +7,7 @@ import "github.com/estiba-dev/estiba/mover/engine"
 func known(c engine.Code) bool {
 	switch c {
 	case engine.CodeCanceled, engine.CodeStoreUnavailable, engine.CodeStoreStalled, engine.CodeStoreLostWrite, engine.CodeStoreReadOnly,
-		engine.CodeCredentialsInvalid, engine.CodeRepositoryNotFound, engine.CodeRepositoryDamaged, engine.CodeWrongKey,
+		engine.CodeStoreFull, engine.CodeClockSkewed, engine.CodeCredentialsInvalid, engine.CodeRepositoryNotFound, engine.CodeRepositoryDamaged, engine.CodeWrongKey,
 		engine.CodeSnapshotNotFound, engine.CodeSourceUnreadable, engine.CodeTargetNotEmpty, engine.CodeTargetFull, engine.CodeTargetUnwritable,
 		engine.CodeMemoryExceeded, engine.CodeWorkerDied, engine.CodeFenceMissing, engine.CodeInvalidRequest, engine.CodeInternal:
 		return true

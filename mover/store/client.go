@@ -103,7 +103,8 @@ func (c *Client) note(err error) error {
 	}
 
 	switch engine.CodeOf(err) {
-	case engine.CodeStoreUnavailable, engine.CodeStoreStalled, engine.CodeStoreLostWrite, engine.CodeCredentialsInvalid:
+	case engine.CodeStoreUnavailable, engine.CodeStoreStalled, engine.CodeStoreLostWrite, engine.CodeCredentialsInvalid,
+		engine.CodeStoreFull, engine.CodeClockSkewed:
 	default:
 		return err
 	}

@@ -129,7 +129,7 @@ func fileError(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return &engine.Error{Code: engine.CodeCredentialsInvalid, Err: err}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return permanent{&engine.Error{Code: engine.CodeStoreUnavailable, Err: err}}
+		return &engine.Error{Code: engine.CodeStoreFull, Err: err}
 	default:
 		return &engine.Error{Code: engine.CodeStoreUnavailable, Err: err}
 	}

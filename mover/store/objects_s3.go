@@ -24,7 +24,7 @@ func (s *s3Objects) list(ctx context.Context, folder string) (Listing, error) {
 
 	for o := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: folder}) {
 		if o.Err != nil {
-			return Listing{}, s3Error(ctx, o.Err)
+			return Listing{}, s.failed(ctx, o.Err)
 		}
 
 		name, ok := strings.CutPrefix(o.Key, folder)
@@ -54,14 +54,14 @@ func (s *s3Objects) list(ctx context.Context, folder string) (Listing, error) {
 func (s *s3Objects) get(ctx context.Context, path string) ([]byte, error) {
 	body, info, _, err := s.core.GetObject(ctx, s.bucket, path, s.reading())
 	if err != nil {
-		return nil, objectError(s3Error(ctx, err))
+		return nil, objectError(s.failed(ctx, err))
 	}
 
 	defer body.Close() //nolint:errcheck // what counts was read
 
 	content, err := io.ReadAll(io.LimitReader(body, MaxObjectSize+1))
 	if err != nil {
-		return nil, s3Error(ctx, err)
+		return nil, s.failed(ctx, err)
 	}
 
 	if len(content) > MaxObjectSize {
@@ -106,7 +106,8 @@ func (s *s3Objects) put(ctx context.Context, path string, content []byte, onlyNe
 	err = putObject(ctx, s.s3Storage, path, bytes.NewReader(content), content, o)
 
 	var refused minio.ErrorResponse
-	if errors.As(err, &refused) && refused.StatusCode == http.StatusNotImplemented {
+	if errors.As(err, &refused) && (refused.StatusCode == http.StatusNotImplemented ||
+		strings.Contains(strings.ToLower(refused.Message), "if-none-match")) && refused.StatusCode != http.StatusPreconditionFailed {
 		return s.put(ctx, path, content, false)
 	}
 

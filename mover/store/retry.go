@@ -49,7 +49,9 @@ func (r *retrying) do(ctx context.Context, what string, attempt func() error) er
 		}
 
 		delay := r.delay(tries)
-		if spent := r.clock.Since(start); spent+delay > r.budget {
+		over := engine.CodeOf(err) == engine.CodeClockSkewed && tries >= skewTries // a clock is not set by waiting
+
+		if spent := r.clock.Since(start); over || spent+delay > r.budget {
 			return r.locate(engine.Errorf(engine.CodeOf(err), "%s: failed %d times in %s: %w", what, tries, spent.Round(time.Millisecond), err))
 		}
 
@@ -71,7 +73,7 @@ func (r *retrying) locate(err error) error {
 	case code == engine.CodeCredentialsInvalid && r.secret != "":
 		where = strings.TrimPrefix(r.place+", with the credentials of "+r.secret, ", ")
 	case code == engine.CodeCredentialsInvalid, code == engine.CodeStoreUnavailable, code == engine.CodeStoreStalled,
-		code == engine.CodeStoreLostWrite, code == engine.CodeInvalidRequest:
+		code == engine.CodeStoreLostWrite, code == engine.CodeInvalidRequest, code == engine.CodeStoreFull, code == engine.CodeClockSkewed:
 		where = r.place
 	}
 

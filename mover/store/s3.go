@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ type s3Storage struct {
 
 	core     *minio.Core
 	renewer  *renewingProvider
+	dated    *dated
 	bucket   string
 	prefix   string
 	secure   bool
@@ -47,13 +49,13 @@ type s3Storage struct {
 const kopiaStorageConfig = ".storageconfig"
 
 func openS3(s settings.Settings, source settings.Source, prefix string, now func() time.Time) (*s3Storage, error) {
-	core, renewer, err := dialS3(s, source, now)
+	core, renewer, dated, err := dialS3(s, source, now)
 	if err != nil {
 		return nil, err
 	}
 
 	return &s3Storage{
-		core: core, renewer: renewer, bucket: s.Bucket, prefix: prefix,
+		core: core, renewer: renewer, dated: dated, bucket: s.Bucket, prefix: prefix,
 		secure: !s.DoNotUseTLS, checksum: s.Checksum, encryption: serverSide(s.Encryption),
 	}, nil
 }
@@ -61,6 +63,11 @@ func openS3(s settings.Settings, source settings.Source, prefix string, now func
 // reading gives the options to read objects with: a customer's key goes with those requests, too.
 func (s *s3Storage) reading() minio.GetObjectOptions {
 	return minio.GetObjectOptions{ServerSideEncryption: s.encryption}
+}
+
+// failed gives a request's failure its code.
+func (s *s3Storage) failed(ctx context.Context, err error) error {
+	return s.dated.blame(s3Error(ctx, err))
 }
 
 func (s *s3Storage) key(id blob.ID) string { return s.prefix + string(id) }
@@ -90,7 +97,7 @@ func (s *s3Storage) GetBlob(ctx context.Context, id blob.ID, offset, length int6
 
 	body, info, _, err := s.core.GetObject(ctx, s.bucket, s.key(id), o)
 	if err != nil {
-		return s3Error(ctx, err)
+		return s.failed(ctx, err)
 	}
 
 	defer body.Close() //nolint:errcheck // what counts was read
@@ -101,7 +108,7 @@ func (s *s3Storage) GetBlob(ctx context.Context, id blob.ID, offset, length int6
 
 	n, err := io.Copy(out, body)
 	if err != nil {
-		return s3Error(ctx, err)
+		return s.failed(ctx, err)
 	}
 
 	if info.Size >= 0 && n < info.Size {
@@ -124,14 +131,14 @@ func (s *s3Storage) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata,
 }
 
 // stat looks at an object. The answer to a HEAD has no body, so that a bucket or
-// a key that is unknown looks like an object that is: what is not there is
-// asked for by a GET as well, whose answer says which.
+// a key that is unknown looks like an object that is, and every refusal like any
+// other: what is refused is asked for by a GET as well, whose answer says why.
 func (s *s3Storage) stat(ctx context.Context, key string) (minio.ObjectInfo, error) {
 	info, err := s.core.StatObject(ctx, s.bucket, key, s.reading())
 
-	err = s3Error(ctx, err)
-	if !errors.Is(err, blob.ErrBlobNotFound) {
-		return info, err
+	var refused minio.ErrorResponse
+	if !errors.As(err, &refused) || refused.StatusCode < http.StatusBadRequest || refused.StatusCode >= http.StatusInternalServerError {
+		return info, s.failed(ctx, err)
 	}
 
 	first := s.reading()
@@ -141,12 +148,13 @@ func (s *s3Storage) stat(ctx context.Context, key string) (minio.ObjectInfo, err
 
 	body, _, _, getErr := s.core.GetObject(ctx, s.bucket, key, first)
 	if getErr != nil {
-		return minio.ObjectInfo{}, s3Error(ctx, getErr)
+		return minio.ObjectInfo{}, s.failed(ctx, getErr)
 	}
 
 	_ = body.Close()
 
-	return minio.ObjectInfo{}, engine.Errorf(engine.CodeStoreUnavailable, "the store has object %s and says that it has not: %s", key, err.Error())
+	return minio.ObjectInfo{}, engine.Errorf(engine.CodeStoreUnavailable,
+		"the store has object %s, and answered %d %s when it was asked whether it has", key, refused.StatusCode, refused.Code)
 }
 
 // PutBlob writes in one request, whatever the size.
@@ -209,8 +217,11 @@ func putObject(ctx context.Context, s *s3Storage, key string, body io.Reader, wh
 
 	// Hiding Seek keeps the client library from sending twice on its own.
 	_, err := s.core.PutObject(ctx, s.bucket, key, struct{ io.Reader }{body}, int64(len(whole)), md5Base64, sha256Hex, o)
+	if hint := s.refusedHeader(err); hint != "" {
+		return engine.Errorf(engine.CodeInvalidRequest, "%w; %s", s3Error(ctx, err), hint)
+	}
 
-	return s3Error(ctx, err)
+	return s.failed(ctx, err)
 }
 
 func crc32c(content []byte) string {
@@ -222,7 +233,7 @@ func crc32c(content []byte) string {
 }
 
 func (s *s3Storage) DeleteBlob(ctx context.Context, id blob.ID) error {
-	err := s3Error(ctx, s.core.RemoveObject(ctx, s.bucket, s.key(id), minio.RemoveObjectOptions{}))
+	err := s.failed(ctx, s.core.RemoveObject(ctx, s.bucket, s.key(id), minio.RemoveObjectOptions{}))
 	if expected(err) {
 		return nil // what is gone is gone
 	}
@@ -233,7 +244,7 @@ func (s *s3Storage) DeleteBlob(ctx context.Context, id blob.ID) error {
 func (s *s3Storage) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
 	for o := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.key(prefix), Recursive: true}) {
 		if o.Err != nil {
-			return s3Error(ctx, o.Err)
+			return s.failed(ctx, o.Err)
 		}
 
 		name, ok := strings.CutPrefix(o.Key, s.prefix)

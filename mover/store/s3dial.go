@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,16 +33,17 @@ const (
 )
 
 // dialS3 makes a client. It does not connect: the first request does.
-func dialS3(s settings.Settings, source settings.Source, now func() time.Time) (*minio.Core, *renewingProvider, error) {
+func dialS3(s settings.Settings, source settings.Source, now func() time.Time) (*minio.Core, *renewingProvider, *dated, error) {
 	if err := s3utils.CheckValidBucketName(s.Bucket); err != nil {
-		return nil, nil, engine.Errorf(engine.CodeInvalidRequest, "bucket %q (spec.objectStorage.bucket of the location): %w", s.Bucket, err)
+		return nil, nil, nil, engine.Errorf(engine.CodeInvalidRequest, "bucket %q (spec.objectStorage.bucket of the location): %w", s.Bucket, err)
 	}
 
 	transport, err := Transport(s)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 
+	dated := &dated{RoundTripper: transport, now: now}
 	renewer := &renewingProvider{source: source, now: now}
 	renewer.credentials = credentials.New(renewer)
 
@@ -52,22 +54,42 @@ func dialS3(s settings.Settings, source settings.Source, now func() time.Time) (
 		region = defaultRegion
 	}
 
-	lookup := minio.BucketLookupAuto
-	if s.PathStyle {
-		lookup = minio.BucketLookupPath
+	lookup := minio.BucketLookupPath
+	if !s.PathStyle && inHost(s, endpoint) {
+		lookup = minio.BucketLookupDNS
 	}
 
 	core, err := minio.NewCore(endpoint, &minio.Options{
-		Creds: renewer.credentials, Secure: !s.DoNotUseTLS, Region: region, Transport: transport,
+		Creds: renewer.credentials, Secure: !s.DoNotUseTLS, Region: region, Transport: dated,
 		BucketLookup: lookup, MaxRetries: 1, // the retry layer is above
 	})
 	if err != nil {
-		return nil, nil, engine.Errorf(engine.CodeInvalidRequest, "make a client for bucket %s at %q: %w", s.Bucket, endpoint, err)
+		return nil, nil, nil, engine.Errorf(engine.CodeInvalidRequest, "make a client for bucket %s at %q: %w", s.Bucket, endpoint, err)
 	}
 
 	core.SetAppInfo("estiba", "v1")
 
-	return core, renewer, nil
+	return core, renewer, dated, nil
+}
+
+// inHost tells whether the bucket can be the first part of the host's name, as
+// Amazon's SDK has it where nobody asks for anything else: not before the number
+// of a host, and not where the name is none of a host, or has parts that no
+// wildcard of a certificate covers.
+func inHost(s settings.Settings, endpoint string) bool {
+	host := endpoint
+	if h, _, err := net.SplitHostPort(endpoint); err == nil {
+		host = h
+	}
+
+	switch {
+	case net.ParseIP(strings.Trim(host, "[]")) != nil, net.ParseIP(s.Bucket) != nil:
+		return false
+	case strings.ToLower(s.Bucket) != s.Bucket, strings.Contains(s.Bucket, "_"):
+		return false
+	default:
+		return s.DoNotUseTLS || !strings.Contains(s.Bucket, ".")
+	}
 }
 
 // Transport is how a store is spoken to, trusting whom its settings trust. It

@@ -13,6 +13,7 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/store/settings"
 )
 
 // s3Error gives a request's failure its code.
@@ -75,48 +76,160 @@ func untrusted(err error) bool {
 	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &header)
 }
 
+// verdict is what an answer of a server means for us.
+type verdict struct {
+	code engine.Code
+	// is is kopia's word for the answer, in place of a code.
+	is error
+	// hint says what to do, where the answer itself doesn't.
+	hint string
+}
+
+func (v verdict) err(a minio.ErrorResponse) error {
+	err := fmt.Errorf("the store answered %d %s: %w", a.StatusCode, a.Code, a)
+	if v.hint != "" {
+		err = fmt.Errorf("%w; %s", err, v.hint)
+	}
+
+	if v.is != nil {
+		return fmt.Errorf("%w (%w)", v.is, err)
+	}
+
+	return &engine.Error{Code: v.code, Err: err}
+}
+
 // s3Answer gives a server's answer its code. The S3 code goes first, where it
 // says more than the HTTP status.
 func s3Answer(a minio.ErrorResponse) error {
-	describe := fmt.Errorf("the store answered %d %s: %w", a.StatusCode, a.Code, a)
-
-	switch a.Code {
-	case "NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed":
-		return &engine.Error{Code: engine.CodeInvalidRequest, Err: describe}
-	case "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "TokenRefreshRequired", "SignatureDoesNotMatch", "AccessDenied",
-		"XAdminUserNotFound": // versitygw v1.8 answers an unknown access key with this and 404
-		return &engine.Error{Code: engine.CodeCredentialsInvalid, Err: describe}
-	case "SlowDown", "RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "OperationAborted":
-		return &engine.Error{Code: engine.CodeStoreUnavailable, Err: describe}
+	if v, ok := ofS3Code(a); ok {
+		return v.err(a)
 	}
 
-	// A 404 means a missing blob only when the store says so in words: to take
-	// anything else for it would let a repository, or the owner of a snapshot,
-	// look as if it were gone.
-	if a.StatusCode == http.StatusNotFound && a.Code != "NoSuchKey" && a.Code != "NoSuchVersion" {
-		return &engine.Error{Code: engine.CodeInvalidRequest, Err: describe}
-	}
-
-	return s3Status(a.StatusCode, describe)
+	return ofStatus(a.StatusCode).err(a)
 }
 
-func s3Status(status int, describe error) error {
+const (
+	hintArchived = "objects below plugins/estiba must not be archived: bring them back, and take them out of the bucket's lifecycle rules"
+	hintTooLarge = "what lies between this node and the store must take bodies of 100 MiB (nginx: client_max_body_size)"
+)
+
+// ofS3Code judges by the word of the answer, which is one of Amazon's in all
+// servers, or one of their own. False leaves it to the status.
+func ofS3Code(a minio.ErrorResponse) (verdict, bool) {
+	code := strings.TrimPrefix(a.Code, "KMS.")
+
+	switch {
+	case strings.Contains(code, "QuotaExceeded"), strings.Contains(code, "StorageFull"), strings.Contains(code, "InsufficientStorage"),
+		strings.HasSuffix(strings.ToLower(a.Message), "cap exceeded"), // Backblaze answers this with AccessDenied
+		strings.Contains(strings.ToLower(a.Message), "cap exceeded."):
+		return verdict{code: engine.CodeStoreFull}, true
+	case strings.Contains(code, "Throttl"), strings.Contains(code, "LimitExceeded"), strings.HasPrefix(code, "SlowDown"):
+		return verdict{code: engine.CodeStoreUnavailable}, true
+	}
+
+	v, ok := s3Codes()[code]
+	if !ok && a.StatusCode == http.StatusNotFound {
+		// A 404 means a missing blob only when the store says so in words: to take
+		// anything else for it would let a repository, or the owner of a snapshot,
+		// look as if it were gone.
+		return verdict{code: engine.CodeInvalidRequest}, true
+	}
+
+	return v, ok
+}
+
+// s3Codes are the words that say more than their status, or something else.
+func s3Codes() map[string]verdict {
+	codes := map[string]verdict{
+		"NoSuchKey":            {is: blob.ErrBlobNotFound},
+		"NoSuchVersion":        {is: blob.ErrBlobNotFound},
+		"RequestTimeTooSkewed": {code: engine.CodeClockSkewed},
+		"InvalidObjectState":   {code: engine.CodeInvalidRequest, hint: hintArchived},
+		"EntityTooLarge":       {code: engine.CodeInvalidRequest, hint: hintTooLarge},
+	}
+
+	for code, words := range map[engine.Code][]string{
+		engine.CodeInvalidRequest: {
+			"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed", "NotImplemented", "MethodNotAllowed",
+			// Conflicts that don't pass.
+			"InvalidBucketState", "FileImmutable", "FileAlreadyExists", "ObjectNotAppendable",
+			// Of the key management: 400, and with some servers 403.
+			"DisabledException", "NotFoundException", "KMSInvalidStateException", "InvalidKeyUsageException",
+		},
+		engine.CodeCredentialsInvalid: {
+			"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "InvalidClientTokenId",
+			"UnrecognizedClientException", "SignatureDoesNotMatch", "AccessDenied", "AccessDeniedException",
+			"XAdminUserNotFound", // versitygw v1.8 answers an unknown access key with this and 404
+		},
+		engine.CodeStoreUnavailable: {
+			"InternalError", "InternalFailure", "InternalServerError", "ServiceUnavailable", "Busy", "RequestTimeout", "RequestTimeoutException",
+			"RequestCanceled", "ClientDisconnected", "OperationAborted", "ConditionalRequestConflict", "TransactionInProgressException",
+			"PriorRequestNotComplete", "TooManyRequests", "TooManyRequestsException", "RequestRateTooHigh",
+			"IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch",
+			// Of the key management, with 400.
+			"KMSInternalException", "DependencyTimeoutException", "InternalException", "KeyUnavailableException",
+			// MinIO's, while it begins or lacks drives.
+			"XMinioServerNotInitialized", "XMinioReadQuorum", "XMinioWriteQuorum", "XMinioBackendDown",
+		},
+	} {
+		for _, word := range words {
+			codes[word] = verdict{code: code}
+		}
+	}
+
+	return codes
+}
+
+// ofStatus judges by the HTTP status alone. What is unknown may pass where it is
+// the server's own fault, and doesn't where it is the request's.
+func ofStatus(status int) verdict {
 	switch status {
-	case http.StatusNotFound:
-		return fmt.Errorf("%w (%w)", blob.ErrBlobNotFound, describe)
 	case http.StatusRequestedRangeNotSatisfiable:
-		return fmt.Errorf("%w (%w)", blob.ErrInvalidRange, describe)
+		return verdict{is: blob.ErrInvalidRange}
 	case http.StatusPreconditionFailed:
-		return fmt.Errorf("%w (%w)", blob.ErrBlobAlreadyExists, describe)
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return &engine.Error{Code: engine.CodeCredentialsInvalid, Err: describe}
-	case http.StatusRequestTimeout, http.StatusTooManyRequests:
-		return &engine.Error{Code: engine.CodeStoreUnavailable, Err: describe}
+		return verdict{is: blob.ErrBlobAlreadyExists}
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return verdict{code: engine.CodeCredentialsInvalid}
+	case http.StatusInsufficientStorage:
+		return verdict{code: engine.CodeStoreFull}
+	case http.StatusRequestEntityTooLarge:
+		return verdict{code: engine.CodeInvalidRequest, hint: hintTooLarge}
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return verdict{code: engine.CodeInvalidRequest}
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusLocked, http.StatusTooEarly, http.StatusTooManyRequests, statusClientClosed:
+		return verdict{code: engine.CodeStoreUnavailable}
 	}
 
-	if status >= http.StatusBadRequest && status < http.StatusInternalServerError {
-		return &engine.Error{Code: engine.CodeInvalidRequest, Err: describe}
+	if status >= http.StatusMultipleChoices && status < http.StatusInternalServerError {
+		return verdict{code: engine.CodeInvalidRequest}
 	}
 
-	return &engine.Error{Code: engine.CodeStoreUnavailable, Err: describe}
+	return verdict{code: engine.CodeStoreUnavailable}
+}
+
+// statusClientClosed is nginx's, for a request that ended before its answer.
+const statusClientClosed = 499
+
+// refusedHeader gives what to do about a header that the server doesn't know; empty
+// where that is not what it says.
+func (s *s3Storage) refusedHeader(err error) string {
+	var a minio.ErrorResponse
+	if !errors.As(err, &a) {
+		return ""
+	}
+
+	message := strings.ToLower(a.Message)
+	unknown := a.StatusCode == http.StatusNotImplemented || a.Code == minio.NotImplemented ||
+		a.StatusCode == http.StatusBadRequest && (strings.Contains(message, "unsupported header") || strings.Contains(message, "x-amz-checksum"))
+
+	switch {
+	case !unknown:
+		return ""
+	case s.encryption != nil && strings.Contains(message, "encryption"):
+		return "take the server-side encryption out of the location's spec.config"
+	case s.checksum != settings.ChecksumMD5:
+		return `the store may not know checksums in headers (x-amz-checksum-crc32c): set checksumAlgorithm: "" in spec.config of the location`
+	default:
+		return ""
+	}
 }

@@ -108,7 +108,8 @@ type Settings struct {
 	Region string `json:"region,omitempty"`
 	// Endpoint is host or host:port; empty means that of Amazon in the region.
 	Endpoint string `json:"endpoint,omitempty"`
-	// PathStyle puts the bucket into the path and not into the host's name.
+	// PathStyle puts the bucket into the path and not into the host's name. Where it
+	// can't be in the host's name it is in the path anyway.
 	PathStyle bool `json:"pathStyle,omitempty"`
 	// DoNotUseTLS speaks plain HTTP.
 	DoNotUseTLS bool `json:"doNotUseTLS,omitempty"`
