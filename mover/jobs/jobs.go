@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -133,22 +134,22 @@ func (j *Jobs) RestoresOf(ctx context.Context, restore types.UID) ([]v1alpha1.Vo
 	return list.Items, nil
 }
 
-// CancelBackup asks for the VolumeBackup to be stopped. A job that is gone
-// needs no stopping.
-func (j *Jobs) CancelBackup(ctx context.Context, name string) error {
+// CancelBackup asks for the VolumeBackup to be stopped. Bound is Velero's for the operation, if it asks
+// because that has passed, and else 0. A job that is gone needs no stopping.
+func (j *Jobs) CancelBackup(ctx context.Context, name string, bound time.Duration) error {
 	job := &v1alpha1.VolumeBackup{ObjectMeta: metav1.ObjectMeta{Namespace: j.namespace, Name: name}}
-	if err := j.cancel(ctx, job); err != nil {
+	if err := j.cancel(ctx, job, bound); err != nil {
 		return fmt.Errorf("cancel VolumeBackup %s/%s: %w", j.namespace, name, err)
 	}
 
 	return nil
 }
 
-// CancelRestore asks for the VolumeRestore to be stopped. A job that is gone
-// needs no stopping.
-func (j *Jobs) CancelRestore(ctx context.Context, name string) error {
+// CancelRestore asks for the VolumeRestore to be stopped. Bound is Velero's for the operation, if it asks
+// because that has passed, and else 0. A job that is gone needs no stopping.
+func (j *Jobs) CancelRestore(ctx context.Context, name string, bound time.Duration) error {
 	job := &v1alpha1.VolumeRestore{ObjectMeta: metav1.ObjectMeta{Namespace: j.namespace, Name: name}}
-	if err := j.cancel(ctx, job); err != nil {
+	if err := j.cancel(ctx, job, bound); err != nil {
 		return fmt.Errorf("cancel VolumeRestore %s/%s: %w", j.namespace, name, err)
 	}
 
@@ -192,8 +193,13 @@ func (j *Jobs) list(ctx context.Context, into client.ObjectList, label string, u
 	return known(err)
 }
 
-func (j *Jobs) cancel(ctx context.Context, obj client.Object) error {
-	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"cancel":true}}`))
+func (j *Jobs) cancel(ctx context.Context, obj client.Object, bound time.Duration) error {
+	text := `{"spec":{"cancel":true}}`
+	if bound > 0 {
+		text = fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}},"spec":{"cancel":true}}`, v1alpha1.AnnotationOperationTimeout, bound)
+	}
+
+	patch := client.RawPatch(types.MergePatchType, []byte(text))
 
 	err := known(j.client.Patch(ctx, obj, patch))
 	if errors.Is(err, ErrNotInstalled) {

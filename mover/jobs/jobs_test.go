@@ -193,19 +193,21 @@ func TestCancel(t *testing.T) {
 	b, r := jobs.NewBackup(velero, "n", backupSpec(claimVolume("web-0"))), jobs.NewRestore(velero, restoreSpec(claimVolume("web-0")))
 	j := jobs.New(newClient(t, b, r), velero)
 
-	require.NoError(t, j.CancelBackup(ctx, b.Name))
-	require.NoError(t, j.CancelBackup(ctx, b.Name), "cancelling twice")
-	require.NoError(t, j.CancelRestore(ctx, r.Name))
-	require.NoError(t, j.CancelBackup(ctx, "vb-gone"), "a job that is gone needs no stopping")
+	require.NoError(t, j.CancelBackup(ctx, b.Name, time.Hour))
+	require.NoError(t, j.CancelBackup(ctx, b.Name, time.Hour), "cancelling twice")
+	require.NoError(t, j.CancelRestore(ctx, r.Name, 0))
+	require.NoError(t, j.CancelBackup(ctx, "vb-gone", time.Hour), "a job that is gone needs no stopping")
 
 	gotBackup, err := j.Backup(ctx, b.Name)
 	require.NoError(t, err)
 	assert.True(t, gotBackup.Spec.Cancel)
+	assert.Equal(t, "1h0m0s", gotBackup.Annotations[v1alpha1.AnnotationOperationTimeout])
 	assert.Equal(t, b.Spec.Volume, gotBackup.Spec.Volume, "the rest of the spec stays")
 
 	gotRestore, err := j.Restore(ctx, r.Name)
 	require.NoError(t, err)
 	assert.True(t, gotRestore.Spec.Cancel)
+	assert.Empty(t, gotRestore.Annotations, "Velero's bound was not the cause")
 }
 
 // unserved is what client-go makes of the API server's answer to a path that it doesn't serve.
@@ -242,7 +244,7 @@ func TestMissingResourceDefinitionsAreToldFromMissingObjects(t *testing.T) {
 			require.ErrorIs(t, err, jobs.ErrNotInstalled)
 			_, err = j.EnsureRepository(ctx, "default", "shop")
 			require.ErrorIs(t, err, jobs.ErrNotInstalled)
-			require.ErrorIs(t, j.CancelBackup(ctx, "vb-1"), jobs.ErrNotInstalled)
+			require.ErrorIs(t, j.CancelBackup(ctx, "vb-1", time.Hour), jobs.ErrNotInstalled)
 		})
 	}
 

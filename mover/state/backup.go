@@ -13,7 +13,7 @@ func NextBackup(job *v1alpha1.VolumeBackup, o Observed, now time.Time, b Bounds)
 	d := next(work{
 		status:   job.Status.JobStatus,
 		created:  job.CreationTimestamp.Time,
-		cancel:   job.Spec.Cancel,
+		cancel:   wish(job.Spec.Cancel, canceled(job, job.Status.JobStatus, againBackup)),
 		deadline: deadline,
 		attempts: b.Attempts,
 	}, o, now, b)
@@ -65,7 +65,7 @@ func NextRestore(job *v1alpha1.VolumeRestore, o Observed, now time.Time, b Bound
 	return next(work{
 		status:   job.Status.JobStatus,
 		created:  job.CreationTimestamp.Time,
-		cancel:   job.Spec.Cancel,
+		cancel:   wish(job.Spec.Cancel, canceled(job, job.Status.JobStatus, againRestore)),
 		attempts: b.Attempts,
 	}, o, now, b)
 }

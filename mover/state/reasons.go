@@ -20,6 +20,8 @@ const (
 	ReasonPreviousRestored = "PreviousRestored"
 	// ReasonCancelRequested: somebody set spec.cancel.
 	ReasonCancelRequested = "CancelRequested"
+	// ReasonOperationTimedOut: Velero's bound for the operation has passed, and it asked for the job's end.
+	ReasonOperationTimedOut = "OperationTimedOut"
 	// ReasonCancelTimedOut: the worker did not stop in time after it was told to, and was ended by force.
 	ReasonCancelTimedOut = "CancelTimedOut"
 	// ReasonDeadlineExceeded: the job's own deadline has passed.

@@ -102,10 +102,9 @@ func routeRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b B
 	case job.Status.Phase.Terminal():
 		return stay(job.Status.JobStatus)
 	case job.Spec.Cancel:
-		return Decision{
-			Phase: v1alpha1.PhaseCanceled, Reason: ReasonCancelRequested, Action: ActionNone,
-			Message: "the job was cancelled on request (spec.cancel) before it had begun",
-		}
+		c := canceled(job, job.Status.JobStatus, againRestore)
+
+		return Decision{Phase: v1alpha1.PhaseCanceled, Reason: c.Reason, Message: c.Message, Action: ActionNone}
 	}
 
 	if f := ownerEnded(v.Owner); f != nil {

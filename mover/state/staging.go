@@ -91,7 +91,7 @@ func routeEnded(job *v1alpha1.VolumeBackup, v ClaimView, now time.Time, b Bounds
 	case job.Status.Phase.Terminal():
 		d = stay(job.Status.JobStatus)
 	case job.Spec.Cancel:
-		c := canceled(job.Status.JobStatus)
+		c := canceled(job, job.Status.JobStatus, againBackup)
 		d = Decision{Phase: v1alpha1.PhaseCanceled, Reason: c.Reason, Message: c.Message, Action: ActionNone}
 	case ownerEnded(v.Owner) != nil:
 		o := ownerEnded(v.Owner)

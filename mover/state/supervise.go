@@ -21,14 +21,34 @@ const ConditionFenced = "Fenced"
 // ConditionCancel is the type of the condition that says why the controller has asked for the end of a job.
 const ConditionCancel = "CancelRequested"
 
-// canceled is why a job was cancelled: what the controller has written down, or else somebody's wish.
-func canceled(s v1alpha1.JobStatus) Finding {
+// canceled returns why a job was cancelled: what the controller has written down, Velero's bound for
+// its operation, or else somebody's wish. Again is the command that makes another one.
+func canceled(job metav1.Object, s v1alpha1.JobStatus, again string) Finding {
 	if c := meta.FindStatusCondition(s.Conditions, ConditionCancel); c != nil {
 		return Finding{c.Reason, c.Message}
 	}
 
+	if bound, ok := job.GetAnnotations()[v1alpha1.AnnotationOperationTimeout]; ok {
+		return Finding{ReasonOperationTimedOut, fmt.Sprintf(
+			"Velero waits no longer than %s for an operation (spec.itemOperationTimeout); give it more time: %s --item-operation-timeout 12h", Cut(bound), again)}
+	}
+
 	return Finding{ReasonCancelRequested, "the job was cancelled on request (spec.cancel)"}
 }
+
+func wish(cancel bool, f Finding) *Finding {
+	if !cancel {
+		return nil
+	}
+
+	return &f
+}
+
+// The commands that make another backup or restore.
+const (
+	againBackup  = "velero backup create"
+	againRestore = "velero restore create"
+)
 
 // WaitingSince gives since when the job waits for the reason, if it does.
 func WaitingSince(s v1alpha1.JobStatus, reason string) (time.Time, bool) {

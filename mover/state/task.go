@@ -73,9 +73,10 @@ type Observed struct {
 
 // work is what the machine of all jobs needs to know of one.
 type work struct {
-	status   v1alpha1.JobStatus
-	created  time.Time
-	cancel   bool
+	status  v1alpha1.JobStatus
+	created time.Time
+	// cancel is why the job is to end; nil if nobody wants it to.
+	cancel   *Finding
 	deadline *Finding
 	attempts int32 // bound; 0 means none
 }
@@ -152,8 +153,8 @@ func stopping(w work, o Observed) *stop {
 	case w.deadline != nil && (w.status.Phase != v1alpha1.PhaseCanceling || w.status.Reason == w.deadline.Reason):
 		// Who waits for a job with a deadline cancels it, too, when that has passed. It doesn't end for that wish.
 		return &stop{*w.deadline, v1alpha1.PhaseFailed}
-	case w.cancel:
-		return &stop{canceled(w.status), v1alpha1.PhaseCanceled}
+	case w.cancel != nil:
+		return &stop{*w.cancel, v1alpha1.PhaseCanceled}
 	case w.status.Phase == v1alpha1.PhaseCanceling:
 		return &stop{Finding{w.status.Reason, w.status.Message}, v1alpha1.PhaseFailed}
 	case o.PodGone != nil:

@@ -58,14 +58,15 @@ func (a *action) Progress(operationID string, b *velerov1.Backup) (velero.Operat
 	return a.session.progress(a.log, id, b), nil
 }
 
-// Cancel asks for all jobs of an operation to be stopped. Velero doesn't wait for it.
+// Cancel asks for all jobs of an operation to be stopped. Velero calls it when the operation has taken
+// longer than it may, and doesn't wait for it.
 func (a *action) Cancel(operationID string, b *velerov1.Backup) error {
 	id, err := operation.Parse(operationID)
 	if err != nil {
 		return err
 	}
 
-	return a.session.cancel(id.Jobs, b.Namespace)
+	return a.session.cancel(id.Jobs, b.Namespace, b.Spec.ItemOperationTimeout.Duration)
 }
 
 func typed[T any](u *unstructured.Unstructured) (*T, error) {

@@ -45,7 +45,8 @@ func startOf(b *velerov1.Backup) (start time.Time) {
 	return start
 }
 
-func (s *Session) cancel(names []string, namespace string) error {
+// cancel asks for the end of the jobs. Bound is Velero's for their operation, where that is the cause, and else 0.
+func (s *Session) cancel(names []string, namespace string, bound time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), progressBound)
 	defer cancel()
 
@@ -56,7 +57,7 @@ func (s *Session) cancel(names []string, namespace string) error {
 
 	var failures []error
 	for _, name := range names {
-		failures = append(failures, j.CancelBackup(ctx, name))
+		failures = append(failures, j.CancelBackup(ctx, name, bound))
 	}
 
 	return errors.Join(failures...)

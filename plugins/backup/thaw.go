@@ -59,7 +59,7 @@ func (s *Session) thawWait(log logrus.FieldLogger, b *velerov1.Backup, list []*v
 	log.Errorf("volumes were not moved within %s, the bound for a quiesced application, and are cancelled (annotation %s of the Backup raises it): %s",
 		bound, contract.AnnotationFreezeTimeout, strings.Join(open, ", "))
 
-	if err := s.cancel(open, b.Namespace); err != nil {
+	if err := s.cancel(open, b.Namespace, 0); err != nil {
 		log.Warnf("cancelling: %v", err)
 	}
 

@@ -62,7 +62,7 @@ func (a *action) Cancel(operationID string, r *velerov1.Restore) error {
 	ctx, cancel := context.WithTimeout(context.Background(), progressBound)
 	defer cancel()
 
-	return a.session.cancel(ctx, id.Jobs, r.Namespace)
+	return a.session.cancel(ctx, id.Jobs, r.Namespace, r.Spec.ItemOperationTimeout.Duration)
 }
 
 func (s *Session) progress(log logrus.FieldLogger, id operation.ID, r *velerov1.Restore) velero.OperationProgress {

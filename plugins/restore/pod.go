@@ -253,7 +253,7 @@ func (s *Session) ensure(ctx context.Context, log logrus.FieldLogger, r *velerov
 	for _, t := range targets {
 		job, outcome, err := j.EnsureRestore(ctx, jobs.NewRestore(r.Namespace, t.spec(r, want)))
 		if err != nil {
-			return nil, errors.Join(remedy(err, r.Namespace), s.cancel(ctx, made, r.Namespace))
+			return nil, errors.Join(remedy(err, r.Namespace), s.cancel(ctx, made, r.Namespace, 0))
 		}
 
 		if outcome == jobs.Created {

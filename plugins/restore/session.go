@@ -169,7 +169,8 @@ func (s *Session) led(ctx context.Context, c client.Client, namespace string) er
 		namespace, contract.ComponentController, heartbeatBound, namespace, contract.LabelComponent, contract.ComponentController)
 }
 
-func (s *Session) cancel(ctx context.Context, names []string, namespace string) error {
+// cancel asks for the end of the jobs. Bound is Velero's for their operation, where that is the cause, and else 0.
+func (s *Session) cancel(ctx context.Context, names []string, namespace string, bound time.Duration) error {
 	j, err := s.connect.Jobs(namespace)
 	if err != nil {
 		return err
@@ -177,7 +178,7 @@ func (s *Session) cancel(ctx context.Context, names []string, namespace string) 
 
 	var failures []error
 	for _, name := range names {
-		failures = append(failures, j.CancelRestore(ctx, name))
+		failures = append(failures, j.CancelRestore(ctx, name, bound))
 	}
 
 	return errors.Join(failures...)

@@ -212,3 +212,7 @@ type JobStatus struct {
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// AnnotationOperationTimeout on a job says that Velero has asked for the job's end, because the
+// operation took longer than this bound, such as "4h0m0s".
+const AnnotationOperationTimeout = "estiba.dev/operation-timeout"
