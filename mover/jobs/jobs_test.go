@@ -260,6 +260,12 @@ func TestWaitRepository(t *testing.T) {
 		return v1alpha1.RepositoryStatus{Phase: phase, Reason: reason, Message: "no master key", LastCheckedTimestamp: looked}
 	}
 	ready := v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryReady, ID: "abcdefghijklmnopqrstuvwxyz"}
+	there := func(place string) v1alpha1.RepositoryStatus {
+		s := ready
+		s.Place = place
+
+		return s
+	}
 	short, long := 20*time.Millisecond, time.Minute
 
 	tests := map[string]struct {
@@ -271,14 +277,17 @@ func TestWaitRepository(t *testing.T) {
 		says  string
 		poked bool
 	}{
-		"ready with its ID":               {seen: []v1alpha1.RepositoryStatus{{}, ready}, bound: long, creation: long},
-		"not ready says why at once":      {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(0))}, bound: long, creation: long, err: jobs.ErrRepositoryNotReady, says: "KeyMissing: no master key"},
-		"not ready long ago, and ready":   {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(-time.Hour)), ready}, bound: long, creation: long, poked: true},
-		"not ready long ago, and again":   {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(-time.Hour)), status(v1alpha1.RepositoryNotReady, "StoreDown", at(time.Second))}, bound: long, creation: long, err: jobs.ErrRepositoryNotReady, says: "StoreDown", poked: true},
-		"not ready long ago, and no word": {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(-time.Hour))}, bound: short, creation: long, err: jobs.ErrRepositoryNotReady, says: "looked at 2026-01-02T02:04:05Z", poked: true},
-		"nobody looks at it":              {seen: []v1alpha1.RepositoryStatus{{}}, bound: short, creation: long, err: jobs.ErrRepositoryUnanswered, says: "shop-"},
-		"it is being made for long":       {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNew, "RepositoryCreating", at(0))}, bound: short, creation: 3 * short, err: jobs.ErrRepositoryCreating, says: "still being created: RepositoryCreating"},
-		"it is made after the bound":      {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNew, "RepositoryCreating", at(0)), ready}, bound: short, creation: long, slow: 3 * short},
+		"ready with its ID":                 {seen: []v1alpha1.RepositoryStatus{{}, ready}, bound: long, creation: long},
+		"ready where the location points":   {seen: []v1alpha1.RepositoryStatus{there("here")}, bound: short, creation: long},
+		"ready elsewhere, and then here":    {seen: []v1alpha1.RepositoryStatus{there("elsewhere"), there("here")}, bound: long, creation: long, poked: true},
+		"ready elsewhere, and nobody looks": {seen: []v1alpha1.RepositoryStatus{there("elsewhere")}, bound: short, creation: long, err: jobs.ErrRepositoryUnanswered, says: "shop-", poked: true},
+		"not ready says why at once":        {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(0))}, bound: long, creation: long, err: jobs.ErrRepositoryNotReady, says: "KeyMissing: no master key"},
+		"not ready long ago, and ready":     {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(-time.Hour)), ready}, bound: long, creation: long, poked: true},
+		"not ready long ago, and again":     {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(-time.Hour)), status(v1alpha1.RepositoryNotReady, "StoreDown", at(time.Second))}, bound: long, creation: long, err: jobs.ErrRepositoryNotReady, says: "StoreDown", poked: true},
+		"not ready long ago, and no word":   {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "KeyMissing", at(-time.Hour))}, bound: short, creation: long, err: jobs.ErrRepositoryNotReady, says: "looked at 2026-01-02T02:04:05Z", poked: true},
+		"nobody looks at it":                {seen: []v1alpha1.RepositoryStatus{{}}, bound: short, creation: long, err: jobs.ErrRepositoryUnanswered, says: "shop-"},
+		"it is being made for long":         {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNew, "RepositoryCreating", at(0))}, bound: short, creation: 3 * short, err: jobs.ErrRepositoryCreating, says: "still being created: RepositoryCreating"},
+		"it is made after the bound":        {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNew, "RepositoryCreating", at(0)), ready}, bound: short, creation: long, slow: 3 * short},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -306,7 +315,7 @@ func TestWaitRepository(t *testing.T) {
 			})
 
 			repo, err := jobs.New(seen, velero).WaitRepository(context.Background(), "default", "shop",
-				jobs.RepositoryWait{Since: start, Now: start, Every: time.Millisecond, Bound: tt.bound, Creation: tt.creation})
+				jobs.RepositoryWait{Since: start, Place: "here", Now: start, Every: time.Millisecond, Bound: tt.bound, Creation: tt.creation})
 
 			var kept v1alpha1.Repository
 			require.NoError(t, c.Get(context.Background(), types.NamespacedName{Namespace: velero, Name: jobs.RepositoryName("default", "shop")}, &kept))

@@ -52,6 +52,9 @@ type RepositoryWait struct {
 	// Since is when whoever waits began. What the controller saw before is not
 	// believed where it was bad: it is asked to look again. Zero believes all.
 	Since time.Time
+	// Place is where the location points now; see contract.Place. A repository that was found elsewhere is not
+	// believed to be there, too. Empty believes all.
+	Place string
 	// Now is the time at the call.
 	Now time.Time
 	// Every is how often to look.
@@ -73,7 +76,7 @@ func (j *Jobs) WaitRepository(ctx context.Context, location, volumesOf string, w
 		return nil, err
 	}
 
-	if w.stale(repo) {
+	if w.stale(repo) || w.elsewhere(repo) {
 		j.poke(ctx, repo, w.Now)
 	}
 
@@ -85,7 +88,7 @@ func (j *Jobs) WaitRepository(ctx context.Context, location, volumesOf string, w
 	defer creation.Stop()
 
 	for {
-		if repo.Status.Phase == v1alpha1.RepositoryReady && repo.Status.ID != "" {
+		if repo.Status.Phase == v1alpha1.RepositoryReady && repo.Status.ID != "" && !w.elsewhere(repo) {
 			return repo, nil
 		}
 
@@ -123,6 +126,12 @@ func (w RepositoryWait) stale(repo *v1alpha1.Repository) bool {
 	at := repo.Status.LastCheckedTimestamp
 
 	return at == nil || at.Time.Before(w.Since.Truncate(time.Second))
+}
+
+// elsewhere reports whether the repository was last found where its location doesn't point any more.
+// A controller that writes no place is of an earlier release.
+func (w RepositoryWait) elsewhere(repo *v1alpha1.Repository) bool {
+	return w.Place != "" && repo.Status.Place != "" && repo.Status.Place != w.Place
 }
 
 func creating(repo *v1alpha1.Repository) bool {

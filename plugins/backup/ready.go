@@ -127,7 +127,7 @@ func (s *Session) repository(ctx context.Context, b *velerov1.Backup, volumesOf 
 		return v1alpha1.RepositoryReference{}, err
 	}
 
-	wait := jobs.RepositoryWait{Since: startOf(b), Now: s.clock.Now(), Every: repositoryPace, Bound: repositoryBound, Creation: creationBound}
+	wait := jobs.RepositoryWait{Since: startOf(b), Place: s.place(ctx, b.Namespace, key.location), Now: s.clock.Now(), Every: repositoryPace, Bound: repositoryBound, Creation: creationBound}
 	if s.unanswered {
 		wait.Bound = repositoryBoundAgain
 	}

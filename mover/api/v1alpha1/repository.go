@@ -75,6 +75,10 @@ type RepositoryStatus struct {
 	// Path of the repository below the backup storage location's prefix.
 	// +optional
 	Path string `json:"path,omitempty"`
+	// Place is a digest of where the BackupStorageLocation pointed when the repository of this ID was found
+	// there, or made: of its provider, bucket, prefix and config.
+	// +optional
+	Place string `json:"place,omitempty"`
 	// KeyFingerprint is the fingerprint of the master key that opens the repository.
 	// +optional
 	KeyFingerprint string `json:"keyFingerprint,omitempty"`

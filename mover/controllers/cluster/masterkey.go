@@ -40,7 +40,7 @@ func (r *Repositories) firstKey(ctx context.Context, v view) (outcome, error) {
 	r.event(v.repo, false, "MasterKeyCreated", fmt.Sprintf(
 		"made the master key in Secret %s; export it and keep it apart from the cluster: without it no backup can be read", contract.MasterKeySecret))
 
-	return outcome{phase: phaseOfRepository(v.repo), reason: state.ReasonRepositoryCreating, text: "made the master key", after: r.Bounds.Soon}, nil
+	return outcome{phase: v.busyPhase(), reason: state.ReasonRepositoryCreating, text: "made the master key", after: r.Bounds.Soon}, nil
 }
 
 // otherKeyed gives a location, other than the named one, that holds key files. One that can't be

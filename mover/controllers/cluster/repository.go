@@ -60,6 +60,8 @@ type outcome struct {
 	reason string
 	text   string
 	after  time.Duration
+	// place is where the location pointed; see contract.Place.
+	place string
 	// current tells whether the exchange of the master key is over for it; nil where that wasn't seen.
 	current *metav1.Condition
 }
@@ -161,7 +163,7 @@ func (r *Repositories) fill(repo *v1alpha1.Repository, out outcome) {
 	}
 
 	// A look that finds the same is not worth a write each time, but where somebody may wait for it.
-	same := out.phase != v1alpha1.RepositoryNotReady && (out.id == "" || s.ID == out.id && s.KeyFingerprint == out.key) && s.Phase == out.phase && s.Reason == out.reason && s.Message == out.text && s.LastCheckedTimestamp != nil &&
+	same := out.phase != v1alpha1.RepositoryNotReady && (out.id == "" || s.ID == out.id && s.KeyFingerprint == out.key && s.Place == out.place) && s.Phase == out.phase && s.Reason == out.reason && s.Message == out.text && s.LastCheckedTimestamp != nil &&
 		now.Sub(s.LastCheckedTimestamp.Time) < lookAgain/2
 	if same {
 		return
@@ -170,7 +172,7 @@ func (r *Repositories) fill(repo *v1alpha1.Repository, out outcome) {
 	s.Phase, s.Reason, s.Message, s.LastCheckedTimestamp = out.phase, out.reason, out.text, &now
 
 	if out.id != "" {
-		s.ID, s.KeyFingerprint = out.id, out.key
+		s.ID, s.KeyFingerprint, s.Place = out.id, out.key, out.place
 		// The ID came out of a path, so that it makes one.
 		s.Path, _ = contract.RepositoryPath(repo.Spec.Namespace, out.id)
 	}
@@ -234,11 +236,37 @@ func (r *Repositories) see(ctx context.Context, repo *v1alpha1.Repository) (outc
 	}
 
 	v := view{repo: repo, location: &location, bucket: bucket, ours: ours, survey: s}
+	decide := r.settleRepository
+
 	if ours.current == "" {
-		return r.firstKey(ctx, v)
+		decide = r.firstKey
 	}
 
-	return r.settleRepository(ctx, v)
+	out, err := decide(ctx, v)
+	if err != nil {
+		return outcome{}, err
+	}
+
+	if out.place, err = placeOf(&location); err != nil {
+		return outcome{}, err
+	}
+
+	return out, nil
+}
+
+// placeOf returns where a location points.
+func placeOf(l *velerov1.BackupStorageLocation) (string, error) {
+	var bucket, prefix string
+	if o := l.Spec.ObjectStorage; o != nil {
+		bucket, prefix = o.Bucket, o.Prefix
+	}
+
+	place, err := contract.Place(l.Spec.Provider, bucket, prefix, l.Spec.Config)
+	if err != nil {
+		return "", fmt.Errorf("BackupStorageLocation %s: %w", l.Name, err)
+	}
+
+	return place, nil
 }
 
 // view is all that was seen of one repository.
@@ -259,12 +287,17 @@ func readOnlyOutcome(v view) outcome {
 		v.location.Name, v.repo.Spec.Namespace)
 }
 
-func phaseOfRepository(repo *v1alpha1.Repository) v1alpha1.RepositoryPhase {
-	if repo.Status.Phase == "" {
+// busyPhase returns the phase of a repository that is being made or opened. One that was ready and is not
+// where the location points is as good as new: who believed in it would send volumes where nothing is.
+func (v view) busyPhase() v1alpha1.RepositoryPhase {
+	s := v.repo.Status
+
+	lost := s.Phase == v1alpha1.RepositoryReady && !slices.Contains(v.survey.made, s.ID)
+	if s.Phase == "" || lost {
 		return v1alpha1.RepositoryNew
 	}
 
-	return repo.Status.Phase
+	return s.Phase
 }
 
 func (r *Repositories) settleRepository(ctx context.Context, v view) (outcome, error) {

@@ -57,7 +57,7 @@ func (r *Repositories) reserve(ctx context.Context, v view) (outcome, error) {
 
 	r.reserved[v.repo.Name] = reservation{id, r.NewSeed()}
 
-	return outcome{phase: phaseOfRepository(v.repo), reason: state.ReasonRepositoryCreating, text: "makes the repository " + id, after: r.Bounds.Soon}, nil
+	return outcome{phase: v.busyPhase(), reason: state.ReasonRepositoryCreating, text: "makes the repository " + id, after: r.Bounds.Soon}, nil
 }
 
 // open has a worker make the repository, or find that it is there and opens with our key.
@@ -66,7 +66,7 @@ func (r *Repositories) open(ctx context.Context, v view, at reservation) (outcom
 		id     = at.id
 		key    = RepositoryKey(v.repo.Name)
 		run, _ = r.Tasks.Look(key)
-		busy   = outcome{phase: phaseOfRepository(v.repo), reason: state.ReasonRepositoryCreating, text: "makes or opens the repository " + id, after: r.Bounds.Poll}
+		busy   = outcome{phase: v.busyPhase(), reason: state.ReasonRepositoryCreating, text: "makes or opens the repository " + id, after: r.Bounds.Poll}
 	)
 
 	if busy.phase == v1alpha1.RepositoryNotReady {

@@ -28,6 +28,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/jobs"
 )
 
@@ -173,6 +174,7 @@ func (c *Cluster) Setup(mgr ctrl.Manager, repos *Repositories, changes *Changes)
 		For(&v1alpha1.Repository{}, builder.WithPredicates(AskedAgain())).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.repositoriesOfKey)).
 		Watches(&velerov1.BackupStorageLocation{}, handler.EnqueueRequestsFromMapFunc(c.repositoriesIn)).
+		Watches(&v1alpha1.VolumeBackup{}, handler.EnqueueRequestsFromMapFunc(missed)).
 		WatchesRawSource(source.Channel(changes.repositories, &handler.EnqueueRequestForObject{})).
 		Complete(repos)
 	if err != nil {
@@ -252,11 +254,36 @@ func (c *Cluster) repositoriesOfKey(ctx context.Context, secret client.Object) [
 	return c.repositories(ctx, func(*v1alpha1.Repository) bool { return true })
 }
 
-func (c *Cluster) repositoriesIn(ctx context.Context, location client.Object) []reconcile.Request {
+// repositoriesIn returns the repositories of a location that are not well, and those that were found where it
+// doesn't point any more. Velero writes the status of a location every minute: all others need no look for that.
+func (c *Cluster) repositoriesIn(ctx context.Context, o client.Object) []reconcile.Request {
+	location, ok := o.(*velerov1.BackupStorageLocation)
+	if !ok {
+		return nil
+	}
+
+	place, err := placeOf(location)
+
 	return c.repositories(ctx, func(r *v1alpha1.Repository) bool {
-		// Velero writes the status of a location every minute: those that are well need no look for that.
-		return r.Spec.BackupStorageLocation == location.GetName() && r.Status.Phase == v1alpha1.RepositoryNotReady
+		moved := err == nil && r.Status.Place != "" && r.Status.Place != place
+
+		return r.Spec.BackupStorageLocation == location.Name && (moved || r.Status.Phase == v1alpha1.RepositoryNotReady)
 	})
+}
+
+// missed returns the repository that a job did not find in its bucket. Whoever asks next for a volume of that
+// namespace is not to be sent there, too.
+func missed(_ context.Context, o client.Object) []reconcile.Request {
+	job, ok := o.(*v1alpha1.VolumeBackup)
+	if !ok || job.Status.Reason != string(engine.CodeRepositoryNotFound) {
+		return nil
+	}
+
+	ref := job.Spec.Repository
+
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{
+		Namespace: job.Namespace, Name: jobs.RepositoryName(ref.BackupStorageLocation, ref.Namespace),
+	}}}
 }
 
 func (c *Cluster) repositories(ctx context.Context, wanted func(*v1alpha1.Repository) bool) []reconcile.Request {
