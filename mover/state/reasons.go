@@ -62,6 +62,8 @@ const (
 	ReasonPodMoved = "PodMoved"
 	// ReasonPodDeleted: the pod is being deleted; its volumes must not be held open.
 	ReasonPodDeleted = "PodDeleted"
+	// ReasonPodLost: the pod through which a claim was read is gone or going, and the work goes on through another one.
+	ReasonPodLost = "PodLost"
 	// ReasonPodNotRunning: the pod's containers have ended, so that its volumes are no longer mounted.
 	ReasonPodNotRunning = "PodNotRunning"
 	// ReasonPodUnscheduled: the pod waits for a node.

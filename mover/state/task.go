@@ -63,9 +63,9 @@ type Observed struct {
 	Waiting *Finding
 	// PodGone tells that the pod is gone or going, so that its volume must be let go at once.
 	PodGone *Finding
-	// StageLost tells that the job's staging pod is gone or going: the volume must be let go, and the controller makes
-	// another one.
-	StageLost *Finding
+	// MountLost says that the pod is gone or going through which a job reaches a claim that can be reached through
+	// another one: the volume must be let go, and the controller finds the job another way.
+	MountLost *Finding
 	// Spoiled tells that somebody else may write to the volume of a restore: not even
 	// one that has ended well is completed then.
 	Spoiled *Finding
@@ -119,7 +119,7 @@ func next(w work, o Observed, now time.Time, b Bounds) Decision {
 		return nextStopped(*s, o.Task, now, b)
 	}
 
-	if d := stageLost(w, o, b); d != nil {
+	if d := mountLost(w, o, b); d != nil {
 		return *d
 	}
 
@@ -185,14 +185,14 @@ func nextStopped(s stop, t Task, now time.Time, b Bounds) Decision {
 	}
 }
 
-// stageLost ends the run of a job whose staging pod is lost, and leaves the job to the controller; nil if it isn't,
-// or if all is done.
-func stageLost(w work, o Observed, b Bounds) *Decision {
-	if o.StageLost == nil || o.Task.State == TaskEnded && o.Task.Failure == nil {
+// mountLost ends the run of a job whose way to its claim is lost, and leaves the job to the controller; nil if it
+// isn't, or if all is done.
+func mountLost(w work, o Observed, b Bounds) *Decision {
+	if o.MountLost == nil || o.Task.State == TaskEnded && o.Task.Failure == nil {
 		return nil
 	}
 
-	d := Decision{Phase: forward(w.status), Reason: o.StageLost.Reason, Message: o.StageLost.Message, Action: ActionNone, RequeueAfter: b.Recheck}
+	d := Decision{Phase: forward(w.status), Reason: o.MountLost.Reason, Message: o.MountLost.Message, Action: ActionNone, RequeueAfter: b.Recheck}
 	if o.Task.live() {
 		d.Action = ActionKill
 	}

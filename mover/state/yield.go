@@ -54,7 +54,23 @@ func StageLost(pod string) Finding {
 		"staging pod %s was evicted or deleted before the volume was moved; another one is made, and the work goes on through it", pod)}
 }
 
-// Yielding is the decision about a job that is taken back from its staging pod's node.
+// PodLost is the finding about a pod that is gone or going while a claim is read through it. Why says how it went.
+func PodLost(why Finding) Finding {
+	return Finding{ReasonPodLost, why.Message + "; the claim is read through its successor, or through a staging pod"}
+}
+
+// Lost reports whether the reason is that a job lost its way to its claim through no fault of its own.
+func Lost(reason string) bool { return reason == ReasonStagingLost || reason == ReasonPodLost }
+
+// Movable reports whether a backup can go on through another pod when the one is gone through which it reads: it is
+// that of a claim, and not of an application that hooks have frozen in that very pod.
+func Movable(job *v1alpha1.VolumeBackup) bool {
+	v := job.Spec.Volume
+
+	return v.Kind == v1alpha1.VolumePersistentVolumeClaim && v.Claim != nil && !job.Spec.Options.Frozen
+}
+
+// Yielding is the decision about a job that is taken back from the node of its pod.
 func Yielding(s v1alpha1.JobStatus, f Finding, now time.Time, b Bounds) Decision {
 	if began := s.StartTimestamp; began != nil && now.Sub(began.Time) >= b.Interruptions {
 		f.Message += fmt.Sprintf("; gave up, for the job had begun %s before", now.Sub(began.Time).Round(time.Second))

@@ -42,7 +42,7 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 	case unrouted && claimed:
 		return c.routeClaim(ctx, job, owner)
 	case unrouted && !job.Spec.Cancel:
-		return settle(0, c.routeBackup(ctx, job))
+		return c.routeBackup(ctx, job)
 	case !unrouted:
 		if done, err := c.lookAfterStaging(ctx, job); done || err != nil {
 			return settle(c.Bounds.Soon, err)
@@ -55,8 +55,9 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 	}, owner)
 }
 
-// routeBackup gives a job that names no node to the one its pod is on, or ends it.
-func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup) error {
+// routeBackup gives a job that names no node to the one its pod is on. If that pod is gone, the job is routed by its
+// claim, or ended where there is none.
+func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (ctrl.Result, error) {
 	var (
 		pod  corev1.Pod
 		seen *state.TargetPod
@@ -65,19 +66,21 @@ func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup) e
 
 	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, &pod)
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read pod %s/%s: %w", ref.Namespace, ref.Pod.Name, err)
+		return ctrl.Result{}, fmt.Errorf("read pod %s/%s: %w", ref.Namespace, ref.Pod.Name, err)
 	}
 
 	if err == nil {
-		seen = &state.TargetPod{Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName}
+		seen = &state.TargetPod{Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, Deleting: !pod.DeletionTimestamp.IsZero()}
 	}
 
-	node, f := state.RouteBackup(job, seen)
-	if f != nil {
-		return c.finish(ctx, job, &job.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseFailed, Reason: f.Reason, Message: f.Message})
+	switch node, f := state.RouteBackup(job, seen); {
+	case f == nil:
+		return settle(0, c.label(ctx, job, node))
+	case state.Movable(job):
+		return c.routeClaim(ctx, job)
+	default:
+		return settle(0, c.finish(ctx, job, &job.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseFailed, Reason: f.Reason, Message: f.Message}))
 	}
-
-	return c.label(ctx, job, node)
 }
 
 // label gives the job to the node.

@@ -146,8 +146,8 @@ func (c *Cluster) staged(o client.Object) bool {
 	return p != nil && p.Name == contract.StagingPodName(o.GetName()) && !j.status.Phase.Terminal()
 }
 
-// lookAfterStaging removes the staging pod of a job that has ended, and has one
-// that a node works on make way. It tells whether the job was taken from its node.
+// lookAfterStaging removes the staging pod of a job that has ended, has one that a node works on make way, and takes
+// a job back whose pod is gone. It reports whether the job was taken from its node.
 func (c *Cluster) lookAfterStaging(ctx context.Context, o client.Object) (bool, error) {
 	j := c.jobOf(o)
 	p := *j.chosen
@@ -155,6 +155,8 @@ func (c *Cluster) lookAfterStaging(ctx context.Context, o client.Object) (bool, 
 	switch {
 	case c.staged(o):
 		return c.yield(ctx, o)
+	case j.status.Reason == state.ReasonPodLost && !j.status.Phase.Terminal():
+		return c.takeBack(ctx, j, state.Finding{Reason: j.status.Reason, Message: j.status.Message}, nil)
 	case p != nil && p.Name == contract.StagingPodName(o.GetName()):
 		return false, c.unstage(ctx, o, j.volume.Namespace)
 	default:
@@ -162,9 +164,8 @@ func (c *Cluster) lookAfterStaging(ctx context.Context, o client.Object) (bool, 
 	}
 }
 
-// yield takes a job back from the node of its staging pod where a pod came for
-// which that must make way, or where others took that away, and tells whether it did. The label goes first: without it, the node's
-// daemon lets go of the volume at once, and can't end the job any more.
+// yield takes a job back from the node of its staging pod where a pod came for which that must make way, or where
+// others took that away, and reports whether it did.
 func (c *Cluster) yield(ctx context.Context, o client.Object) (bool, error) {
 	j := c.jobOf(o)
 
@@ -183,16 +184,22 @@ func (c *Cluster) yield(ctx context.Context, o client.Object) (bool, error) {
 		return false, nil
 	}
 
-	before := o.DeepCopyObject().(client.Object)
-	labels := o.GetLabels()
-	delete(labels, contract.LabelNode)
-	o.SetLabels(labels)
+	return c.takeBack(ctx, j, *f, pods)
+}
 
-	if err := c.Client.Patch(ctx, o, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
-		return true, fmt.Errorf("take %s %s from its node: %w", j.kind, o.GetName(), err)
+// takeBack takes a job from its node for the reason. The label goes first: without it, the node's daemon lets go of
+// the volume at once, and can't end the job any more.
+func (c *Cluster) takeBack(ctx context.Context, j routable, f state.Finding, pods []state.TargetPod) (bool, error) {
+	before := j.object.DeepCopyObject().(client.Object)
+	labels := j.object.GetLabels()
+	delete(labels, contract.LabelNode)
+	j.object.SetLabels(labels)
+
+	if err := c.Client.Patch(ctx, j.object, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return true, fmt.Errorf("take %s %s from its node: %w", j.kind, j.object.GetName(), err)
 	}
 
-	_, err = c.applyRoute(ctx, j, state.Yielding(*j.status, *f, c.Clock.Now(), c.Bounds), pods)
+	_, err := c.applyRoute(ctx, j, state.Yielding(*j.status, f, c.Clock.Now(), c.Bounds), pods)
 
 	return true, err
 }

@@ -511,6 +511,58 @@ func TestAStagingPodThatWasTakenAwayIsMadeAgain(t *testing.T) {
 	}
 }
 
+func TestAClaimWhosePodWentAwayIsReadAnotherWay(t *testing.T) {
+	t.Parallel()
+
+	successor := realPod("n1", corev1.PodRunning)
+	successor.Name, successor.UID = "web-1", "newuid"
+
+	for name, c := range map[string]struct {
+		pods   []client.Object
+		frozen bool
+		staged bool
+		phase  v1alpha1.Phase
+		reason string
+		pod    string
+	}{
+		"through its successor":               {pods: []client.Object{successor}, phase: v1alpha1.PhaseInProgress, reason: state.ReasonRouted, pod: "web-1"},
+		"through a staging pod":               {staged: true, phase: v1alpha1.PhaseInProgress, reason: state.ReasonStaging},
+		"not where its application is frozen": {frozen: true, phase: v1alpha1.PhaseFailed, reason: state.ReasonPodNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			w, job := stagingWorld(t, c.pods...)
+			require.NoError(t, w.client.Delete(t.Context(), job))
+
+			spec := job.Spec
+			spec.Volume.Name, spec.Volume.Pod = "d", v1alpha1.PodReference{Name: "web-0", UID: "webuid"}
+			spec.Options.Frozen = c.frozen
+			job = jobs.NewBackup(veleroNS, "n1", spec)
+			job.CreationTimestamp = metav1.NewTime(start)
+			require.NoError(t, w.client.Create(t.Context(), job))
+
+			state.Apply(&job.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseInProgress, Reason: state.ReasonRunning}, w.clock.Now())
+			job.Status.Reason = state.ReasonPodLost
+			require.NoError(t, w.client.Status().Update(t.Context(), job))
+
+			got, _ := w.backup(t, job.Name)
+			assert.Empty(t, got.Labels[contract.LabelNode], "it is taken from the node first")
+			assert.Equal(t, v1alpha1.PhaseInProgress, got.Status.Phase)
+
+			got, _ = w.backup(t, job.Name)
+			assert.Equal(t, c.phase, got.Status.Phase, got.Status.Message)
+			assert.Equal(t, c.reason, got.Status.Reason)
+			assert.Equal(t, c.staged, w.stage(t, job.Name) != nil)
+
+			if c.pod != "" {
+				assert.Equal(t, c.pod, got.Status.Pod.Name)
+				assert.Equal(t, "n1", got.Labels[contract.LabelNode])
+			}
+		})
+	}
+}
+
 func TestOfTwoJobsThatStageOneClaimAtATimeTheLaterOneWaits(t *testing.T) {
 	t.Parallel()
 

@@ -85,7 +85,7 @@ func (n *Node) checkBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (ver
 		return verdict{permanent: f}, nil
 	}
 
-	if ref.Name == "" {
+	if job.Status.Pod != nil {
 		ref = n.inPod(&pod, ref)
 	}
 

@@ -221,7 +221,7 @@ func (d *drive) keepRun(run task.Run, dec state.Decision) {
 		return
 	}
 
-	switch lost := dec.Reason == state.ReasonStagingLost; {
+	switch lost := state.Lost(dec.Reason); {
 	case lost && dec.Action == state.ActionKill:
 		// The run has not failed, and doesn't count.
 		d.status.Attempts = run.Attempt - 1

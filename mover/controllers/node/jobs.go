@@ -102,11 +102,11 @@ func (n *Node) mine(ctx context.Context, req ctrl.Request, job client.Object) (b
 	return true, nil
 }
 
-// readThrough gives the volume with the pod that it is read through: the one that
-// the controller has chosen, where the spec names none.
+// readThrough returns the volume with the pod that it is read through: the one that the controller has chosen,
+// because the spec names none or names a pod that is gone, or else that of the spec.
 func readThrough(job *v1alpha1.VolumeBackup) v1alpha1.VolumeReference {
 	ref := *job.Spec.Volume.DeepCopy()
-	if p := job.Status.Pod; ref.Pod.Name == "" && p != nil {
+	if p := job.Status.Pod; p != nil {
 		ref.Pod = *p
 	}
 

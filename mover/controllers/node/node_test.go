@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -164,6 +165,9 @@ func newScene() *scene {
 	return s
 }
 
+// freeze makes the job one of an application that hooks keep quiesced: it is not read through another pod.
+func (s *scene) freeze() { s.job.Spec.Options.Frozen = true }
+
 func (s *scene) objects() []client.Object {
 	return []client.Object{s.backup, s.bsl, s.repo, s.pod, s.claim, s.pv, s.job}
 }
@@ -255,24 +259,24 @@ func TestBackupIsCheckedAgainstTheLiveObjects(t *testing.T) {
 			s.backup.Status.Phase, s.backup.Status.CompletionTimestamp = velerov1.BackupPhaseCompleted, &now
 			s.job.CreationTimestamp = metav1.NewTime(start.Add(time.Second))
 		}, state.ReasonOwnerNotRunning, "Completed"},
-		"the Backup is being deleted":              {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseDeleting }, state.ReasonOwnerNotRunning, "Deleting"},
-		"the Backup has not begun":                 {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseNew }, state.ReasonOwnerNotRunning, "New"},
-		"the repository has another ID":            {func(s *scene) { s.repo.Status.ID = "bbbbbbbbbbbbbbbbbbbbbbbbbb" }, state.ReasonRepositoryMismatch, "spec.repository.id"},
-		"the location does not exist":              {func(s *scene) { s.bsl.Name = "other" }, state.ReasonLocationNotFound, "BackupStorageLocation default"},
-		"the repository is another namespace's":    {func(s *scene) { s.job.Spec.Repository.Namespace = "other" }, state.ReasonRepositoryMismatch, "spec.repository.namespace"},
-		"the pod was replaced":                     {func(s *scene) { s.pod.UID = "x" }, state.ReasonPodReplaced, "metadata.uid"},
-		"the pod is on another node":               {func(s *scene) { s.pod.Spec.NodeName = "n2" }, state.ReasonPodMoved, "spec.nodeName"},
-		"the pod is gone":                          {func(s *scene) { s.pod.Name = "other" }, state.ReasonPodNotFound, "app/web-0"},
-		"the pod has ended":                        {func(s *scene) { s.pod.Status.Phase = corev1.PodSucceeded }, state.ReasonPodNotRunning, "status.phase"},
-		"the pod is being deleted":                 {func(s *scene) { s.pod.DeletionTimestamp, s.pod.Finalizers = &now, []string{"x/y"} }, state.ReasonPodDeleted, "deletionTimestamp"},
-		"the pod has no such volume":               {func(s *scene) { s.pod.Spec.Volumes[0].Name = "x" }, state.ReasonVolumeNotFound, "spec.volumes"},
-		"the volume is of another claim":           {func(s *scene) { s.pod.Spec.Volumes[0].PersistentVolumeClaim.ClaimName = "x" }, state.ReasonVolumeMismatch, "claim"},
-		"the claim was replaced":                   {func(s *scene) { s.claim.UID = "x" }, state.ReasonVolumeMismatch, "metadata.uid"},
-		"the claim is bound to another volume":     {func(s *scene) { s.claim.Spec.VolumeName = "x" }, state.ReasonVolumeMismatch, "spec.volumeName"},
-		"the claim is a raw device":                {func(s *scene) { s.claim.Spec.VolumeMode = &block }, state.ReasonVolumeUnsupported, "spec.volumeMode"},
-		"the PersistentVolume was replaced":        {func(s *scene) { s.pv.UID = "x" }, state.ReasonVolumeMismatch, "PersistentVolume pv1"},
-		"the PersistentVolume belongs to another":  {func(s *scene) { s.pv.Spec.ClaimRef.UID = "x" }, state.ReasonVolumeMismatch, "spec.claimRef"},
-		"the volume is no emptyDir as the job has": {func(s *scene) { s.job.Spec.Volume.Kind, s.job.Spec.Volume.Claim = v1alpha1.VolumeEmptyDir, nil }, state.ReasonVolumeMismatch, "none of the kind EmptyDir"},
+		"the Backup is being deleted":                 {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseDeleting }, state.ReasonOwnerNotRunning, "Deleting"},
+		"the Backup has not begun":                    {func(s *scene) { s.backup.Status.Phase = velerov1.BackupPhaseNew }, state.ReasonOwnerNotRunning, "New"},
+		"the repository has another ID":               {func(s *scene) { s.repo.Status.ID = "bbbbbbbbbbbbbbbbbbbbbbbbbb" }, state.ReasonRepositoryMismatch, "spec.repository.id"},
+		"the location does not exist":                 {func(s *scene) { s.bsl.Name = "other" }, state.ReasonLocationNotFound, "BackupStorageLocation default"},
+		"the repository is another namespace's":       {func(s *scene) { s.job.Spec.Repository.Namespace = "other" }, state.ReasonRepositoryMismatch, "spec.repository.namespace"},
+		"the pod was replaced, and it was frozen":     {func(s *scene) { s.freeze(); s.pod.UID = "x" }, state.ReasonPodReplaced, "metadata.uid"},
+		"the pod is on another node":                  {func(s *scene) { s.pod.Spec.NodeName = "n2" }, state.ReasonPodMoved, "spec.nodeName"},
+		"the pod is gone, and it was frozen":          {func(s *scene) { s.freeze(); s.pod.Name = "other" }, state.ReasonPodNotFound, "app/web-0"},
+		"the pod has ended, and it was frozen":        {func(s *scene) { s.freeze(); s.pod.Status.Phase = corev1.PodSucceeded }, state.ReasonPodNotRunning, "status.phase"},
+		"the pod is being deleted, and it was frozen": {func(s *scene) { s.freeze(); s.pod.DeletionTimestamp, s.pod.Finalizers = &now, []string{"x/y"} }, state.ReasonPodDeleted, "deletionTimestamp"},
+		"the pod has no such volume":                  {func(s *scene) { s.pod.Spec.Volumes[0].Name = "x" }, state.ReasonVolumeNotFound, "spec.volumes"},
+		"the volume is of another claim":              {func(s *scene) { s.pod.Spec.Volumes[0].PersistentVolumeClaim.ClaimName = "x" }, state.ReasonVolumeMismatch, "claim"},
+		"the claim was replaced":                      {func(s *scene) { s.claim.UID = "x" }, state.ReasonVolumeMismatch, "metadata.uid"},
+		"the claim is bound to another volume":        {func(s *scene) { s.claim.Spec.VolumeName = "x" }, state.ReasonVolumeMismatch, "spec.volumeName"},
+		"the claim is a raw device":                   {func(s *scene) { s.claim.Spec.VolumeMode = &block }, state.ReasonVolumeUnsupported, "spec.volumeMode"},
+		"the PersistentVolume was replaced":           {func(s *scene) { s.pv.UID = "x" }, state.ReasonVolumeMismatch, "PersistentVolume pv1"},
+		"the PersistentVolume belongs to another":     {func(s *scene) { s.pv.Spec.ClaimRef.UID = "x" }, state.ReasonVolumeMismatch, "spec.claimRef"},
+		"the volume is no emptyDir as the job has":    {func(s *scene) { s.job.Spec.Volume.Kind, s.job.Spec.Volume.Claim = v1alpha1.VolumeEmptyDir, nil }, state.ReasonVolumeMismatch, "none of the kind EmptyDir"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -295,6 +299,7 @@ func TestPodThatGoesAwayGetsItsVolumeBackAtOnce(t *testing.T) {
 	t.Parallel()
 
 	s := newScene()
+	s.freeze()
 	s.pod.Finalizers = []string{"x/y"}
 	w := newWorld(t, s.objects()...)
 	w.backup(t, s.job.Name)
@@ -310,6 +315,65 @@ func TestPodThatGoesAwayGetsItsVolumeBackAtOnce(t *testing.T) {
 	job = w.backup(t, s.job.Name)
 	assert.Equal(t, v1alpha1.PhaseFailed, job.Status.Phase)
 	assert.Equal(t, state.ReasonPodDeleted, job.Status.Reason)
+}
+
+func TestAClaimWhosePodGoesAwayIsLeftToTheController(t *testing.T) {
+	t.Parallel()
+
+	now := metav1.NewTime(start)
+
+	for name, lose := range map[string]func(*scene){
+		"it was replaced":     func(s *scene) { s.pod.UID = "x" },
+		"it is gone":          func(s *scene) { s.pod.Name = "other" },
+		"it has ended":        func(s *scene) { s.pod.Status.Phase = corev1.PodSucceeded },
+		"it is being deleted": func(s *scene) { s.pod.DeletionTimestamp, s.pod.Finalizers = &now, []string{"x/y"} },
+	} {
+		for _, running := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, the worker runs: %t", name, running), func(t *testing.T) {
+				t.Parallel()
+
+				s := newScene()
+				lose(s)
+
+				if running {
+					s.job.Status.Phase, s.job.Status.Reason, s.job.Status.Attempts = v1alpha1.PhaseInProgress, state.ReasonRunning, 1
+				}
+
+				w := newWorld(t, s.objects()...)
+				if running {
+					w.tasks.Begin(s.job.Name, task.Work{UID: s.job.UID + "/puid", Attempt: 1})
+					w.tasks.Set(s.job.Name, func(r *task.Run) { r.State, r.Ran = state.TaskRunning, true })
+				}
+
+				job := w.backup(t, s.job.Name)
+				assert.Equal(t, state.ReasonPodLost, job.Status.Reason, job.Status.Message)
+				assert.False(t, job.Status.Phase.Terminal())
+				assert.Zero(t, job.Status.Attempts, "that was no attempt")
+				assert.Equal(t, running, slices.Contains(w.tasks.Ended(s.job.Name), task.Abort), "the volume is let go at once")
+			})
+		}
+	}
+}
+
+func TestAClaimIsReadThroughThePodThatTheControllerHasChosenInsteadOfAnother(t *testing.T) {
+	t.Parallel()
+
+	s := newScene()
+	s.pod.Name, s.pod.UID = "web-1", "other"
+	s.pod.Spec.Volumes[0].Name = "files"
+	s.job.Status.Pod = &v1alpha1.PodReference{Name: "web-1", UID: "other"}
+	w := newWorld(t, s.objects()...)
+
+	job := w.backup(t, s.job.Name)
+	assert.Equal(t, v1alpha1.PhaseAccepted, job.Status.Phase, job.Status.Message)
+
+	begun := w.tasks.Begun(s.job.Name)
+	require.Len(t, begun, 1)
+
+	f, err := begun[0].OpenVolume(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	assert.Equal(t, s.job.Spec.Source.Path, begun[0].Backup.Path, "it is the same source")
 }
 
 func TestRestartResumes(t *testing.T) {

@@ -30,8 +30,8 @@ func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 	}
 
 	if run.State == state.TaskQueued || run.State == state.TaskRunning {
-		if gone := d.podGone(ctx); d.staged() {
-			seen.StageLost = d.lost(gone)
+		if gone := d.podGone(ctx); d.movable() {
+			seen.MountLost = d.lost(gone)
 		} else {
 			seen.PodGone = gone
 		}
@@ -66,8 +66,8 @@ func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 	}
 
 	seen.Permanent, seen.Waiting = v.permanent, v.waiting
-	if d.staged() {
-		seen.StageLost = d.lost(v.permanent)
+	if d.movable() {
+		seen.MountLost = d.lost(v.permanent)
 	}
 
 	d.claimed(v)
@@ -78,8 +78,15 @@ func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 // staged tells whether the volume is mounted for the job by its staging pod.
 func (d *drive) staged() bool { return d.pod.Name == contract.StagingPodName(d.object.GetName()) }
 
-// lost gives what is to be said if the finding is that the staging pod is gone or going. Somebody drains its node,
-// perhaps: that is no fault of the job, and the controller makes another one.
+// movable reports whether the job can go on through another pod when its own is gone.
+func (d *drive) movable() bool {
+	job, ok := d.object.(*v1alpha1.VolumeBackup)
+
+	return d.staged() || ok && state.Movable(job)
+}
+
+// lost returns what is to be said if the finding is that the pod is gone or going. Somebody drains its node or
+// updates its Deployment, perhaps: that is no fault of the job, and the controller finds another way to the claim.
 func (d *drive) lost(f *state.Finding) *state.Finding {
 	if f == nil {
 		return nil
@@ -87,7 +94,10 @@ func (d *drive) lost(f *state.Finding) *state.Finding {
 
 	switch f.Reason {
 	case state.ReasonPodNotFound, state.ReasonPodReplaced, state.ReasonPodDeleted, state.ReasonPodNotRunning:
-		lost := state.StageLost(d.pod.Name)
+		lost := state.PodLost(*f)
+		if d.staged() {
+			lost = state.StageLost(d.pod.Name)
+		}
 
 		return &lost
 	default:
