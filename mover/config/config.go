@@ -183,6 +183,7 @@ func (c *Config) addControllerFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.Bounds.StagingPods, "staging-pods", c.Bounds.StagingPods, "how many staging pods may be there at a time")
 	f.DurationVar(&c.Bounds.NoDaemon, "no-daemon-timeout", c.Bounds.NoDaemon, "how long a job waits on a node from which no daemon was ever heard")
 	f.DurationVar(&c.Bounds.MissingPod, "missing-pod-timeout", c.Bounds.MissingPod, "how long the pod of a restore may be missing after Velero has made all objects")
+	f.DurationVar(&c.Bounds.Abandon, "deletion-timeout", c.Bounds.Abandon, "how long the deletion of a snapshot is tried whose location or repository is not there")
 	f.DurationVar(&c.Bounds.Retention, "job-retention", c.Bounds.Retention, "how long the object of a finished job is kept")
 }
 
@@ -222,7 +223,7 @@ func (c *Config) Validate() error {
 		"heartbeat": c.Heartbeat, "drain-timeout": c.Drain, "gate-timeout": c.Bounds.Gate, "cancel-timeout": c.Bounds.Cancel,
 		"freeze-timeout": c.Bounds.Freeze, "retry-delay": c.Bounds.RetryDelay, "unscheduled-timeout": c.Bounds.Unscheduled, "staging-timeout": c.Bounds.Staging,
 		"node-lost-timeout": c.Bounds.NodeLost, "no-daemon-timeout": c.Bounds.NoDaemon, "missing-pod-timeout": c.Bounds.MissingPod,
-		"job-retention": c.Bounds.Retention, "interruption-timeout": c.Bounds.Interruptions, "store-retry-timeout": c.StoreRetry, "store-stall-timeout": c.StoreStall,
+		"job-retention": c.Bounds.Retention, "interruption-timeout": c.Bounds.Interruptions, "deletion-timeout": c.Bounds.Abandon, "store-retry-timeout": c.StoreRetry, "store-stall-timeout": c.StoreStall,
 	} {
 		need(d > 0, "--%s is %s, expected more than 0", name, d)
 	}

@@ -70,9 +70,9 @@ func NextRestore(job *v1alpha1.VolumeRestore, o Observed, now time.Time, b Bound
 	}, o, now, b)
 }
 
-// NextDeletion says what the controller does next about a SnapshotDeletion. It
-// never fails one: what keeps it from going on is reported and tried again, at
-// growing intervals, until the repository has confirmed that the snapshot is gone.
+// NextDeletion says what the controller does next about a SnapshotDeletion. What keeps it from going on is reported
+// and tried again, at growing intervals, until the repository has confirmed that the snapshot is gone. It fails one
+// only whose location or repository has not been there for days: there is nothing left to delete from.
 func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b Bounds) Decision {
 	s := job.Status.JobStatus
 	if s.Phase.Terminal() {
@@ -90,8 +90,12 @@ func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b B
 			return completed(o.Task)
 		}
 
+		f := o.Task.Failure
+		if d := abandoned(job, f.Finding, now, b); d != nil {
+			return *d
+		}
+
 		if wait := b.RetryAfter(s.Attempts) - now.Sub(o.Task.Ended); wait > 0 {
-			f := o.Task.Failure
 			return Decision{
 				Phase: forward(s), Reason: f.Reason, Action: ActionNone, RequeueAfter: wait,
 				Message: fmt.Sprintf("%s (attempt %d; tried again until it is confirmed)", f.Message, s.Attempts),
@@ -104,6 +108,10 @@ func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b B
 	}
 
 	if f := firstFinding(o.Permanent, o.Waiting); f != nil {
+		if d := abandoned(job, *f, now, b); d != nil {
+			return *d
+		}
+
 		return Decision{
 			Phase: forward(s), Reason: f.Reason, Message: f.Message, Action: ActionNone,
 			RequeueAfter: min(b.RetryAfter(max(s.Attempts, 1))*slowdown, b.RetryDelayMax),
@@ -112,6 +120,23 @@ func NextDeletion(job *v1alpha1.SnapshotDeletion, o Observed, now time.Time, b B
 
 	return Decision{Phase: forward(s), Reason: ReasonAccepted, Message: "asks the repository to forget the snapshot", Action: ActionStart, RequeueAfter: b.Poll}
 }
+
+// abandoned returns the decision about a deletion whose location or repository has been missing for as long as it
+// is waited for; nil if it is tried again.
+func abandoned(job *v1alpha1.SnapshotDeletion, f Finding, now time.Time, b Bounds) *Decision {
+	missing := f.Reason == ReasonLocationNotFound || f.Reason == codeRepositoryNotFound
+	if !missing || now.Sub(job.CreationTimestamp.Time) < b.Abandon {
+		return nil
+	}
+
+	d := failed(Finding{f.Reason, fmt.Sprintf(
+		"%s; gave up %s after the deletion was asked for: if the data is kept elsewhere, it stays there", f.Message, b.Abandon)})
+
+	return &d
+}
+
+// codeRepositoryNotFound is the code of a worker that finds no repository.
+const codeRepositoryNotFound = "RepositoryNotFound"
 
 // slowdown is how much slower a deletion is tried again while something outside
 // of the repository, such as its location's object, is missing.

@@ -329,6 +329,9 @@ func TestNextDeletion(t *testing.T) {
 		"the hundredth failure is tried in an hour":    {attempts: 100, seen: ended(1, failure("WrongKey", false)), want: v1alpha1.PhaseAccepted, reason: "WrongKey", after: time.Hour},
 		"after the wait it is started again":           {attempts: 1, seen: ended(1, failure("WrongKey", false)), at: created.Add(2 * time.Minute), want: v1alpha1.PhaseAccepted, reason: state.ReasonAccepted, action: state.ActionStart, after: 2 * time.Second},
 		"a missing location is looked for slowly":      {seen: state.Observed{Permanent: missing}, want: v1alpha1.PhaseAccepted, reason: state.ReasonLocationNotFound, after: time.Minute},
+		"a missing location is given up after a week":  {seen: state.Observed{Permanent: missing}, at: created.Add(7 * 24 * time.Hour), want: v1alpha1.PhaseFailed, reason: state.ReasonLocationNotFound},
+		"so is a missing repository":                   {attempts: 9, seen: ended(9, failure("RepositoryNotFound", false)), at: created.Add(7 * 24 * time.Hour), want: v1alpha1.PhaseFailed, reason: "RepositoryNotFound"},
+		"and nothing else":                             {attempts: 100, seen: ended(1, failure("WrongKey", false)), at: created.Add(8 * 24 * time.Hour), want: v1alpha1.PhaseAccepted, reason: state.ReasonAccepted, action: state.ActionStart, after: 2 * time.Second},
 		"a snapshot that is still taken is waited for": {seen: state.Observed{Waiting: missing}, want: v1alpha1.PhaseAccepted, reason: state.ReasonLocationNotFound, after: 5 * time.Second},
 		"a completed one is never left":                {phase: v1alpha1.PhaseCompleted, want: v1alpha1.PhaseCompleted},
 		"one that nobody runs any more starts afresh":  {phase: v1alpha1.PhaseInProgress, attempts: 50, want: v1alpha1.PhaseInProgress, reason: state.ReasonAccepted, action: state.ActionStart, after: 2 * time.Second},
@@ -336,7 +339,7 @@ func TestNextDeletion(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			job := &v1alpha1.SnapshotDeletion{}
+			job := &v1alpha1.SnapshotDeletion{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(created)}}
 			job.Status.Phase, job.Status.Attempts = c.phase, c.attempts
 
 			if c.at.IsZero() {

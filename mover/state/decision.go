@@ -102,6 +102,8 @@ type Bounds struct {
 	Soon time.Duration
 	// Recheck is how often something is looked at that should have sent an event.
 	Recheck time.Duration
+	// Abandon is how long a deletion is tried whose location or repository isn't there.
+	Abandon time.Duration
 	// Retention is how long a job's object is kept after its end.
 	Retention time.Duration
 }
@@ -126,6 +128,7 @@ func DefaultBounds() Bounds {
 		Poll:          2 * time.Second,
 		Soon:          500 * time.Millisecond,
 		Recheck:       5 * time.Second,
+		Abandon:       7 * 24 * time.Hour,
 		Retention:     6 * time.Hour,
 	}
 }
