@@ -42,7 +42,7 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 	case unrouted && claimed:
 		return c.routeClaim(ctx, job, owner)
 	case unrouted && !job.Spec.Cancel:
-		return c.routeBackup(ctx, job)
+		return c.routeBackup(ctx, job, owner)
 	case !unrouted:
 		if done, err := c.lookAfterStaging(ctx, job); done || err != nil {
 			return settle(c.Bounds.Soon, err)
@@ -57,7 +57,7 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 
 // routeBackup gives a job that names no node to the one its pod is on. If that pod is gone, the job is routed by its
 // claim, or ended where there is none.
-func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (ctrl.Result, error) {
+func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup, owner state.Owner) (ctrl.Result, error) {
 	var (
 		pod  corev1.Pod
 		seen *state.TargetPod
@@ -77,7 +77,7 @@ func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (
 	case f == nil:
 		return settle(0, c.label(ctx, job, node))
 	case state.Movable(job):
-		return c.routeClaim(ctx, job)
+		return c.routeClaim(ctx, job, owner)
 	default:
 		return settle(0, c.finish(ctx, job, &job.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseFailed, Reason: f.Reason, Message: f.Message}))
 	}
