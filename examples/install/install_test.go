@@ -201,6 +201,9 @@ func TestRBAC(t *testing.T) {
 				case r.Name == contract.ComponentController && resource == "persistentvolumes":
 					// It puts labels and reclaim policies back.
 					assert.Subset(t, []string{"get", "patch"}, rule.Verbs, "the controller makes and removes no volumes")
+				case r.Name == contract.ComponentController && resource == "persistentvolumeclaims":
+					// It says on them that they aren't filled.
+					assert.Subset(t, []string{"get", "patch"}, rule.Verbs, "the controller makes and removes no claims")
 				default:
 					assert.Subset(t, []string{"get", "list", "watch"}, rule.Verbs, "%s may change no tenant's %s", r.Name, resource)
 				}

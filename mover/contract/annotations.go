@@ -47,6 +47,10 @@ const (
 	// AnnotationLookAgain on a Repository asks the controller to look at it now; its
 	// value is when that was asked for, in RFC 3339.
 	AnnotationLookAgain = "estiba.dev/look-again"
+	// LabelUnfilled on a PersistentVolumeClaim says that its volume doesn't hold the data that a
+	// restore was to bring. Its value is the name of the VolumeRestore that fills it. The label outlives
+	// that, and the Restore: nothing but filled data, or a person, takes it away.
+	LabelUnfilled = "estiba.dev/unfilled"
 	// LabelStaging on a staging pod names the job that its volume is moved for.
 	LabelStaging = "estiba.dev/staging"
 	// LabelInstall on a staging pod is Velero's namespace of the install that made it: a cluster may hold more than one.

@@ -1,14 +1,15 @@
 package contract
 
 // Strip takes away all that Estiba ever adds to a Pod, a PersistentVolumeClaim
-// or a PersistentVolume, given as decoded JSON: the records and, in a pod, the
-// gates. What an earlier backup or restore has left must not be taken for a part
+// or a PersistentVolume, given as decoded JSON: the records, in a pod the
+// gates, and in a claim the label that says it isn't filled. What an earlier backup or restore has left must not be taken for a part
 // of this one. It tells whether there was anything.
 func Strip(object map[string]any) bool {
 	stripped := false
 
 	if metadata, ok := object["metadata"].(map[string]any); ok {
-		stripped = stripAnnotations(metadata)
+		annotated := stripKeys(metadata, "annotations", AnnotationVolumes, AnnotationVolume, AnnotationRestore, AnnotationHeld)
+		stripped = stripKeys(metadata, "labels", LabelUnfilled) || annotated
 	}
 
 	if spec, ok := object["spec"].(map[string]any); ok {
@@ -20,23 +21,24 @@ func Strip(object map[string]any) bool {
 	return stripped
 }
 
-func stripAnnotations(metadata map[string]any) bool {
-	annotations, ok := metadata["annotations"].(map[string]any)
+// stripKeys drops the keys from a map of the metadata, and the map if nothing is left in it.
+func stripKeys(metadata map[string]any, field string, keys ...string) bool {
+	values, ok := metadata[field].(map[string]any)
 	if !ok {
 		return false
 	}
 
-	before := len(annotations)
+	before := len(values)
 
-	for _, key := range []string{AnnotationVolumes, AnnotationVolume, AnnotationRestore, AnnotationHeld} {
-		delete(annotations, key)
+	for _, key := range keys {
+		delete(values, key)
 	}
 
-	if len(annotations) == 0 {
-		delete(metadata, "annotations")
+	if len(values) == 0 {
+		delete(metadata, field)
 	}
 
-	return len(annotations) < before
+	return len(values) < before
 }
 
 // stripNamed drops the entries of a list that have the name.
@@ -72,6 +74,11 @@ func stripNamed(spec map[string]any, list, name string) bool {
 // Annotate sets an annotation of an object that is given as decoded JSON.
 func Annotate(object map[string]any, key, value string) {
 	inner(inner(object, "metadata"), "annotations")[key] = value
+}
+
+// Label sets a label of an object that is given as decoded JSON.
+func Label(object map[string]any, key, value string) {
+	inner(inner(object, "metadata"), "labels")[key] = value
 }
 
 // inner gives the object's field, which is an object, too; it is made where there is none.

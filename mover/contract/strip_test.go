@@ -47,6 +47,11 @@ func TestStrip(t *testing.T) {
 			want:     object{"metadata": object{}, "spec": object{}},
 			stripped: true,
 		},
+		"the label of a claim that isn't filled goes, others stay": {
+			in:       object{"metadata": object{"labels": object{"app": "shop", contract.LabelUnfilled: "vr-1"}, "annotations": object{"a": "b"}}},
+			want:     object{"metadata": object{"labels": object{"app": "shop"}, "annotations": object{"a": "b"}}},
+			stripped: true,
+		},
 		"what the user asked for is the user's": {
 			in:   object{"metadata": object{"annotations": object{contract.AnnotationBackupVolumes: "data"}}},
 			want: object{"metadata": object{"annotations": object{contract.AnnotationBackupVolumes: "data"}}},

@@ -130,6 +130,8 @@ const (
 	ReasonClaimWanted = "ClaimWanted"
 	// ReasonClaimHeld: somebody else holds the claim, which only one node, or one pod, may mount at a time.
 	ReasonClaimHeld = "ClaimHeld"
+	// ReasonClaimUnmarked: the claim that a restore fills could not be marked as one that isn't filled yet.
+	ReasonClaimUnmarked = "ClaimUnmarked"
 	// ReasonClaimNotFound: there is no such claim.
 	ReasonClaimNotFound = "ClaimNotFound"
 	// ReasonClaimPending: the claim is bound to no volume, so that there is nothing to back up.

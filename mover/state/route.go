@@ -85,6 +85,8 @@ type RestoreView struct {
 	Owner Owner
 	// Claim behind the volume, if there is one.
 	Claim Claim
+	// Filling is another VolumeRestore that the claim's label names and that has not ended; empty if there is none.
+	Filling string
 	// Pods that mount the volume.
 	Pods []TargetPod
 	// Heartbeats by node, of the nodes of the pods.
@@ -109,6 +111,10 @@ func routeRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b B
 
 	if f := ownerEnded(v.Owner); f != nil {
 		return Decision{Phase: v1alpha1.PhaseCanceled, Reason: f.Reason, Message: f.Message, Action: ActionNone}
+	}
+
+	if d := heldByRestore(job, v, b); d != nil {
+		return *d
 	}
 
 	if d := restoreStaged(job, v, now, b); d != nil {

@@ -17,6 +17,10 @@ type Claim struct {
 	Bound, Lost bool
 	// Block tells that it is a raw block device.
 	Block bool
+	// Unfilled is the VolumeRestore whose data it lacks, by its label; empty for a claim that is whole.
+	Unfilled string
+	// Created is when it was made.
+	Created time.Time
 	// Shared tells that pods on several nodes may mount it at a time; OnePod that no two pods may.
 	Shared, OnePod bool
 }

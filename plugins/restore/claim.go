@@ -53,8 +53,20 @@ func NewClaimAction(log logrus.FieldLogger, s *Session) *ClaimAction {
 // to exist and can't be asked for.
 func (a *ClaimAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.RestoreItemActionExecuteOutput, error) {
 	item := stripped(in.Item)
-	out := velero.NewRestoreItemActionExecuteOutput(item)
 	log := a.log.WithField("claim", item.GetNamespace()+"/"+item.GetName())
+
+	out, err := a.execute(log, item, in)
+	if err != nil || out.SkipRestore {
+		return out, err
+	}
+
+	return out, a.session.mark(item, in.Restore, out.OperationID)
+}
+
+func (a *ClaimAction) execute(
+	log logrus.FieldLogger, item *unstructured.Unstructured, in *velero.RestoreItemActionExecuteInput,
+) (*velero.RestoreItemActionExecuteOutput, error) {
+	out := velero.NewRestoreItemActionExecuteOutput(item)
 
 	text, ok := annotations(in.ItemFromBackup)[contract.AnnotationVolume]
 	if !ok {

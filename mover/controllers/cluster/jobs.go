@@ -118,6 +118,10 @@ func (c *Cluster) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.
 		return c.route(ctx, job, owner)
 	}
 
+	if err := c.unmark(ctx, job); err != nil {
+		return settle(0, err)
+	}
+
 	if done, err := c.lookAfterStaging(ctx, job); done || err != nil {
 		return settle(c.Bounds.Soon, err)
 	}
@@ -144,11 +148,23 @@ func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner 
 		view.Heartbeats[p.Node] = beats[jobs.LabelValue(p.Node)]
 	}
 
-	if view.Claim, err = c.claim(ctx, job.Spec.Target); err != nil {
+	claim, err := c.liveClaim(ctx, job.Spec.Target)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	view.Claim = seen(claim)
+	if view.Filling, err = c.filling(ctx, job, view.Claim); err != nil {
 		return ctrl.Result{}, err
 	}
 
 	dec := state.RouteRestore(job, view, c.Clock.Now(), c.Bounds)
+	if dec.Marks() {
+		if err := c.mark(ctx, job, claim); err != nil {
+			return settle(0, err)
+		}
+	}
+
 	if dec.Action == state.ActionRoute {
 		if err := c.putBack(ctx, job); err != nil {
 			return settle(0, err)

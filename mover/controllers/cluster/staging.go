@@ -223,29 +223,9 @@ func (c *Cluster) claimPods(ctx context.Context, ref v1alpha1.VolumeReference) (
 
 // claim looks at the claim of a volume; one that has none is as good as not found.
 func (c *Cluster) claim(ctx context.Context, ref v1alpha1.VolumeReference) (state.Claim, error) {
-	if ref.Claim == nil {
-		return state.Claim{}, nil
-	}
+	claim, err := c.liveClaim(ctx, ref)
 
-	var claim corev1.PersistentVolumeClaim
-
-	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Claim.Name}, &claim)
-	if apierrors.IsNotFound(err) {
-		return state.Claim{}, nil
-	}
-
-	if err != nil {
-		return state.Claim{}, fmt.Errorf("read PersistentVolumeClaim %s/%s: %w", ref.Namespace, ref.Claim.Name, err)
-	}
-
-	return state.Claim{
-		Found: true, UID: string(claim.UID),
-		Bound:  claim.Spec.VolumeName != "" && claim.Status.Phase == corev1.ClaimBound,
-		Lost:   claim.Status.Phase == corev1.ClaimLost,
-		Block:  claim.Spec.VolumeMode != nil && *claim.Spec.VolumeMode == corev1.PersistentVolumeBlock,
-		Shared: shared(claim.Spec.AccessModes),
-		OnePod: slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteOncePod),
-	}, nil
+	return seen(claim), err
 }
 
 // shared tells whether pods on several nodes may mount the volume at a time. Where a
