@@ -150,6 +150,9 @@ type Space struct {
 	TotalBytes, FreeBytes, AvailableBytes int64
 	// TotalInodes and FreeInodes count files; both are 0 where there is no limit.
 	TotalInodes, FreeInodes int64
+	// BlockSize is what is allocated at a time in bytes, as far as the file system says;
+	// those of servers say what they like to be sent instead.
+	BlockSize int64
 }
 
 // Statfs tells the room in the volume's file system.
@@ -173,6 +176,7 @@ func (r *Root) Statfs() (Space, error) {
 		AvailableBytes: int64(st.Bavail) * unit,
 		TotalInodes:    int64(st.Files),
 		FreeInodes:     int64(st.Ffree),
+		BlockSize:      unit,
 	}, nil
 }
 

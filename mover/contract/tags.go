@@ -21,6 +21,9 @@ const (
 	TagPod = "estiba-pod"
 	// TagVolume is the name of the volume in that pod.
 	TagVolume = "estiba-volume"
+	// TagAllocated is what the files of the snapshot took up where they were, in bytes: their size
+	// without the holes. The engine adds it to the others; snapshots of earlier releases have none.
+	TagAllocated = "estiba-allocated"
 )
 
 // Snapshot is what the tags of a snapshot say.

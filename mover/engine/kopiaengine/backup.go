@@ -50,6 +50,8 @@ type backup struct {
 	count  counter
 	stored atomic.Int64
 	read   int64
+	// allocated is what the volume's files took up, in bytes, once all of them were seen.
+	allocated int64
 
 	packs   *packs
 	written *indexes
@@ -116,6 +118,8 @@ func (b *backup) write(ctx context.Context, rep repo.DirectRepository, w repo.Re
 	if err != nil {
 		return engine.BackupResult{}, errors.Join(err, b.keep(ctx, w, m))
 	}
+
+	b.allocated = src.allocated.Load()
 
 	if err := b.flush(ctx, w); err != nil {
 		return engine.BackupResult{}, err
@@ -204,6 +208,8 @@ func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.M
 	m.Pins = []string{pin}
 
 	if complete(m) {
+		signRoom(m, b.allocated)
+
 		if err := sign(m, omitted); err != nil {
 			return err
 		}

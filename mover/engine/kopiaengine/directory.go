@@ -192,6 +192,8 @@ func (i *iterator) Next(context.Context) (kfs.Entry, error) {
 		i.ahead = i.ahead[1:]
 
 		if child := i.dir.child(e); child != nil {
+			i.dir.src.allocated.Add(allocated(e))
+
 			return child, nil
 		}
 	}

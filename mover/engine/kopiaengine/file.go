@@ -82,7 +82,8 @@ func (w *restorer) file(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntr
 		return damaged(path, "has %d bytes of content and a size of %d", r.Length(), e.FileSize)
 	}
 
-	t, err := d.CreateFile(raw, e.FileSize)
+	// Nothing is allocated beforehand: how much of it are holes only the content says.
+	t, err := d.CreateFile(raw, 0)
 	if err != nil {
 		return w.targetError(path, err)
 	}
@@ -110,6 +111,23 @@ type content struct {
 	entry *snapshot.DirEntry
 	path  string
 	next  atomic.Int64 // the number of the span that nobody has taken yet
+	ended atomic.Bool  // the last byte was written
+}
+
+// write writes what is not zeros. The file is a new one, so that what is left out reads as zeros
+// and takes no room: a volume holds at most what it held when it was backed up.
+func (c *content) write(p []byte, at int64) error {
+	for from, to := range data(p, at, c.restorer.block) {
+		if _, err := c.file.WriteAt(p[from:to], at+int64(from)); err != nil {
+			return err
+		}
+
+		if at+int64(to) == c.entry.FileSize {
+			c.ended.Store(true)
+		}
+	}
+
+	return nil
 }
 
 // copy copies the content, a big one by several goroutines: the repository gives
@@ -138,7 +156,13 @@ func (c *content) copy(ctx context.Context, r object.Reader) error {
 
 	wg.Wait()
 
-	return ctx.Err() // A helper's failure stops everything.
+	// A helper's failure stops everything.
+	if err := ctx.Err(); err != nil || c.entry.FileSize == 0 || c.ended.Load() {
+		return err
+	}
+
+	// It ends with zeros, which were not written.
+	return c.targetError(c.path, c.file.Truncate(c.entry.FileSize))
 }
 
 func (c *content) help(ctx context.Context) error {
@@ -183,7 +207,7 @@ func (c *content) span(ctx context.Context, r object.Reader, at int64, buf []byt
 
 		n, err := r.Read(buf[:min(int64(len(buf)), end-at)])
 		if n > 0 {
-			if _, err := c.file.WriteAt(buf[:n], at); err != nil {
+			if err := c.write(buf[:n], at); err != nil {
 				return c.targetError(c.path, err)
 			}
 

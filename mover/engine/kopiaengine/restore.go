@@ -86,8 +86,9 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 
 // prepare looks whether there is room, and asks to be let to write.
 func (w *restorer) prepare(ctx context.Context, m *snapshot.Manifest, r engine.RestoreRequest) error {
+	w.need = roomOf(m)
+
 	if s := m.RootEntry.DirSummary; s != nil {
-		w.need = s.TotalFileSize
 		w.count.totalBytes.Store(s.TotalFileSize)
 		w.count.totalFiles.Store(s.TotalFileCount + s.TotalSymlinkCount)
 	}
@@ -138,7 +139,9 @@ type restorer struct {
 	// slots has a place for each goroutine beside the first.
 	slots   chan struct{}
 	buffers sync.Pool
-	need    int64
+	// need is the room that the snapshot is known to need, in bytes; block is what is left out at
+	// a time where there are zeros.
+	need, block int64
 	// mirror removes what the snapshot does not have.
 	mirror bool
 
@@ -162,9 +165,15 @@ func newRestorer(rep repo.Repository, root *beneath.Root, r engine.RestoreReques
 		parallel = min(2*runtime.GOMAXPROCS(0), maxParallel)
 	}
 
+	var space beneath.Space
+	if s, err := root.Statfs(); err == nil {
+		space = s
+	}
+
 	return &restorer{
 		rep:    rep,
 		root:   root,
+		block:  blockOf(space.BlockSize),
 		mirror: r.Existing == engine.ExistingMirror,
 		slots:  make(chan struct{}, parallel-1),
 		buffers: sync.Pool{New: func() any {
@@ -234,7 +243,7 @@ func (w *restorer) targetError(path string, err error) error {
 	}
 
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return engine.Errorf(engine.CodeTargetFull, "restore %s: the snapshot needs %d bytes, %s: %w", quote(path), w.need, w.free(), err)
+		return engine.Errorf(engine.CodeTargetFull, "restore %s: the snapshot %s, %s: %w", quote(path), w.needs(), w.free(), err)
 	}
 
 	return engine.Errorf(engine.CodeTargetUnwritable, "restore %s: %w", quote(path), err)
@@ -250,8 +259,9 @@ func (w *restorer) free() string {
 }
 
 // preflight refuses what can't fit, before anything is written. It gives the
-// benefit of the doubt: what is in the volume now may be about to be replaced, and
-// file systems that compress hold more than they have.
+// benefit of the doubt: what is in the volume now may be about to be replaced,
+// file systems that compress hold more than they have, and what the files of a snapshot
+// took up where they were is not known of all snapshots.
 func (w *restorer) preflight(ctx context.Context, r engine.RestoreRequest) error {
 	space, err := w.root.Statfs()
 	if err != nil || w.need <= space.AvailableBytes || !countsPlainly(int(r.Root.Fd())) {
@@ -270,7 +280,16 @@ func (w *restorer) preflight(ctx context.Context, r engine.RestoreRequest) error
 		return nil //nolint:nilerr // Then writing will tell.
 	}
 
-	return engine.Errorf(engine.CodeTargetFull, "restore volume: the snapshot needs %d bytes, %d are free", w.need, space.AvailableBytes)
+	return engine.Errorf(engine.CodeTargetFull, "restore volume: the snapshot %s, %d are free", w.needs(), space.AvailableBytes)
+}
+
+// needs says what room the snapshot needs, or, where that is not known, how big its files are.
+func (w *restorer) needs() string {
+	if w.need > 0 {
+		return fmt.Sprintf("needs %d bytes", w.need)
+	}
+
+	return fmt.Sprintf("has files of %d bytes, holes included", w.count.totalBytes.Load())
 }
 
 // countsPlainly tells whether a byte of a file takes a byte of the file system.

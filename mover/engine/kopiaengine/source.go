@@ -17,6 +17,8 @@ import (
 type source struct {
 	omitted   omissions
 	readBytes atomic.Int64
+	// allocated is what the files listed take up, in bytes.
+	allocated atomic.Int64
 
 	// reread are the raw paths that the pass before found changed while it read
 	// them; parents are when the snapshots to compare with were taken.
