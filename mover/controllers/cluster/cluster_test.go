@@ -717,6 +717,7 @@ func TestDeletionIsTriedUntilConfirmed(t *testing.T) {
 		Repository: v1alpha1.RepositoryReference{BackupStorageLocation: "default", Namespace: "app", ID: idA},
 		Snapshot:   v1alpha1.SnapshotReference{Job: "vb-1", Backup: v1alpha1.OwnerReference{Name: "b", UID: "buid"}},
 	})
+	job.CreationTimestamp = metav1.NewTime(start)
 	w := newWorld(t, job)
 
 	get := func() v1alpha1.SnapshotDeletionStatus {
