@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -24,33 +25,70 @@ func (m Memory) WriteTo(w io.Writer) (int64, error) {
 // Reader reads the content from its start.
 func (m Memory) Reader() io.ReadSeekCloser { return memoryReader{bytes.NewReader(m)} }
 
-func (m Memory) whole() []byte { return m }
-
 type memoryReader struct{ *bytes.Reader }
 
 func (memoryReader) Close() error { return nil }
 
-// wholeBytes gives the content of data in one piece, without passing what
-// watches or limits the reading of it: for checksums.
-func wholeBytes(data blob.Bytes) ([]byte, error) {
-	if m, ok := data.(interface{ whole() []byte }); ok {
-		return m.whole(), nil
-	}
+// unwatched gives data without what watches or limits the reading of it: for checksums.
+func unwatched(data blob.Bytes) blob.Bytes {
+	for {
+		b, ok := data.(*observedBytes)
+		if !ok {
+			return data
+		}
 
-	b := bytes.NewBuffer(make([]byte, 0, data.Length()))
-	if _, err := data.WriteTo(b); err != nil {
-		return nil, fmt.Errorf("read %d bytes of a blob's content: %w", data.Length(), err)
+		data = b.Bytes
 	}
-
-	return b.Bytes(), nil
 }
+
+// errBeyond is for a blob that is larger than what it is read into may become.
+var errBeyond = errors.New("the blob is larger than there is room for")
 
 // Buffer collects a blob's content in one piece. It is a kopia
 // blob.OutputBuffer. The zero Buffer is ready for use.
-type Buffer struct{ content []byte }
+type Buffer struct {
+	content []byte
+	// limit is how long the content may become, in bytes; 0 is without a bound.
+	limit int64
+}
+
+// like makes an empty Buffer that may become as long as out may, where that has a bound.
+func like(out blob.OutputBuffer) *Buffer {
+	if b, ok := out.(*Buffer); ok {
+		return &Buffer{limit: b.limit}
+	}
+
+	return new(Buffer)
+}
+
+// makeRoom tells a Buffer how long the content will be; errBeyond if that is too long.
+func makeRoom(out blob.OutputBuffer, n int64) error {
+	b, ok := out.(interface{ expect(n int64) error })
+	if !ok {
+		return nil
+	}
+
+	return b.expect(n)
+}
+
+func (b *Buffer) expect(n int64) error {
+	if b.limit > 0 && int64(len(b.content))+n > b.limit {
+		return errBeyond
+	}
+
+	if n > 0 && n <= maxPreallocate {
+		b.grow(int(n) + 1) // one more, to see the end without growing
+	}
+
+	return nil
+}
 
 // Write appends p.
 func (b *Buffer) Write(p []byte) (int, error) {
+	if b.limit > 0 && int64(len(b.content))+int64(len(p)) > b.limit {
+		return 0, errBeyond
+	}
+
 	b.content = append(b.content, p...)
 
 	return len(p), nil
@@ -68,6 +106,10 @@ func (b *Buffer) ReadFrom(r io.Reader) (int64, error) {
 		n, err := r.Read(b.content[len(b.content):cap(b.content)])
 		b.content = b.content[:len(b.content)+n]
 		total += int64(n)
+
+		if b.limit > 0 && int64(len(b.content)) > b.limit {
+			return total, errBeyond
+		}
 
 		if err == io.EOF { // io.Reader gives io.EOF itself
 			return total, nil
@@ -87,7 +129,12 @@ func (b *Buffer) grow(n int) {
 		return
 	}
 
-	larger := make([]byte, len(b.content), len(b.content)+n)
+	size := len(b.content) + n
+	if b.limit > 0 {
+		size = max(len(b.content)+1, min(size, int(b.limit)+1))
+	}
+
+	larger := make([]byte, len(b.content), size)
 	copy(larger, b.content)
 	b.content = larger
 }

@@ -22,6 +22,7 @@ func expected(err error) bool {
 	for _, target := range []error{
 		blob.ErrBlobNotFound, blob.ErrInvalidRange, blob.ErrBlobAlreadyExists, blob.ErrNotAVolume,
 		blob.ErrSetTimeUnsupported, blob.ErrUnsupportedPutBlobOption, blob.ErrUnsupportedObjectLock,
+		errBeyond,
 	} {
 		if errors.Is(err, target) {
 			return true

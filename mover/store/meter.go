@@ -17,7 +17,7 @@ type Counters struct {
 
 // Traffic is what Counters have counted so far.
 type Traffic struct {
-	// Requests that were started; a listing counts as one.
+	// Requests that were started; a page of a listing counts as one.
 	Requests int64 `json:"requests"`
 	// Failures are the requests that ended with an error; blobs that are not there do not count.
 	Failures int64 `json:"failures"`
@@ -138,7 +138,7 @@ func (m *metered) GetBlob(ctx context.Context, id blob.ID, offset, length int64,
 		return m.count(m.Storage.GetBlob(ctx, id, offset, length, b.also(moved, m.down.size())))
 	}
 
-	private := new(Buffer)
+	private := like(out)
 	if err := m.count(m.Storage.GetBlob(ctx, id, offset, length, &observedBuffer{Buffer: private, moved: moved, chunk: m.down.size()})); err != nil {
 		return err
 	}
@@ -179,6 +179,8 @@ func (m *metered) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return m.count(m.Storage.DeleteBlob(ctx, id))
 }
 
-func (m *metered) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
-	return m.count(m.Storage.ListBlobs(ctx, prefix, callback))
+func (m *metered) listPage(ctx context.Context, prefix blob.ID, after string) (page, error) {
+	p, err := listPage(ctx, m.Storage, prefix, after)
+
+	return p, m.count(err)
 }

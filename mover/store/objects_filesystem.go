@@ -1,86 +1,136 @@
 package store
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
-// fileObjects are files below a folder. Every path is opened through an
-// os.Root, so that a link in the store leads nowhere else.
+// fileObjects are files below a folder, and like blobs they are reached through no link.
 type fileObjects struct{ root string }
 
-// unfinished begins the names of files that are being written.
-const unfinished = ".estiba-tmp-"
+// unfinishedObject begins the names of files that earlier releases were writing when they ended.
+const unfinishedObject = ".estiba-tmp-"
 
-func (f *fileObjects) open() (*os.Root, error) {
-	r, err := os.OpenRoot(f.root)
+// open opens a folder below the root; it is the caller's to close.
+func (f *fileObjects) open(name string, wanted bool) (*folder, error) {
+	at, err := openRoot(f.root)
 	if err != nil {
 		return nil, fileError(fmt.Errorf("open the store's folder: %w", err))
 	}
 
-	return r, nil
+	for part := range strings.SplitSeq(path.Clean(name), "/") {
+		if part == "." {
+			continue
+		}
+
+		below, err := at.child(part, wanted)
+		at.close()
+
+		if err != nil {
+			return nil, err // it names the path
+		}
+
+		at = below
+	}
+
+	return at, nil
+}
+
+// of opens the folder of a file.
+func (f *fileObjects) of(name string, wanted bool) (*folder, string, error) {
+	at, err := f.open(path.Dir(name), wanted)
+
+	return at, path.Base(name), err
 }
 
 func (f *fileObjects) list(_ context.Context, folder string) (Listing, error) {
 	var l Listing
 
-	r, err := f.open()
-	if err != nil {
-		return l, err
-	}
-
-	defer r.Close() //nolint:errcheck // opened for looking only
-
-	entries, err := fs.ReadDir(r.FS(), path.Clean(folder))
-	if errors.Is(err, fs.ErrNotExist) {
+	at, err := f.open(folder, false)
+	if isAbsent(err) {
 		return l, nil
 	}
 
 	if err != nil {
+		return l, fileError(err)
+	}
+
+	defer at.close()
+
+	names, err := at.file.Readdirnames(-1)
+	if err != nil {
 		return l, fileError(fmt.Errorf("read folder %s: %w", folder, err))
 	}
 
-	for _, e := range entries {
-		switch {
-		case strings.HasPrefix(e.Name(), unfinished):
-		case e.IsDir():
-			l.Folders = append(l.Folders, e.Name())
-		case e.Type().IsRegular():
-			l.Files = append(l.Files, e.Name())
+	slices.Sort(names)
+
+	for _, name := range names {
+		if strings.HasPrefix(name, unfinishedObject) || strings.Contains(name, unfinishedMark) {
+			continue
+		}
+
+		info, err := at.stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was removed meanwhile
+		}
+
+		if err != nil {
+			return Listing{}, fileError(err)
+		}
+
+		switch info.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			l.Folders = append(l.Folders, name)
+		case unix.S_IFREG:
+			l.Files = append(l.Files, name)
 		}
 	}
-
-	slices.Sort(l.Folders)
-	slices.Sort(l.Files)
 
 	return l, nil
 }
 
+// isAbsent tells that something is not there; a folder of the store itself that is
+// not there is the store's failure, which has a code.
+func isAbsent(err error) bool {
+	var coded *engine.Error
+
+	return errors.Is(err, fs.ErrNotExist) && !errors.As(err, &coded)
+}
+
 func (f *fileObjects) get(_ context.Context, name string) ([]byte, error) {
-	r, err := f.open()
-	if err != nil {
-		return nil, err
+	at, base, err := f.of(name, false)
+	if err == nil {
+		defer at.close()
+
+		return readObject(at, base)
 	}
 
-	defer r.Close() //nolint:errcheck // opened for looking only
+	if isAbsent(err) {
+		return nil, ErrObjectNotFound
+	}
 
-	file, err := r.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	return nil, fileError(err)
+}
+
+func readObject(at *folder, name string) ([]byte, error) {
+	file, _, err := at.open(name)
+	if isAbsent(err) {
 		return nil, ErrObjectNotFound
 	}
 
 	if err != nil {
-		return nil, fileError(fmt.Errorf("open file: %w", err))
+		return nil, fileError(err)
 	}
 
 	defer file.Close() //nolint:errcheck // opened for reading only
@@ -91,122 +141,48 @@ func (f *fileObjects) get(_ context.Context, name string) ([]byte, error) {
 	}
 
 	if len(content) > MaxObjectSize {
-		return nil, engine.Errorf(engine.CodeInvalidRequest, "file %s is larger than %d bytes", name, MaxObjectSize)
+		return nil, engine.Errorf(engine.CodeInvalidRequest, "file %s is larger than %d bytes", file.Name(), MaxObjectSize)
 	}
 
 	return content, nil
 }
 
 func (f *fileObjects) exists(_ context.Context, name string) (bool, error) {
-	r, err := f.open()
-	if err != nil {
-		return false, err
+	at, base, err := f.of(name, false)
+	if err == nil {
+		defer at.close()
+
+		_, err = at.statFile(base)
 	}
 
-	defer r.Close() //nolint:errcheck // opened for looking only
-
-	info, err := r.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isAbsent(err) {
 		return false, nil
 	}
 
-	if err != nil {
-		return false, fileError(fmt.Errorf("look at file: %w", err))
-	}
-
-	return info.Mode().IsRegular(), nil
+	return err == nil, fileError(err)
 }
 
-// put writes beside the target, syncs, and gives the file its name in one step.
 func (f *fileObjects) put(_ context.Context, name string, content []byte, onlyNew bool) error {
-	r, err := f.open()
+	at, base, err := f.of(name, true)
 	if err != nil {
-		return err
+		return fileError(err)
 	}
 
-	defer r.Close() //nolint:errcheck // what counts was synced
+	defer at.close()
 
-	folder := path.Dir(name)
-	if err := r.MkdirAll(folder, 0o700); err != nil {
-		return fileError(fmt.Errorf("make folder %s: %w", folder, err))
-	}
-
-	temporary := path.Join(folder, unfinished+rand.Text())
-	if err := writeFile(r, temporary, content); err != nil {
-		return err
-	}
-
+	write := at.put
 	if onlyNew {
-		err = linkNew(r, temporary, name)
-	} else {
-		err = r.Rename(temporary, name)
+		write = at.putNew
 	}
 
-	if onlyNew || err != nil {
-		_ = r.Remove(temporary) // a file left over is hidden from listings
-	}
+	err = write(base, func(w io.Writer) error {
+		_, err := io.Copy(w, bytes.NewReader(content))
 
+		return err // put says what was attempted
+	})
 	if errors.Is(err, fs.ErrExist) {
 		return ErrObjectExists
 	}
 
-	if err != nil {
-		return fileError(fmt.Errorf("name file %s: %w", name, err))
-	}
-
-	return syncFolder(r, folder)
-}
-
-// linkNew names a file, unless the name is taken. File systems without links
-// are only looked at first.
-func linkNew(r *os.Root, temporary, name string) error {
-	err := r.Link(temporary, name)
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		return err // put says what was attempted
-	}
-
-	if _, statErr := r.Stat(name); statErr == nil {
-		return fs.ErrExist
-	}
-
-	return r.Rename(temporary, name) // put says what was attempted
-}
-
-func writeFile(r *os.Root, name string, content []byte) error {
-	file, err := r.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fileError(fmt.Errorf("make file %s: %w", name, err))
-	}
-
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-
-	if err != nil {
-		_ = r.Remove(name) // a file left over is hidden from listings
-
-		return fileError(fmt.Errorf("write file %s: %w", name, err))
-	}
-
-	return nil
-}
-
-func syncFolder(r *os.Root, folder string) error {
-	d, err := r.Open(folder)
-	if err != nil {
-		return fileError(fmt.Errorf("open folder %s: %w", folder, err))
-	}
-
-	defer d.Close() //nolint:errcheck // what counts is the sync
-
-	if err := d.Sync(); err != nil {
-		return fileError(fmt.Errorf("sync folder %s: %w", folder, err))
-	}
-
-	return nil
+	return fileError(err)
 }

@@ -86,7 +86,7 @@ func (s *s3Objects) exists(ctx context.Context, path string) (bool, error) {
 
 func (s *s3Objects) put(ctx context.Context, path string, content []byte, onlyNew bool) error {
 	if !onlyNew {
-		return putObject(ctx, s.s3Storage, path, bytes.NewReader(content), content, minio.PutObjectOptions{})
+		return putObject(ctx, s.s3Storage, path, bytes.NewReader(content), Memory(content), minio.PutObjectOptions{})
 	}
 
 	// Looked at first for servers that don't heed If-None-Match.
@@ -103,7 +103,7 @@ func (s *s3Objects) put(ctx context.Context, path string, content []byte, onlyNe
 
 	o.SetMatchETagExcept("*")
 
-	err = putObject(ctx, s.s3Storage, path, bytes.NewReader(content), content, o)
+	err = putObject(ctx, s.s3Storage, path, bytes.NewReader(content), Memory(content), o)
 
 	var refused minio.ErrorResponse
 	if errors.As(err, &refused) && (refused.StatusCode == http.StatusNotImplemented ||

@@ -102,8 +102,8 @@ func openProvider(ctx context.Context, s settings.Settings, source settings.Sour
 	}
 
 	// A folder whose server is gone does not answer, be it asked whether it is there.
-	return answer(ctx, newWatched(nil, o), func(ctx context.Context) (blob.Storage, error) {
-		return openFilesystem(ctx, s, prefix)
+	return answer(ctx, newWatched(nil, o), func(context.Context) (blob.Storage, error) {
+		return openFilesystem(s, prefix, o.Clock.Now)
 	})
 }
 
@@ -182,12 +182,18 @@ func (c *checked) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return c.Storage.DeleteBlob(ctx, id)
 }
 
+// ListBlobs gives what a page has when that has arrived; where a later one fails, so
+// does the listing.
 func (c *checked) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
+	return eachPage(ctx, c, prefix, callback)
+}
+
+func (c *checked) listPage(ctx context.Context, prefix blob.ID, after string) (page, error) {
 	if !validBlobPrefix(prefix) {
-		return engine.Errorf(engine.CodeInvalidRequest, "blob prefix %q is not allowed", prefix)
+		return page{}, engine.Errorf(engine.CodeInvalidRequest, "blob prefix %q is not allowed", prefix)
 	}
 
-	return c.Storage.ListBlobs(ctx, prefix, callback)
+	return listPage(ctx, c.Storage, prefix, after)
 }
 
 func (c *checked) ExtendBlobRetention(context.Context, blob.ID, blob.ExtendOptions) error {

@@ -21,6 +21,10 @@ func (readOnly) ExtendBlobRetention(_ context.Context, id blob.ID, _ blob.Extend
 	return refuseWrite("extend the retention of", id)
 }
 
+func (r readOnly) listPage(ctx context.Context, prefix blob.ID, after string) (page, error) {
+	return listPage(ctx, r.Storage, prefix, after)
+}
+
 // IsReadOnly says so.
 func (readOnly) IsReadOnly() bool { return true }
 

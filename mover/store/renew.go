@@ -63,29 +63,12 @@ func (r *renewing) DeleteBlob(ctx context.Context, id blob.ID) error {
 	})
 }
 
-// ListBlobs may give blobs of the first attempt again; the retry layer above collects.
-func (r *renewing) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
-	var given bool
+func (r *renewing) listPage(ctx context.Context, prefix blob.ID, after string) (p page, err error) {
+	err = r.do(func() error {
+		p, err = listPage(ctx, r.Storage, prefix, after)
 
-	seen := r.provider.generation()
-
-	list := func() error {
-		return r.Storage.ListBlobs(ctx, prefix, func(m blob.Metadata) error {
-			given = true
-
-			return callback(m)
-		})
-	}
-
-	err := list()
-	if engine.CodeOf(err) != engine.CodeCredentialsInvalid || !r.provider.renew(seen) {
 		return err
-	}
+	})
 
-	if given {
-		// Half a listing was handed on already: the whole one must begin anew above.
-		return engine.Errorf(engine.CodeStoreUnavailable, "the credentials ran out within a listing: %w", err)
-	}
-
-	return list()
+	return p, err
 }

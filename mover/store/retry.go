@@ -144,32 +144,16 @@ func (r *retrying) DeleteBlob(ctx context.Context, id blob.ID) error {
 	})
 }
 
-// ListBlobs hands on a listing only when it is complete: one that breaks off in
-// the middle must not be taken for the whole, nor be given twice in part.
-func (r *retrying) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
-	var found []blob.Metadata
+// listPage repeats a page, not the listing: one of thousands of pages would seldom
+// come through as a whole.
+func (r *retrying) listPage(ctx context.Context, prefix blob.ID, after string) (p page, err error) {
+	err = r.do(ctx, "list blobs "+string(prefix)+"*", func() error {
+		p, err = listPage(ctx, r.Storage, prefix, after)
 
-	err := r.do(ctx, "list blobs "+string(prefix)+"*", func() error {
-		found = found[:0]
-
-		// do says what was attempted
-		return r.Storage.ListBlobs(ctx, prefix, func(m blob.Metadata) error {
-			found = append(found, m)
-
-			return nil
-		})
+		return err // do says what was attempted
 	})
-	if err != nil {
-		return err
-	}
 
-	for _, m := range found {
-		if err := callback(m); err != nil {
-			return err
-		}
-	}
-
-	return nil
+	return p, err
 }
 
 func (r *retrying) GetCapacity(ctx context.Context) (c blob.Capacity, err error) {

@@ -5,10 +5,10 @@ import (
 	"crypto/md5" //nolint:gosec // Content-MD5 guards against accidents, as S3 defines it
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 	"net/http"
@@ -102,8 +102,8 @@ func (s *s3Storage) GetBlob(ctx context.Context, id blob.ID, offset, length int6
 
 	defer body.Close() //nolint:errcheck // what counts was read
 
-	if b, ok := out.(interface{ grow(n int) }); ok && info.Size > 0 && info.Size <= maxPreallocate {
-		b.grow(int(info.Size) + 1) // one more, to see the end without growing
+	if err := makeRoom(out, info.Size); err != nil {
+		return err
 	}
 
 	n, err := io.Copy(out, body)
@@ -168,15 +168,10 @@ func (s *s3Storage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o 
 		return blob.ErrSetTimeUnsupported
 	}
 
-	whole, err := wholeBytes(data)
-	if err != nil {
-		return err
-	}
-
 	body := data.Reader()
 	defer body.Close() //nolint:errcheck // it holds memory only
 
-	if err := putObject(ctx, s, s.key(id), body, whole, minio.PutObjectOptions{}); err != nil {
+	if err := putObject(ctx, s, s.key(id), body, unwatched(data), minio.PutObjectOptions{}); err != nil {
 		return err
 	}
 
@@ -194,9 +189,9 @@ func (s *s3Storage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o 
 	return nil
 }
 
-// putObject sends body, whose content is whole. Over TLS the content is
-// guarded by a checksum of its own; without TLS by its SHA-256 in the signature too.
-func putObject(ctx context.Context, s *s3Storage, key string, body io.Reader, whole []byte, o minio.PutObjectOptions) error {
+// putObject sends body, which reads content. Over TLS the content is guarded by a
+// checksum of its own; without TLS by its SHA-256 in the signature too.
+func putObject(ctx context.Context, s *s3Storage, key string, body io.Reader, content blob.Bytes, o minio.PutObjectOptions) error {
 	var md5Base64, sha256Hex string
 
 	o.ContentType = "application/x-kopia"
@@ -204,19 +199,32 @@ func putObject(ctx context.Context, s *s3Storage, key string, body io.Reader, wh
 	o.DisableContentSha256 = true // no chunked signature: it is given in one piece below
 
 	if !s.secure {
-		sum := sha256.Sum256(whole)
-		sha256Hex = hex.EncodeToString(sum[:])
+		sum, err := sumOf(sha256.New(), content)
+		if err != nil {
+			return err
+		}
+
+		sha256Hex = hex.EncodeToString(sum)
+	}
+
+	guard := hash.Hash(crc32.New(crc32.MakeTable(crc32.Castagnoli)))
+	if s.checksum == settings.ChecksumMD5 {
+		guard = md5.New() //nolint:gosec // as S3 defines it
+	}
+
+	sum, err := sumOf(guard, content)
+	if err != nil {
+		return err
 	}
 
 	if s.checksum == settings.ChecksumMD5 {
-		sum := md5.Sum(whole) //nolint:gosec // as S3 defines it
-		md5Base64 = base64.StdEncoding.EncodeToString(sum[:])
+		md5Base64 = base64.StdEncoding.EncodeToString(sum)
 	} else {
-		o.UserMetadata = map[string]string{"x-amz-checksum-crc32c": crc32c(whole)}
+		o.UserMetadata = map[string]string{"x-amz-checksum-crc32c": base64.StdEncoding.EncodeToString(sum)}
 	}
 
 	// Hiding Seek keeps the client library from sending twice on its own.
-	_, err := s.core.PutObject(ctx, s.bucket, key, struct{ io.Reader }{body}, int64(len(whole)), md5Base64, sha256Hex, o)
+	_, err = s.core.PutObject(ctx, s.bucket, key, struct{ io.Reader }{body}, int64(content.Length()), md5Base64, sha256Hex, o)
 	if hint := s.refusedHeader(err); hint != "" {
 		return engine.Errorf(engine.CodeInvalidRequest, "%w; %s", s3Error(ctx, err), hint)
 	}
@@ -224,12 +232,12 @@ func putObject(ctx context.Context, s *s3Storage, key string, body io.Reader, wh
 	return s.failed(ctx, err)
 }
 
-func crc32c(content []byte) string {
-	var sum [4]byte
+func sumOf(h hash.Hash, content blob.Bytes) ([]byte, error) {
+	if _, err := content.WriteTo(h); err != nil {
+		return nil, engine.Errorf(engine.CodeInternal, "read %d bytes of a blob's content: %w", content.Length(), err)
+	}
 
-	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(content, crc32.MakeTable(crc32.Castagnoli)))
-
-	return base64.StdEncoding.EncodeToString(sum[:])
+	return h.Sum(nil), nil
 }
 
 func (s *s3Storage) DeleteBlob(ctx context.Context, id blob.ID) error {
@@ -241,30 +249,63 @@ func (s *s3Storage) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return err
 }
 
-func (s *s3Storage) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
-	for o := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.key(prefix), Recursive: true}) {
+// s3Page is after how many blobs a page of a listing ends: some requests of the
+// server's own pages.
+const s3Page = 5000
+
+// listPage goes on behind the key that after names. Within a page the server's own
+// tokens lead on, as all servers know them.
+func (s *s3Storage) listPage(ctx context.Context, prefix blob.ID, after string) (page, error) {
+	var p page
+
+	// Whoever stops before the end must end what fetches the next ones.
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	o := minio.ListObjectsOptions{Prefix: s.key(prefix), Recursive: true, StartAfter: after}
+
+	for o := range s.core.ListObjectsIter(inner, s.bucket, o) {
 		if o.Err != nil {
-			return s.failed(ctx, o.Err)
+			return page{}, s.failed(ctx, o.Err)
 		}
 
 		name, ok := strings.CutPrefix(o.Key, s.prefix)
 		if !ok {
-			return engine.Errorf(engine.CodeInvalidRequest, "list blobs: the store was asked for what begins with %s and gave %q", s.key(prefix), o.Key)
+			return page{}, engine.Errorf(engine.CodeInvalidRequest, "list blobs: the store was asked for what begins with %s and gave %q", s.key(prefix), o.Key)
 		}
 
-		id := blob.ID(name)
-		if id == kopiaStorageConfig || !ValidBlobID(id) {
+		// A server that doesn't know where to begin begins at the beginning.
+		if o.Key <= after {
 			continue
 		}
 
-		if err := callback(blob.Metadata{BlobID: id, Length: o.Size, Timestamp: o.LastModified}); err != nil {
-			return err
+		pulseOf(ctx).beat()
+
+		if id := blob.ID(name); id != kopiaStorageConfig && ValidBlobID(id) {
+			p.blobs = append(p.blobs, blob.Metadata{BlobID: id, Length: o.Size, Timestamp: o.LastModified})
+		}
+
+		if len(p.blobs) >= s3Page {
+			p.next = o.Key
+
+			return p, nil
 		}
 	}
 
 	if ctx.Err() != nil {
-		return canceled(ctx, "list blobs")
+		return page{}, canceled(ctx, "list blobs")
 	}
+
+	return p, nil
+}
+
+func (s *s3Storage) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
+	return eachPage(ctx, s, prefix, callback)
+}
+
+// Close gives up the connections that nobody uses.
+func (s *s3Storage) Close(context.Context) error {
+	s.dated.transport.CloseIdleConnections()
 
 	return nil
 }

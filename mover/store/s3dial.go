@@ -43,7 +43,7 @@ func dialS3(s settings.Settings, source settings.Source, now func() time.Time) (
 		return nil, nil, nil, err
 	}
 
-	dated := &dated{RoundTripper: transport, now: now}
+	dated := &dated{transport: transport, now: now}
 	renewer := &renewingProvider{source: source, now: now}
 	renewer.credentials = credentials.New(renewer)
 

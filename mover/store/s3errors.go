@@ -18,8 +18,8 @@ import (
 
 // s3Error gives a request's failure its code.
 func s3Error(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, errBeyond) {
+		return err
 	}
 
 	if ctx.Err() != nil {

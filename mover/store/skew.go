@@ -23,16 +23,15 @@ const (
 
 // dated remembers from a server's answers by how much its clock differs from ours.
 type dated struct {
-	http.RoundTripper
-
-	now func() time.Time
+	transport *http.Transport
+	now       func() time.Time
 	// ahead is how far the server's clock is ahead of ours, in nanoseconds.
 	ahead atomic.Int64
 }
 
 // RoundTrip makes the request and looks at the answer's date.
 func (d *dated) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := d.RoundTripper.RoundTrip(r)
+	answer, err := d.transport.RoundTrip(r)
 	if err != nil {
 		return nil, err // an http.RoundTripper hands the error on
 	}

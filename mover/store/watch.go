@@ -167,10 +167,7 @@ func (w *watched) leave(done <-chan error) {
 }
 
 func (w *watched) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
-	private := new(Buffer)
-	if length > 0 && length <= maxPreallocate {
-		private.grow(int(length) + 1)
-	}
+	private := like(out)
 
 	err := w.run(ctx, func(ctx context.Context) error {
 		return w.Storage.GetBlob(ctx, id, offset, length, &observedBuffer{Buffer: private, moved: beat(ctx)})
@@ -216,30 +213,10 @@ func (w *watched) DeleteBlob(ctx context.Context, id blob.ID) error {
 	})
 }
 
-// ListBlobs collects first, so that callback is not called after it has returned.
-func (w *watched) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
-	found, err := answer(ctx, w, func(ctx context.Context) (found []blob.Metadata, err error) {
-		moved := beat(ctx)
-
-		err = w.Storage.ListBlobs(ctx, prefix, func(m blob.Metadata) error {
-			found = append(found, m)
-
-			return moved(1)
-		})
-
-		return found, err
+func (w *watched) listPage(ctx context.Context, prefix blob.ID, after string) (page, error) {
+	return answer(ctx, w, func(ctx context.Context) (page, error) {
+		return listPage(ctx, w.Storage, prefix, after)
 	})
-	if err != nil {
-		return err
-	}
-
-	for _, m := range found {
-		if err := callback(m); err != nil {
-			return err
-		}
-	}
-
-	return nil
 }
 
 func (w *watched) GetCapacity(ctx context.Context) (blob.Capacity, error) {
@@ -298,15 +275,6 @@ func (b *observedBytes) Reader() io.ReadSeekCloser {
 
 func (b *observedBytes) WriteTo(w io.Writer) (int64, error) {
 	return io.Copy(w, struct{ io.Reader }{b.Reader()}) // the writer's own error, as io.WriterTo asks
-}
-
-func (b *observedBytes) whole() []byte {
-	c, err := wholeBytes(b.Bytes)
-	if err != nil {
-		return nil
-	}
-
-	return c
 }
 
 // observed reads in pieces, and calls moved for each.
