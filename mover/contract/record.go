@@ -80,6 +80,14 @@ type GateRecord struct {
 	Version int               `json:"version"`
 	Restore Owner             `json:"restore"`
 	Jobs    map[string]string `json:"jobs"`
+	// VeleroNamespace is where the Restore and the jobs are: a cluster may hold more than one install, and only
+	// the daemons of this one may speak to the gate. It is empty in records of releases that didn't know it.
+	VeleroNamespace string `json:"veleroNamespace,omitempty"`
+}
+
+// Of reports whether the gate waits for jobs of the install whose Velero has the namespace.
+func (r GateRecord) Of(namespace string) bool {
+	return r.VeleroNamespace == "" || r.VeleroNamespace == namespace
 }
 
 // Encode gives the annotation's value.

@@ -72,6 +72,10 @@ func TestRecordsHaveTheirShape(t *testing.T) {
 	require.NoError(t, err)
 	golden(t, "gate-record.v1.json", gate)
 
+	gate, err = contract.GateRecord{Restore: owner, Jobs: map[string]string{"data": "vr-1"}, VeleroNamespace: "velero"}.Encode()
+	require.NoError(t, err)
+	golden(t, "gate-record-install.v1.json", gate)
+
 	outcome, err := contract.GateOutcome{State: contract.GateFailed, Message: "no snapshot"}.Encode()
 	require.NoError(t, err)
 	golden(t, "gate-outcome.v1.json", string(outcome))
@@ -109,6 +113,13 @@ func TestRecordsOfTheGoldenFilesAreRead(t *testing.T) {
 	gate, err := contract.DecodeGateRecord(read("gate-record.v1.json"))
 	require.NoError(t, err)
 	assert.Equal(t, "vr-1", gate.Jobs["data"])
+	assert.True(t, gate.Of("velero") && gate.Of("velero-2"), "a release that knew of no other install wrote it")
+
+	gate, err = contract.DecodeGateRecord(read("gate-record-install.v1.json"))
+	require.NoError(t, err)
+	assert.Equal(t, "vr-1", gate.Jobs["data"])
+	assert.True(t, gate.Of("velero"))
+	assert.False(t, gate.Of("velero-2"))
 
 	outcome, err := contract.DecodeGateOutcome([]byte(read("gate-outcome.v1.json")))
 	require.NoError(t, err)

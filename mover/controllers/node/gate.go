@@ -65,6 +65,12 @@ func (k *GateKeeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return k.act(ctx, &pod, state.UnreadableGate(err))
 	}
 
+	if !record.Of(k.node.Namespace) {
+		// The daemon of another install speaks to it.
+		k.forget(req.NamespacedName)
+		return ctrl.Result{}, nil
+	}
+
 	jobs, err := k.jobs(ctx, &pod, record)
 	if err != nil {
 		return ctrl.Result{}, err
