@@ -13,6 +13,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/config"
 	"github.com/estiba-dev/estiba/mover/controllers/cluster"
 	"github.com/estiba-dev/estiba/mover/controllers/node"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/credentials"
 	"github.com/estiba-dev/estiba/mover/nodevolume"
 )
@@ -48,7 +49,8 @@ func runNode(c config.Config, stderr io.Writer) error {
 	opener := newVolumes(nodevolume.New(c.PodsRoot, c.HostRoot), p.clock)
 	n := &node.Node{
 		Name: c.NodeName, Namespace: c.Namespace,
-		Client: p.manager.GetClient(), Direct: p.manager.GetAPIReader(), Tasks: p.tasks, Volumes: opener,
+		Client: p.manager.GetClient(), Direct: p.manager.GetAPIReader(), Pods: podlist.New(p.manager.GetAPIReader(), p.clock),
+		Tasks: p.tasks, Volumes: opener,
 		Events: p.manager.GetEventRecorderFor("estiba-node"), Metrics: p.metrics, Clock: p.clock, Bounds: c.Bounds,
 	}
 
@@ -102,6 +104,7 @@ func runController(c config.Config, stderr io.Writer) error {
 
 	cl := &cluster.Cluster{
 		Namespace: c.Namespace, Client: p.manager.GetClient(), Direct: p.manager.GetAPIReader(), Staging: staging,
+		Pods:  podlist.New(p.manager.GetAPIReader(), p.clock),
 		Tasks: p.tasks, Buckets: p.tasks.locations, Keys: k,
 		NewID:   func() (string, error) { return credentials.NewRepositoryID(rand.Reader) },
 		NewSeed: func() string { return rand.Text() + rand.Text() },

@@ -67,6 +67,8 @@ type TargetPod struct {
 	Disrupted bool
 	// Running tells that its containers have been started.
 	Running bool
+	// Maker is the kind and the name of what made it, such as "Job import"; empty for a pod that somebody made by hand.
+	Maker string
 	// StagedFor is the name of the job whose staging pod it is; empty for all others.
 	StagedFor string
 	// Gate is where it stands. A staging pod writes nothing: it stands at its gate as soon as it runs.
@@ -130,19 +132,52 @@ func routeRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b B
 		return *d
 	}
 
+	if v.Claim.Fault != nil && !slices.ContainsFunc(pods, func(p TargetPod) bool { return p.Node != "" }) {
+		return unprovisioned(job.Status.JobStatus, *v.Claim.Fault, now, b)
+	}
+
+	return routeThrough(pods, v.Heartbeats, now, b)
+}
+
+// routeThrough gives the job to the node of the first pod that stands at its gate. The others have gates, too, so that
+// they write nothing until the volume is restored: a pod that gets no node, or comes late, is not waited for.
+func routeThrough(pods []TargetPod, beats map[string]Heartbeat, now time.Time, b Bounds) Decision {
+	var waiting, ended *Decision
+
 	for _, p := range pods {
-		if d := routePod(p, v.Heartbeats[p.Node], now, b); d != nil {
-			return *d
+		switch d := routePod(p, beats[p.Node], now, b); {
+		case d == nil:
+			return Decision{
+				Phase: v1alpha1.PhaseAccepted, Reason: ReasonRouted, Action: ActionRoute,
+				Message: fmt.Sprintf("pod %s stands at its gate, and all pods that mount the volume have one; node %s restores it", p.Name, p.Node),
+				Route:   &Route{Node: p.Node, Pod: podReference(p)},
+			}
+		case d.Phase.Terminal() && ended == nil:
+			ended = d
+		case !d.Phase.Terminal() && (waiting == nil || p.Node != "" && waiting.Reason == ReasonPodUnscheduled):
+			waiting = d
 		}
 	}
 
-	first := pods[0]
-
-	return Decision{
-		Phase: v1alpha1.PhaseAccepted, Reason: ReasonRouted, Action: ActionRoute,
-		Message: fmt.Sprintf("all pods that mount the volume stand at their gates; node %s restores it through pod %s", first.Node, first.Name),
-		Route:   &Route{Node: first.Node, Pod: podReference(first)},
+	if waiting != nil {
+		return *waiting
 	}
+
+	return *ended
+}
+
+// unprovisioned waits for a volume for the claim, and says what Kubernetes says of that: a pod's own word is only that it has no node.
+func unprovisioned(s v1alpha1.JobStatus, f ClaimFault, now time.Time, b Bounds) Decision {
+	bound := b.Unscheduled
+	if f.Final {
+		bound = b.MissingPod
+	}
+
+	if since, known := WaitingSince(s, ReasonClaimPending); known && now.Sub(since) >= bound {
+		return failed(Finding{ReasonClaimPending, fmt.Sprintf("%s; gave up after %s", f.Message, bound)})
+	}
+
+	return Decision{Phase: forward(s), Reason: ReasonClaimPending, Message: f.Message, Action: ActionNone, RequeueAfter: b.Recheck}
 }
 
 // mounting gives the pods that count, in the order of their names: those of a
@@ -198,7 +233,7 @@ func ungated(pods []TargetPod, recheck time.Duration) *Decision {
 				Message: fmt.Sprintf("waits until pod %s, which mounts the volume and is being deleted, is gone", p.Name),
 			}
 		case p.Gate == GateNone:
-			d := failed(Ungated(p.Name))
+			d := failed(Ungated(p))
 			return &d
 		case p.Gate == GateBehind:
 			d := failed(Finding{ReasonGatePassed, fmt.Sprintf(
@@ -214,9 +249,25 @@ func ungated(pods []TargetPod, recheck time.Duration) *Decision {
 const gateName = "estiba-restore-wait"
 
 // Ungated is the finding about a pod that mounts a volume and waits at no gate of the restore.
-func Ungated(pod string) Finding {
+func Ungated(p TargetPod) Finding {
 	return Finding{ReasonUngatedPod, fmt.Sprintf(
-		"pod %s mounts the volume and has no gate %s of this restore, so that nothing was written; stop the pod (scale its workload to zero) and restore again", pod, gateName)}
+		"pod %s mounts the volume and has no gate %s of this restore, so that nothing was written; %s", p.Name, gateName, stopAll(p))}
+}
+
+// stopAll is what helps against a pod without a gate. To scale its workload to zero doesn't: the restored pods would be
+// taken for too many, and those that wait at the gates of a restore that has failed wait for no other one.
+func stopAll(p TargetPod) string {
+	maker := p.Maker
+	if maker == "" {
+		maker = "pod " + p.Name
+	}
+
+	also := ""
+	if strings.HasPrefix(maker, "Job ") {
+		also = " and the CronJob that makes it, if any"
+	}
+
+	return fmt.Sprintf("delete %s%s, and the other workloads whose pods mount the volume, and restore again", maker, also)
 }
 
 // routePod gives the decision that a pod on its way to the gate asks for; nil if it is there.
@@ -270,8 +321,8 @@ func noDaemon(node string) string {
 }
 
 // Recheck looks once more, right before data is written, whether every pod that
-// mounts the volume stands at its gate, and whether the chosen pod is still the
-// one on this node. It gives what is wrong for good, or what is missing yet.
+// mounts the volume has a gate that it has not left, and whether the chosen pod stands
+// at its own on this node. It gives what is wrong for good, or what is missing yet.
 func Recheck(job *v1alpha1.VolumeRestore, pods []TargetPod, node string) (permanent, waiting *Finding) {
 	// Staging pods of other jobs write nothing, and go as they please.
 	pods = slices.DeleteFunc(mounting(job, pods), func(p TargetPod) bool { return p.StagedFor != "" && p.StagedFor != job.Name })
@@ -299,16 +350,14 @@ func Recheck(job *v1alpha1.VolumeRestore, pods []TargetPod, node string) (perman
 		return &Finding{ReasonPodMoved, fmt.Sprintf("pod %s is on node %q, and the job was given to node %q (label estiba.dev/node)", chosen.Name, pods[i].Node, node)}, nil
 	}
 
-	for _, p := range pods {
-		switch {
-		case p.Deleting:
-			return &Finding{ReasonPodDeleted, fmt.Sprintf("pod %s is being deleted before its volume was restored", p.Name)}, nil
-		case p.Gate != GateThere:
-			return nil, &Finding{ReasonGateNotReached, fmt.Sprintf("waits for pod %s to reach its gate", p.Name)}
-		}
+	switch p := pods[i]; {
+	case p.Deleting:
+		return &Finding{ReasonPodDeleted, fmt.Sprintf("pod %s is being deleted before its volume was restored", p.Name)}, nil
+	case p.Gate != GateThere:
+		return nil, &Finding{ReasonGateNotReached, fmt.Sprintf("waits for pod %s to reach its gate", p.Name)}
+	default:
+		return nil, nil
 	}
-
-	return nil, nil
 }
 
 // Spoiled looks, while a restore writes and once more when it has, whether a pod
@@ -323,7 +372,7 @@ func Spoiled(job *v1alpha1.VolumeRestore, pods []TargetPod) *Finding {
 		switch p.Gate {
 		case GateNone:
 			return &Finding{ReasonUngatedPod, fmt.Sprintf(
-				"pod %s mounts the volume and has no gate %s of this restore; it was made while the volume was restored, and may have read or changed half of it: stop the pod (scale its workload to zero) and restore again", p.Name, gateName)}
+				"pod %s mounts the volume and has no gate %s of this restore; it was made while the volume was restored, and may have read or changed half of it: %s", p.Name, gateName, stopAll(p))}
 		case GateBehind:
 			return &Finding{ReasonGatePassed, fmt.Sprintf(
 				"pod %s has left its gate %s while the volume was restored; delete the pod and restore it again", p.Name, gateName)}

@@ -55,8 +55,15 @@ func TestRouteRestore(t *testing.T) {
 		}
 	}
 
+	pending := func(since time.Duration) func(*v1alpha1.VolumeRestore) {
+		return func(j *v1alpha1.VolumeRestore) {
+			state.Apply(&j.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseAccepted, Reason: state.ReasonClaimPending}, created.Add(time.Minute-since))
+		}
+	}
+
 	for name, c := range map[string]struct {
 		kind   v1alpha1.VolumeKind
+		fault  *state.ClaimFault
 		mutate func(*v1alpha1.VolumeRestore)
 		owner  state.Owner
 		pods   []state.TargetPod
@@ -70,6 +77,42 @@ func TestRouteRestore(t *testing.T) {
 	}{
 		"all pods at their gates: the first by name is chosen": {
 			kind: claim, pods: []state.TargetPod{pod("b", func(p *state.TargetPod) { p.Node = "n2" }), pod("a")},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "a", UID: "uid-a"}},
+		},
+		"one of a claim's pods at its gate is enough": {
+			kind: claim, pods: []state.TargetPod{pod("a", unscheduled), pod("b", gate(state.GateAhead)), pod("c", deleting), pod("d"), pod("e", pull)},
+			at: time.Hour, phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "d", UID: "uid-d"}},
+		},
+		"a pod on a node without a daemon leaves it to another": {
+			kind: claim, pods: []state.TargetPod{pod("a", func(p *state.TargetPod) { p.Node = "n9" }), pod("b")},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "b", UID: "uid-b"}},
+		},
+		"one that may come yet is waited for though others can't": {
+			kind: claim, pods: []state.TargetPod{pod("a", deleting), pod("b", unscheduled), pod("c", gate(state.GateAhead))},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonGateNotReached, after: 5 * time.Second,
+		},
+		"none comes any more": {
+			kind: claim, pods: []state.TargetPod{pod("a", unscheduled), pod("b", unscheduled)},
+			at: 10 * time.Minute, phase: v1alpha1.PhaseFailed, reason: state.ReasonPodUnscheduled,
+		},
+		"its claim gets no volume": {
+			kind: claim, fault: &state.ClaimFault{Message: "no class"}, pods: []state.TargetPod{pod("a", unscheduled)},
+			at: time.Hour, phase: v1alpha1.PhaseAccepted, reason: state.ReasonClaimPending, after: 5 * time.Second,
+		},
+		"its claim gets no volume for long": {
+			kind: claim, fault: &state.ClaimFault{Message: "no class"}, mutate: pending(10 * time.Minute), pods: []state.TargetPod{pod("a", unscheduled)},
+			phase: v1alpha1.PhaseFailed, reason: state.ReasonClaimPending,
+		},
+		"its claim may get a volume yet": {
+			kind: claim, fault: &state.ClaimFault{Message: "no class"}, mutate: pending(2 * time.Minute), pods: []state.TargetPod{pod("a", unscheduled)},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonClaimPending, after: 5 * time.Second,
+		},
+		"its claim gets no volume at all": {
+			kind: claim, fault: &state.ClaimFault{Message: "no class", Final: true}, mutate: pending(2 * time.Minute), pods: []state.TargetPod{pod("a", unscheduled)},
+			phase: v1alpha1.PhaseFailed, reason: state.ReasonClaimPending,
+		},
+		"a pod has a node all the same": {
+			kind: claim, fault: &state.ClaimFault{Message: "no class"}, pods: []state.TargetPod{pod("a")},
 			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "a", UID: "uid-a"}},
 		},
 		"one pod at its gate is routed": {
@@ -129,7 +172,7 @@ func TestRouteRestore(t *testing.T) {
 				c.mutate(job)
 			}
 
-			view := state.RestoreView{Owner: c.owner, Pods: c.pods, Heartbeats: map[string]state.Heartbeat{}}
+			view := state.RestoreView{Owner: c.owner, Claim: state.Claim{Fault: c.fault}, Pods: c.pods, Heartbeats: map[string]state.Heartbeat{}}
 			for _, n := range []string{"n1", "n2"} {
 				view.Heartbeats[n] = state.Heartbeat{Renewed: created.Add(c.at - c.silent)}
 			}
@@ -151,9 +194,19 @@ func TestRouteRestore(t *testing.T) {
 func TestUngatedPodIsNamed(t *testing.T) {
 	t.Parallel()
 
-	d := state.RouteRestore(restoreOf(v1alpha1.VolumePersistentVolumeClaim),
-		state.RestoreView{Pods: []state.TargetPod{pod("intruder", gate(state.GateNone))}}, created, state.DefaultBounds())
-	assert.Contains(t, d.Message, "pod intruder mounts the volume")
+	for maker, remedy := range map[string]string{
+		"":               "delete pod intruder, and the other workloads whose pods mount the volume, and restore again",
+		"ReplicaSet web": "delete ReplicaSet web, and the other",
+		"Job import":     "delete Job import and the CronJob that makes it, if any, and the other",
+	} {
+		intruder := pod("intruder", gate(state.GateNone))
+		intruder.Maker = maker
+
+		d := state.RouteRestore(restoreOf(v1alpha1.VolumePersistentVolumeClaim),
+			state.RestoreView{Pods: []state.TargetPod{intruder}}, created, state.DefaultBounds())
+		assert.Contains(t, d.Message, "pod intruder mounts the volume")
+		assert.Contains(t, d.Message, remedy)
+	}
 }
 
 func staging(job string) func(*state.TargetPod) {
@@ -177,7 +230,10 @@ func TestRecheck(t *testing.T) {
 		"a pod came without a gate":           {pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateNone))}, permanent: state.ReasonUngatedPod},
 		"a pod without a gate is going":       {pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateNone), deleting)}, waiting: state.ReasonWaitingForPodEnd},
 		"a pod left its gate":                 {pods: []state.TargetPod{pod("a", gate(state.GateBehind))}, permanent: state.ReasonGatePassed},
-		"another pod has not reached its own": {pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateAhead))}, waiting: state.ReasonGateNotReached},
+		"the chosen pod isn't at its gate":    {pods: []state.TargetPod{pod("a", gate(state.GateAhead)), pod("b")}, waiting: state.ReasonGateNotReached},
+		"another pod has not reached its own": {pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateAhead))}},
+		"another pod has no node":             {pods: []state.TargetPod{pod("a"), pod("b", unscheduled)}},
+		"another gated pod is being deleted":  {pods: []state.TargetPod{pod("a"), pod("b", deleting)}},
 		"another job's staging pod goes":      {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), deleting)}},
 		"another job's staging pod starts":    {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), gate(state.GateAhead))}},
 		"its own staging pod goes":            {pods: []state.TargetPod{pod("a", staging("vr-1"), deleting)}, permanent: state.ReasonPodDeleted},

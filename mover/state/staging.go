@@ -23,6 +23,16 @@ type Claim struct {
 	Created time.Time
 	// Shared tells that pods on several nodes may mount it at a time; OnePod that no two pods may.
 	Shared, OnePod bool
+	// Fault is why it gets no volume; nil while nothing is known.
+	Fault *ClaimFault
+}
+
+// ClaimFault is why a claim gets no volume.
+type ClaimFault struct {
+	// Message names the claim and says what Kubernetes says of it.
+	Message string
+	// Final tells that it doesn't get one unless somebody does something.
+	Final bool
 }
 
 // ClaimView is what the controller sees of a backup of a claim that names no pod.
@@ -283,6 +293,8 @@ func routeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decisio
 		return wait(ReasonWaitingForPodEnd, fmt.Sprintf("waits until staging pod %s, which is being deleted, is gone", p.Name))
 	case !p.Running && holder != nil:
 		return wait(ReasonClaimHeld, fmt.Sprintf("pod %s on node %s holds %s, which staging pod %s waits for", holder.Name, holder.Node, v.name, p.Name))
+	case p.Node == "" && v.claim.Fault != nil:
+		return unprovisioned(s, *v.claim.Fault, now, b)
 	case p.Node == "":
 		return wait(ReasonStagingUnscheduled, fmt.Sprintf("staging pod %s for %s has no node", p.Name, v.name))
 	case !p.Running && p.Detail.Reason == ReasonStagingImagePull:

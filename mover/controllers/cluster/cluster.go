@@ -16,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/metrics"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -67,6 +68,8 @@ type Cluster struct {
 	Client client.Client
 	// Direct reads from the API server.
 	Direct client.Reader
+	// Pods lists pods from the API server, for all jobs of a namespace at once.
+	Pods *podlist.Lists
 	// Staging lists this install's staging pods from a cache; see StagingCache.
 	Staging client.Reader
 	// Tasks runs workers.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/cluster"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/controllers/task/tasktest"
 	"github.com/estiba-dev/estiba/mover/engine"
@@ -156,6 +158,13 @@ type world struct {
 	keys   *keyring
 }
 
+// hasty is a clock by which no list is of any age to be shared: a test sees at once what it has changed.
+type hasty struct{ minutes atomic.Int64 }
+
+func (h *hasty) Now() time.Time { return start.Add(time.Duration(h.minutes.Add(2)) * time.Minute) }
+
+func (h *hasty) Since(at time.Time) time.Duration { return h.Now().Sub(at) }
+
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 
@@ -165,7 +174,9 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	}
 
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
-		WithStatusSubresource(&v1alpha1.VolumeBackup{}, &v1alpha1.VolumeRestore{}, &v1alpha1.SnapshotDeletion{}, &v1alpha1.Repository{}).Build()
+		WithStatusSubresource(&v1alpha1.VolumeBackup{}, &v1alpha1.VolumeRestore{}, &v1alpha1.SnapshotDeletion{}, &v1alpha1.Repository{}).
+		WithIndex(&corev1.Event{}, "involvedObject.uid", func(o client.Object) []string { return []string{string(o.(*corev1.Event).InvolvedObject.UID)} }).
+		Build()
 	clk := clocktesting.NewFakeClock(start)
 
 	m, err := metrics.New(prometheus.NewRegistry())
@@ -173,7 +184,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 
 	w := &world{client: c, tasks: tasktest.New(clk.Now), clock: clk, store: &store{objects: map[string]string{}}, keys: &keyring{fingerprint: "ours"}}
 	w.Cluster = &cluster.Cluster{
-		Namespace: veleroNS, Client: c, Direct: c, Staging: c, Tasks: w.tasks, Buckets: w.store, Keys: w.keys,
+		Namespace: veleroNS, Client: c, Direct: c, Staging: c, Pods: podlist.New(c, &hasty{}), Tasks: w.tasks, Buckets: w.store, Keys: w.keys,
 		NewID:   func() (string, error) { return idA, nil },
 		NewSeed: func() string { return "seed" },
 		Beats:   cluster.NewBeats(c, veleroNS, clk), Events: record.NewFakeRecorder(1000), Metrics: m, Clock: clk, Bounds: state.DefaultBounds(),

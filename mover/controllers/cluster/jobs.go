@@ -14,6 +14,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/target"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/mover/metrics"
@@ -133,19 +134,9 @@ func (c *Cluster) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.
 }
 
 func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner state.Owner) (ctrl.Result, error) {
-	pods, err := c.targetPods(ctx, job)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-
 	beats, err := c.Beats.All(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
-	}
-
-	view := state.RestoreView{Owner: owner, Pods: pods, Heartbeats: map[string]state.Heartbeat{}}
-	for _, p := range pods {
-		view.Heartbeats[p.Node] = beats[jobs.LabelValue(p.Node)]
 	}
 
 	claim, err := c.liveClaim(ctx, job.Spec.Target)
@@ -153,12 +144,29 @@ func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner 
 		return ctrl.Result{}, err
 	}
 
-	view.Claim = seen(claim)
+	view := state.RestoreView{Owner: owner}
+	if view.Claim, err = c.faulty(ctx, claim); err != nil {
+		return ctrl.Result{}, err
+	}
+
 	if view.Filling, err = c.filling(ctx, job, view.Claim); err != nil {
 		return ctrl.Result{}, err
 	}
 
-	dec := state.RouteRestore(job, view, c.Clock.Now(), c.Bounds)
+	dec, pods, err := c.decide(job.Status.JobStatus, func(age podlist.Age) (state.Decision, []state.TargetPod, bool, error) {
+		pods, stale, err := c.targetPods(ctx, job, age)
+		if err != nil {
+			return state.Decision{}, nil, false, err
+		}
+
+		view.Pods, view.Heartbeats = pods, heartbeats(pods, beats)
+
+		return state.RouteRestore(job, view, c.Clock.Now(), c.Bounds), pods, stale, nil
+	})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
 	if dec.Marks() {
 		if err := c.mark(ctx, job, claim); err != nil {
 			return settle(0, err)
@@ -174,32 +182,40 @@ func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner 
 	return c.applyRoute(ctx, c.jobOf(job), dec, pods)
 }
 
-func (c *Cluster) targetPods(ctx context.Context, job *v1alpha1.VolumeRestore) ([]state.TargetPod, error) {
-	var (
-		list corev1.PodList
-		ref  = job.Spec.Target
-	)
+// heartbeats returns those of the pods' nodes.
+func heartbeats(pods []state.TargetPod, beats map[string]state.Heartbeat) map[string]state.Heartbeat {
+	out := map[string]state.Heartbeat{}
+	for _, p := range pods {
+		out[p.Node] = beats[jobs.LabelValue(p.Node)]
+	}
+
+	return out
+}
+
+func (c *Cluster) targetPods(ctx context.Context, job *v1alpha1.VolumeRestore, age podlist.Age) (pods []state.TargetPod, stale bool, err error) {
+	ref := job.Spec.Target
 
 	if ref.Kind == v1alpha1.VolumePersistentVolumeClaim {
-		if err := c.Direct.List(ctx, &list, client.InNamespace(ref.Namespace)); err != nil {
-			return nil, fmt.Errorf("list pods of namespace %s: %w", ref.Namespace, err)
+		all, stale, err := c.Pods.In(ctx, ref.Namespace, age)
+		if err != nil {
+			return nil, false, err
 		}
 
-		return target.Pods(job, list.Items), nil
+		return target.Pods(job, all), stale, nil
 	}
 
 	var pod corev1.Pod
 
-	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, &pod)
+	err = c.Direct.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, &pod)
 	if apierrors.IsNotFound(err) {
-		return nil, nil
+		return nil, false, nil
 	}
 
 	if err != nil {
-		return nil, fmt.Errorf("read pod %s/%s: %w", ref.Namespace, ref.Pod.Name, err)
+		return nil, false, fmt.Errorf("read pod %s/%s: %w", ref.Namespace, ref.Pod.Name, err)
 	}
 
-	return target.Pods(job, []corev1.Pod{pod}), nil
+	return target.Pods(job, []corev1.Pod{pod}), false, nil
 }
 
 // supervise applies what the machine says about a job that a node has.

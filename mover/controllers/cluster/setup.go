@@ -223,6 +223,8 @@ func (c *Cluster) jobsOfRestore(ctx context.Context, o client.Object) []reconcil
 
 // unroutedOf gives the restores that may wait for the pod.
 func (c *Cluster) unroutedOf(ctx context.Context, pod client.Object) []reconcile.Request {
+	c.Pods.Changed(pod.GetNamespace())
+
 	if _, gated := pod.GetAnnotations()[contract.AnnotationRestore]; !gated {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/target"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -25,28 +26,31 @@ import (
 func (c *Cluster) routeClaim(ctx context.Context, job *v1alpha1.VolumeBackup, owner state.Owner) (ctrl.Result, error) {
 	var err error
 
-	view := state.ClaimView{Owner: owner, Heartbeats: map[string]state.Heartbeat{}}
-
-	if view.Pods, err = c.claimPods(ctx, job.Spec.Volume); err != nil {
-		return ctrl.Result{}, err
-	}
-
-	if view.Claim, err = c.claim(ctx, job.Spec.Volume); err != nil {
-		return ctrl.Result{}, err
-	}
-
 	beats, err := c.Beats.All(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 
-	for _, p := range view.Pods {
-		view.Heartbeats[p.Node] = beats[jobs.LabelValue(p.Node)]
+	view := state.ClaimView{Owner: owner}
+	if view.Claim, err = c.claim(ctx, job.Spec.Volume); err != nil {
+		return ctrl.Result{}, err
 	}
 
-	dec := state.RouteClaim(job, view, c.Clock.Now(), c.Bounds)
+	dec, pods, err := c.decide(job.Status.JobStatus, func(age podlist.Age) (state.Decision, []state.TargetPod, bool, error) {
+		pods, stale, err := c.claimPods(ctx, job.Spec.Volume, age)
+		if err != nil {
+			return state.Decision{}, nil, false, err
+		}
 
-	return c.applyRoute(ctx, c.jobOf(job), dec, view.Pods)
+		view.Pods, view.Heartbeats = pods, heartbeats(pods, beats)
+
+		return state.RouteClaim(job, view, c.Clock.Now(), c.Bounds), pods, stale, nil
+	})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	return c.applyRoute(ctx, c.jobOf(job), dec, pods)
 }
 
 // routable is a job of either kind that is to be given to a node.
@@ -169,7 +173,7 @@ func (c *Cluster) lookAfterStaging(ctx context.Context, o client.Object) (bool, 
 func (c *Cluster) yield(ctx context.Context, o client.Object) (bool, error) {
 	j := c.jobOf(o)
 
-	pods, err := c.podsOf(ctx, o)
+	pods, err := c.podsOf(ctx, o, podlist.Age{Most: c.Bounds.Soon})
 	if err != nil {
 		return false, err
 	}
@@ -204,28 +208,35 @@ func (c *Cluster) takeBack(ctx context.Context, j routable, f state.Finding, pod
 	return true, err
 }
 
-func (c *Cluster) podsOf(ctx context.Context, o client.Object) ([]state.TargetPod, error) {
+func (c *Cluster) podsOf(ctx context.Context, o client.Object, age podlist.Age) ([]state.TargetPod, error) {
 	if job, ok := o.(*v1alpha1.VolumeRestore); ok {
-		return c.targetPods(ctx, job)
+		pods, _, err := c.targetPods(ctx, job, age)
+
+		return pods, err
 	}
 
-	return c.claimPods(ctx, c.jobOf(o).volume)
+	pods, _, err := c.claimPods(ctx, c.jobOf(o).volume, age)
+
+	return pods, err
 }
 
-func (c *Cluster) claimPods(ctx context.Context, ref v1alpha1.VolumeReference) ([]state.TargetPod, error) {
-	var list corev1.PodList
-	if err := c.Direct.List(ctx, &list, client.InNamespace(ref.Namespace)); err != nil {
-		return nil, fmt.Errorf("list pods of namespace %s: %w", ref.Namespace, err)
+func (c *Cluster) claimPods(ctx context.Context, ref v1alpha1.VolumeReference, age podlist.Age) (pods []state.TargetPod, stale bool, err error) {
+	all, stale, err := c.Pods.In(ctx, ref.Namespace, age)
+	if err != nil {
+		return nil, false, err
 	}
 
-	return target.ClaimPods(ref.Claim.Name, list.Items), nil
+	return target.ClaimPods(ref.Claim.Name, all), stale, nil
 }
 
 // claim looks at the claim of a volume; one that has none is as good as not found.
 func (c *Cluster) claim(ctx context.Context, ref v1alpha1.VolumeReference) (state.Claim, error) {
 	claim, err := c.liveClaim(ctx, ref)
+	if err != nil {
+		return state.Claim{}, err
+	}
 
-	return seen(claim), err
+	return c.faulty(ctx, claim)
 }
 
 // shared tells whether pods on several nodes may mount the volume at a time. Where a
@@ -269,7 +280,7 @@ func (c *Cluster) stage(ctx context.Context, j routable) (*state.Decision, error
 
 	s.limits = ranges.Items
 
-	if s.bound, err = c.placed(ctx, j.volume); err != nil {
+	if err := c.place(ctx, j.volume, &s); err != nil {
 		return nil, err
 	}
 
@@ -323,14 +334,16 @@ func (c *Cluster) daemonPod(ctx context.Context) (*corev1.PodSpec, error) {
 	return nil, nil
 }
 
-// placed tells whether the claim's volume can be had on some nodes only.
-func (c *Cluster) placed(ctx context.Context, ref v1alpha1.VolumeReference) (bool, error) {
-	_, pv, err := c.claimAndVolume(ctx, ref)
+// place finds out on which nodes the claim's volume can be had, and which claim it is.
+func (c *Cluster) place(ctx context.Context, ref v1alpha1.VolumeReference, s *staging) error {
+	claim, pv, err := c.claimAndVolume(ctx, ref)
 	if err != nil {
-		return false, err
+		return err
 	}
 
-	return pv.Spec.NodeAffinity != nil, nil
+	s.bound, s.claimUID = pv.Spec.NodeAffinity != nil, claim.UID
+
+	return nil
 }
 
 // unstage deletes the job's staging pod, if there is one.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/target"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -169,7 +170,8 @@ func TestTheStagingPod(t *testing.T) {
 	assert.Positive(t, *spec.ActiveDeadlineSeconds)
 	assert.Equal(t, map[string]string{"kubernetes.io/os": "linux"}, spec.NodeSelector)
 	assert.Equal(t, []corev1.Toleration{{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}, spec.Tolerations)
-	assert.Empty(t, pod.OwnerReferences)
+	assert.Equal(t, []metav1.OwnerReference{{APIVersion: "v1", Kind: "PersistentVolumeClaim", Name: "data", UID: "cuid"}}, pod.OwnerReferences,
+		"a namespace may admit no pod without an owner, and the claim outlives the pod")
 	assert.Equal(t, "true", pod.Labels[contract.LabelExcludeFromBackup])
 	assert.True(t, spec.Volumes[0].PersistentVolumeClaim.ReadOnly)
 
@@ -572,17 +574,17 @@ func TestOfTwoJobsThatStageOneClaimAtATimeTheLaterOneWaits(t *testing.T) {
 	require.NoError(t, w.client.Create(t.Context(), second))
 
 	// Neither reconcile has seen the other's pod when it makes its own.
-	direct := w.Direct
-	w.Direct = withoutPods{direct}
+	pods := w.Pods
+	w.Pods = podlist.New(withoutPods{w.Direct}, &hasty{})
 
 	w.backup(t, first.Name)
 	w.backup(t, second.Name)
 
-	w.Direct = direct
+	w.Pods = pods
 
-	pods := map[string]*corev1.Pod{first.Name: w.stage(t, first.Name), second.Name: w.stage(t, second.Name)}
+	staged := map[string]*corev1.Pod{first.Name: w.stage(t, first.Name), second.Name: w.stage(t, second.Name)}
 
-	for _, pod := range pods {
+	for _, pod := range staged {
 		require.NotNil(t, pod)
 
 		pod.CreationTimestamp = metav1.NewTime(start)
@@ -590,7 +592,7 @@ func TestOfTwoJobsThatStageOneClaimAtATimeTheLaterOneWaits(t *testing.T) {
 	}
 
 	winner, loser := first, second
-	if pods[second.Name].Name < pods[first.Name].Name {
+	if staged[second.Name].Name < staged[first.Name].Name {
 		winner, loser = second, first
 	}
 

@@ -4,8 +4,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
 )
 
@@ -34,7 +36,9 @@ type staging struct {
 	install   string
 	namespace string
 	claim     string
-	readOnly  bool
+	// claimUID is empty where the claim isn't there.
+	claimUID types.UID
+	readOnly bool
 	// bound tells that the volume may be on some nodes only, so that taints must not keep the pod from it.
 	bound bool
 	// daemon is the pod of the node daemons: what it runs, and where.
@@ -60,7 +64,8 @@ func (s staging) pod() *corev1.Pod {
 				// What a mesh would put beside it is of no use.
 				"sidecar.istio.io/inject": "false",
 			},
-			Annotations: map[string]string{"linkerd.io/inject": "disabled"},
+			Annotations:     map[string]string{"linkerd.io/inject": "disabled"},
+			OwnerReferences: s.owners(),
 		},
 		Spec: corev1.PodSpec{
 			ActiveDeadlineSeconds:         ptr.To(int64(stagingLife)),
@@ -95,6 +100,16 @@ func (s staging) pod() *corev1.Pod {
 			}}},
 		},
 	}
+}
+
+// owners names the claim, which can't go while the pod is there: a namespace may admit no pod without an owner, and
+// the job, for which the pod is made, is in another namespace.
+func (s staging) owners() []metav1.OwnerReference {
+	if s.claimUID == "" {
+		return nil
+	}
+
+	return []metav1.OwnerReference{{APIVersion: "v1", Kind: string(v1alpha1.VolumePersistentVolumeClaim), Name: s.claim, UID: s.claimUID}}
 }
 
 // tolerations let the pod go where its volume is, whatever the node is tainted

@@ -12,6 +12,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/target"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -318,28 +319,46 @@ func (n *Node) checkRestore(ctx context.Context, job *v1alpha1.VolumeRestore) (v
 		return v, err
 	}
 
-	var (
-		list corev1.PodList
-		ref  = job.Spec.Target
-	)
+	ref := job.Spec.Target
 
-	if err := n.Direct.List(ctx, &list, client.InNamespace(ref.Namespace)); err != nil {
-		return verdict{}, fmt.Errorf("list pods of namespace %s: %w", ref.Namespace, err)
+	pods, err := n.restored(ctx, job, podlist.Age{})
+	if err != nil {
+		return verdict{}, err
 	}
 
 	// Somebody who came before the work began is found here; later, spoiled does.
-	v.permanent, v.waiting = state.Recheck(job, target.Pods(job, list.Items), n.Name)
+	v.permanent, v.waiting = state.Recheck(job, target.Pods(job, pods), n.Name)
 	if !v.ok() {
 		return v, nil
 	}
 
-	for i := range list.Items {
-		if pod := &list.Items[i]; pod.UID == job.Status.Pod.UID {
+	for i := range pods {
+		if pod := &pods[i]; pod.UID == job.Status.Pod.UID {
 			return n.checkVolume(ctx, pod, wanted{VolumeReference: n.inPod(pod, sameClaim(job)), field: "spec.target", remedy: "restore again"})
 		}
 	}
 
 	return reject(state.ReasonPodNotFound, "pod %s/%s is gone", ref.Namespace, job.Status.Pod.Name), nil
+}
+
+// restored reads the pods that may mount the restore's volume: one, or for a claim all of its namespace.
+func (n *Node) restored(ctx context.Context, job *v1alpha1.VolumeRestore, age podlist.Age) ([]corev1.Pod, error) {
+	ref := job.Spec.Target
+
+	if ref.Kind == v1alpha1.VolumePersistentVolumeClaim {
+		pods, _, err := n.Pods.In(ctx, ref.Namespace, age)
+
+		return pods, err
+	}
+
+	var pod corev1.Pod
+
+	found, err := n.get(ctx, ref.Namespace, ref.Pod.Name, &pod)
+	if err != nil || !found {
+		return nil, err
+	}
+
+	return []corev1.Pod{pod}, nil
 }
 
 // sameClaim gives the target with the UID of its claim, once that is known: a
@@ -354,14 +373,13 @@ func sameClaim(job *v1alpha1.VolumeRestore) v1alpha1.VolumeReference {
 }
 
 // spoiled looks at all pods that mount the volume of a restore which is under way.
-func (n *Node) spoiled(ctx context.Context, job *v1alpha1.VolumeRestore) (*state.Finding, error) {
-	var list corev1.PodList
-
-	if err := n.Direct.List(ctx, &list, client.InNamespace(job.Spec.Target.Namespace)); err != nil {
-		return nil, fmt.Errorf("list pods of namespace %s: %w", job.Spec.Target.Namespace, err)
+func (n *Node) spoiled(ctx context.Context, job *v1alpha1.VolumeRestore, age podlist.Age) (*state.Finding, error) {
+	pods, err := n.restored(ctx, job, age)
+	if err != nil {
+		return nil, err
 	}
 
-	return state.Spoiled(job, target.Pods(job, list.Items)), nil
+	return state.Spoiled(job, target.Pods(job, pods)), nil
 }
 
 // inPod gives the reference with the volume's name in the chosen pod: pods that

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/metrics"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -38,7 +39,7 @@ type drive struct {
 	// stopped tells that the job is to end, whatever a check would give.
 	stopped func(now time.Time) bool
 	// guard looks whether anybody else may write to the volume; nil where that does no harm.
-	guard func(ctx context.Context) (*state.Finding, error)
+	guard func(ctx context.Context, age podlist.Age) (*state.Finding, error)
 	// decide asks the state machine.
 	decide func(o state.Observed, now time.Time) state.Decision
 	// work gives what to begin, but for the fields that every work has.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/jobs"
@@ -69,7 +70,9 @@ func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Res
 		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, claim: claimOf(ref),
 		check:   func(ctx context.Context) (verdict, error) { return n.checkRestore(ctx, job) },
 		stopped: func(time.Time) bool { return job.Spec.Cancel || job.Status.Phase == v1alpha1.PhaseCanceling },
-		guard:   func(ctx context.Context) (*state.Finding, error) { return n.spoiled(ctx, job) },
+		guard: func(ctx context.Context, age podlist.Age) (*state.Finding, error) {
+			return n.spoiled(ctx, job, age)
+		},
 		decide: func(o state.Observed, now time.Time) state.Decision {
 			return state.NextRestore(job, o, now, n.Bounds)
 		},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/metrics"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -66,6 +67,8 @@ type Node struct {
 	Client client.Client
 	// Direct reads from the API server.
 	Direct client.Reader
+	// Pods lists pods from the API server, for all restores of a namespace at once.
+	Pods *podlist.Lists
 	// Tasks runs the workers.
 	Tasks task.Tasks
 	// Volumes opens volumes.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/node"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/controllers/task/tasktest"
 	"github.com/estiba-dev/estiba/mover/engine"
@@ -64,6 +66,13 @@ func (v noVolumes) Open(context.Context, node.Volume) (*os.File, error) {
 	return os.Open(os.DevNull)
 }
 
+// hasty is a clock by which no list is of any age to be shared: a test sees at once what it has changed.
+type hasty struct{ minutes atomic.Int64 }
+
+func (h *hasty) Now() time.Time { return start.Add(time.Duration(h.minutes.Add(2)) * time.Minute) }
+
+func (h *hasty) Since(at time.Time) time.Duration { return h.Now().Sub(at) }
+
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 
@@ -83,7 +92,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	require.NoError(t, err)
 
 	return &world{client: c, registry: registry, tasks: tasks, clock: clk, events: events, Node: &node.Node{
-		Name: "n1", Namespace: veleroNS, Client: c, Direct: c, Tasks: tasks, Volumes: noVolumes{}, Events: events,
+		Name: "n1", Namespace: veleroNS, Client: c, Direct: c, Pods: podlist.New(c, &hasty{}), Tasks: tasks, Volumes: noVolumes{}, Events: events,
 		Metrics: m, Clock: clk, Bounds: state.DefaultBounds(),
 	}}
 }
@@ -468,6 +477,32 @@ func restoreScene(t *testing.T) (*velerov1.Restore, *corev1.Pod, *v1alpha1.Volum
 	owner := &velerov1.Restore{ObjectMeta: metav1.ObjectMeta{Namespace: veleroNS, Name: "r", UID: "ruid"}, Status: velerov1.RestoreStatus{Phase: velerov1.RestorePhaseInProgress}}
 
 	return owner, pod, job
+}
+
+// A cluster may hold more than one install, and each daemon sees all pods of its node.
+func TestADaemonLeavesTheGatesOfAnotherInstallAlone(t *testing.T) {
+	t.Parallel()
+
+	for install, speaks := range map[string]bool{"": true, veleroNS: true, "velero-2": false} {
+		owner, pod, job := restoreScene(t)
+		w := newWorld(t, owner, pod, job)
+
+		record, err := contract.DecodeGateRecord(pod.Annotations[contract.AnnotationRestore])
+		require.NoError(t, err)
+
+		record.VeleroNamespace, record.Jobs = install, map[string]string{"data": "vr-unknown-here"}
+		pod.Annotations[contract.AnnotationRestore], err = record.Encode()
+		require.NoError(t, err)
+		require.NoError(t, w.client.Update(t.Context(), pod))
+		w.clock.Step(w.Bounds.MissingPod)
+
+		gate := &slate{}
+		result, err := node.NewGateKeeper(w.Node, gate).Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(pod)})
+		require.NoError(t, err)
+		assert.Equal(t, speaks, len(gate.outcomes) == 1 && gate.outcomes[0].State == contract.GateFailed, install)
+		assert.Equal(t, speaks, len(gate.lines) > 0, install)
+		assert.Equal(t, speaks, result.RequeueAfter > 0, install)
+	}
 }
 
 func TestRestoreRunsItsCourse(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/target"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/state"
@@ -123,7 +124,8 @@ func (d *drive) guarded(ctx context.Context) *state.Finding {
 		return nil
 	}
 
-	found, err := d.guard(ctx)
+	// The restores that run here may share what they look at.
+	found, err := d.guard(ctx, podlist.Age{Most: d.Bounds.Recheck / 2, Changed: d.Bounds.Recheck / 2})
 	if err != nil {
 		// The next look comes soon, and the last one before the end is not left out.
 		log.FromContext(ctx).Info("the pods of a running restore could not be looked at", "job", d.object.GetName(), "error", err.Error())
@@ -138,7 +140,7 @@ func (d *drive) guardEnd(ctx context.Context, seen *state.Observed) {
 		return
 	}
 
-	found, err := d.guard(ctx)
+	found, err := d.guard(ctx, podlist.Age{})
 	if err != nil {
 		seen.Waiting = unavailable(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
@@ -81,6 +82,10 @@ func bare(pod *corev1.Pod) state.TargetPod {
 		Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, Created: pod.CreationTimestamp.Time,
 		Deleting: !pod.DeletionTimestamp.IsZero(), Finished: Finished(pod), Running: pod.Status.Phase == corev1.PodRunning,
 		StagedFor: StagedFor(pod),
+	}
+
+	if maker := metav1.GetControllerOf(pod); maker != nil {
+		p.Maker = maker.Kind + " " + maker.Name
 	}
 
 	for _, c := range pod.Status.Conditions {
