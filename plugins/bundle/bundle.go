@@ -44,10 +44,11 @@ func New() Actions {
 			"estiba.dev/backup-volume": func(log logrus.FieldLogger) (any, error) { return backup.NewVolumeAction(log, b), nil },
 		},
 		Restore: map[string]common.HandlerInitializer{
-			"estiba.dev/restore-pod":    func(log logrus.FieldLogger) (any, error) { return restore.NewPodAction(log, r), nil },
-			"estiba.dev/restore-claim":  func(log logrus.FieldLogger) (any, error) { return restore.NewClaimAction(log, r), nil },
-			"estiba.dev/restore-volume": func(log logrus.FieldLogger) (any, error) { return restore.NewVolumeAction(log, r), nil },
-			"estiba.dev/restore-job":    func(log logrus.FieldLogger) (any, error) { return restore.NewJobAction(log, r), nil },
+			"estiba.dev/restore-pod":       func(log logrus.FieldLogger) (any, error) { return restore.NewPodAction(log, r), nil },
+			"estiba.dev/restore-claim":     func(log logrus.FieldLogger) (any, error) { return restore.NewClaimAction(log, r), nil },
+			"estiba.dev/restore-volume":    func(log logrus.FieldLogger) (any, error) { return restore.NewVolumeAction(log, r), nil },
+			"estiba.dev/restore-batch-job": func(log logrus.FieldLogger) (any, error) { return restore.NewAdoptAction(log, r), nil },
+			"estiba.dev/restore-job":       func(log logrus.FieldLogger) (any, error) { return restore.NewJobAction(log, r), nil },
 		},
 		Delete: map[string]common.HandlerInitializer{
 			"estiba.dev/delete-pod":   func(log logrus.FieldLogger) (any, error) { return remove.NewPodAction(log, c.client), nil },

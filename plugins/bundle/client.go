@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -81,7 +82,7 @@ func newScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, appsv1.AddToScheme, coordinationv1.AddToScheme, velerov1.AddToScheme, v1alpha1.AddToScheme,
+		corev1.AddToScheme, appsv1.AddToScheme, coordinationv1.AddToScheme, storagev1.AddToScheme, velerov1.AddToScheme, v1alpha1.AddToScheme,
 	} {
 		if err := add(s); err != nil {
 			return nil, fmt.Errorf("register kinds: %w", err)
@@ -98,7 +99,7 @@ func newMapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
 
 	namespaced := map[schema.GroupVersion][]string{
-		corev1.SchemeGroupVersion:         {"Pod", "PersistentVolumeClaim", "ConfigMap"},
+		corev1.SchemeGroupVersion:         {"Pod", "PersistentVolumeClaim", "ConfigMap", "ServiceAccount"},
 		appsv1.SchemeGroupVersion:         {"DaemonSet"},
 		coordinationv1.SchemeGroupVersion: {"Lease"},
 		velerov1.SchemeGroupVersion:       {"Backup", "VolumeSnapshotLocation"},
@@ -111,6 +112,7 @@ func newMapper() meta.RESTMapper {
 	}
 
 	m.Add(corev1.SchemeGroupVersion.WithKind("PersistentVolume"), meta.RESTScopeRoot)
+	m.Add(storagev1.SchemeGroupVersion.WithKind("StorageClass"), meta.RESTScopeRoot)
 
 	return m
 }

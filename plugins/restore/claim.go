@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/sirupsen/logrus"
-	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -98,7 +97,11 @@ func (a *ClaimAction) execute(
 		return out, nil
 	}
 
-	id, err := a.filled(log, item, in.Restore, record)
+	if err := a.session.unbound(in.ItemFromBackup, in.Restore); err != nil {
+		return nil, fmt.Errorf("claim %s/%s is not restored: %w", item.GetNamespace(), item.GetName(), err)
+	}
+
+	id, err := a.filled(log, item, in, record)
 	if err != nil {
 		return nil, fmt.Errorf("claim %s/%s is not restored, for it would come back empty: %w; mend that, and restore again", item.GetNamespace(), item.GetName(), err)
 	}
@@ -109,7 +112,11 @@ func (a *ClaimAction) execute(
 }
 
 // filled makes sure of the job that fills the claim, through whichever pods mount it.
-func (a *ClaimAction) filled(log logrus.FieldLogger, item *unstructured.Unstructured, r *velerov1.Restore, record contract.ClaimRecord) (operation.ID, error) {
+func (a *ClaimAction) filled(
+	log logrus.FieldLogger, item *unstructured.Unstructured, in *velero.RestoreItemActionExecuteInput, record contract.ClaimRecord,
+) (operation.ID, error) {
+	r := in.Restore
+
 	ctx, cancel := context.WithTimeout(context.Background(), executeBound)
 	defer cancel()
 
@@ -117,6 +124,8 @@ func (a *ClaimAction) filled(log logrus.FieldLogger, item *unstructured.Unstruct
 	if err != nil {
 		return operation.ID{}, err
 	}
+
+	a.session.sized(ctx, log, item, in.ItemFromBackup, r)
 
 	byVolume, err := a.session.ensure(ctx, log, r, []target{{volume: record.Volume, original: record.PersistentVolume, backup: record.Backup, where: v1alpha1.VolumeReference{
 		Kind:      v1alpha1.VolumePersistentVolumeClaim,

@@ -8,7 +8,6 @@ import (
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,32 +20,38 @@ import (
 // in a volume, and not root, as the restricted Pod Security Standard wants it.
 const gateUser = 65532
 
-// gateMemory is the least limit that the gate's container can live with.
-const gateMemory = "32Mi"
-
-// gate gives the init container that holds the pod until its volumes are filled.
-func (s *Session) gate(ctx context.Context, log logrus.FieldLogger, r *velerov1.Restore, pod *corev1.Pod) (corev1.Container, error) {
+// gates returns the init container that holds the pod until its volumes are filled, in the forms that are tried one
+// after the other: one that asks for little, and one that asks for what the workload does.
+func (s *Session) gates(ctx context.Context, log logrus.FieldLogger, r *velerov1.Restore, pod, original *corev1.Pod) ([]corev1.Container, error) {
 	set, err := s.settings(ctx, log, r)
 	if err != nil {
-		return corev1.Container{}, err
+		return nil, err
 	}
 
 	image := set.Gate.Image
 	if image == "" {
 		if image, err = s.image(ctx, r); err != nil {
-			return corev1.Container{}, err
+			return nil, err
 		}
 	}
 
-	c := standard(image)
-	c.Resources = resourcesOf(pod)
-	c.SecurityContext.RunAsUser, c.SecurityContext.RunAsGroup = runAs(pod)
+	var forms []corev1.Container
 
-	if err := set.Gate.Apply(&c); err != nil {
-		return corev1.Container{}, err
+	for _, resources := range []corev1.ResourceRequirements{smallResources(pod), likeTheWorkload(pod)} {
+		c := standard(image)
+		c.Resources = resources
+		c.SecurityContext.RunAsUser, c.SecurityContext.RunAsGroup = runAs(pod)
+		// The owner is known from the backup only: Velero has taken it off the item.
+		c.Args = append(c.Args, "--on-failure="+onFailure(original))
+
+		if err := set.Gate.Apply(&c); err != nil {
+			return nil, err
+		}
+
+		forms = append(forms, c)
 	}
 
-	return c, nil
+	return forms, nil
 }
 
 // runAs gives whom the gate runs as: whom the workload does, where that is
@@ -73,37 +78,6 @@ func runAs(pod *corev1.Pod) (user, group *int64) {
 	}
 
 	return user, group
-}
-
-// resourcesOf gives the gate those of the workload's first container: so a quota
-// or a range of the namespace admits it as it admitted that one, the pod needs no
-// more than before, for init containers run first, and it keeps its quality of service.
-func resourcesOf(pod *corev1.Pod) corev1.ResourceRequirements {
-	if len(pod.Spec.Containers) == 0 {
-		return corev1.ResourceRequirements{}
-	}
-
-	only := func(all corev1.ResourceList) corev1.ResourceList {
-		some := corev1.ResourceList{}
-
-		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
-			if q, ok := all[name]; ok {
-				some[name] = q
-			}
-		}
-
-		return some
-	}
-
-	first := pod.Spec.Containers[0].Resources
-	r := corev1.ResourceRequirements{Requests: only(first.Requests), Limits: only(first.Limits)}
-
-	least := resource.MustParse(gateMemory)
-	if limit, ok := r.Limits[corev1.ResourceMemory]; ok && limit.Cmp(least) < 0 {
-		r.Limits[corev1.ResourceMemory] = least
-	}
-
-	return r
 }
 
 // standard gives the gate's container where nothing else is set.
@@ -158,7 +132,9 @@ func inject(item *unstructured.Unstructured, container corev1.Container, r *vele
 		return err
 	}
 
-	text, err := contract.GateRecord{Restore: contract.Owner{Name: r.Name, UID: string(r.UID)}, Jobs: jobs}.Encode()
+	text, err := contract.GateRecord{
+		Restore: contract.Owner{Name: r.Name, UID: string(r.UID)}, VeleroNamespace: r.Namespace, Jobs: jobs,
+	}.Encode()
 	if err != nil {
 		return err
 	}

@@ -67,13 +67,44 @@ func TestTheGateFitsWhereTheWorkloadFits(t *testing.T) {
 				p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: quantities("1", "1Gi"), Limits: quantities("2", "2Gi")}
 				p.Spec.Containers[0].Resources.Limits["example.com/card"] = resource.MustParse("1")
 			},
-			resources: corev1.ResourceRequirements{Requests: quantities("1", "1Gi"), Limits: quantities("2", "2Gi")}, user: 65532, group: 65532,
+			resources: corev1.ResourceRequirements{Requests: quantities("50m", "32Mi"), Limits: quantities("50m", "32Mi")}, user: 65532, group: 65532,
 		},
 		"one that is smaller than the gate": {
 			change: func(p *corev1.Pod) {
 				p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: quantities("1m", "4Mi"), Limits: quantities("1m", "4Mi")}
 			},
-			resources: corev1.ResourceRequirements{Requests: quantities("1m", "4Mi"), Limits: quantities("1m", "32Mi")}, user: 65532, group: 65532,
+			resources: corev1.ResourceRequirements{Requests: quantities("10m", "32Mi"), Limits: quantities("10m", "32Mi")}, user: 65532, group: 65532,
+		},
+		"one of several containers, of which one has no limits": {
+			change: func(p *corev1.Pod) {
+				p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: quantities("1", "1Gi"), Limits: quantities("2", "2Gi")}
+				p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "d"})
+			},
+			resources: corev1.ResourceRequirements{Requests: quantities("50m", "32Mi")}, user: 65532, group: 65532,
+		},
+		"one that asks for a little memory alone": {
+			change: func(p *corev1.Pod) {
+				only := corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("16Mi")}
+				p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: only, Limits: only}
+			},
+			resources: corev1.ResourceRequirements{
+				Requests: quantities("50m", "32Mi"), Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("32Mi")},
+			}, user: 65532, group: 65532,
+		},
+		"one that asks for it as a whole": {
+			change: func(p *corev1.Pod) {
+				p.Spec.Resources = &corev1.ResourceRequirements{Requests: quantities("1m", "4Mi")}
+			},
+			user: 65532, group: 65532,
+		},
+		"one with scratch space": {
+			change: func(p *corev1.Pod) {
+				p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("1Gi")}
+			},
+			resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
+				corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("32Mi"),
+				corev1.ResourceEphemeralStorage: resource.MustParse("16Mi"),
+			}}, user: 65532, group: 65532,
 		},
 		"one with a user of its range": {
 			change: func(p *corev1.Pod) {

@@ -16,6 +16,8 @@ import (
 func (a *PodAction) held(item *unstructured.Unstructured, r *velerov1.Restore, why error) (*velero.RestoreItemActionExecuteOutput, error) {
 	name := item.GetNamespace() + "/" + item.GetName()
 
+	creatable(a.log.WithField("pod", name), item)
+
 	err := holdBack(item, fmt.Sprintf("restore %s: %v; mend that, delete the workload or the namespace, and restore again", r.Name, why))
 	if err != nil {
 		return nil, fmt.Errorf("pod %s is not restored, for it would start without its data: %w", name, errors.Join(why, err))

@@ -11,6 +11,7 @@ import (
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -118,15 +119,15 @@ func (a *PodAction) gated(
 	ctx, cancel := context.WithTimeout(context.Background(), executeBound)
 	defer cancel()
 
-	container, err := a.session.gate(ctx, log, in.Restore, pod)
+	creatable(log, item)
+
+	containers, err := a.session.gates(ctx, log, in.Restore, pod, original)
 	if err != nil {
 		return operation.ID{}, err
 	}
 
-	// The owner is known from the backup only: Velero has taken it off the item.
-	container.Args = append(container.Args, "--on-failure="+onFailure(original))
-
-	if err := a.session.admitted(ctx, item, container, in.Restore); err != nil {
+	how, err := a.session.admitted(ctx, item, containers, original, in.Restore)
+	if err != nil {
 		return operation.ID{}, err
 	}
 
@@ -150,8 +151,13 @@ func (a *PodAction) gated(
 		return operation.ID{}, err
 	}
 
-	if err := inject(item, container, in.Restore, byVolume); err != nil {
+	if err := inject(item, how.container, in.Restore, byVolume); err != nil {
 		return operation.ID{}, err
+	}
+
+	if how.owner != nil {
+		log.Infof("the namespace admits no pod without an owner: until its controller adopts it, the pod's is %s %s", how.owner.Kind, how.owner.Name)
+		item.SetOwnerReferences([]metav1.OwnerReference{*how.owner})
 	}
 
 	names := slices.Sorted(maps.Values(byVolume))
