@@ -68,6 +68,8 @@ type Settings struct {
 type Repository struct {
 	repo.DirectRepository
 
+	memory memory
+
 	once  sync.Once
 	close error
 }
@@ -99,7 +101,7 @@ func Open(ctx context.Context, s Settings) (*Repository, error) {
 		}
 	}
 
-	r, err := open(ctx, s)
+	r, err := openInsistently(ctx, s)
 
 	for _, other := range []string{s.Previous, s.Password} {
 		if s.Previous == "" || engine.CodeOf(err) != engine.CodeWrongKey {
@@ -122,9 +124,10 @@ func open(ctx context.Context, s Settings) (*Repository, error) {
 		return nil, engine.Errorf(engine.CodeInternal, "open repository: %w", err)
 	}
 
-	st := held{s.Storage, s.CacheDir}
+	st, kept := held{s.Storage, s.CacheDir}, memory{storage: s.Storage, cache: s.CacheDir}
 	if s.ReadAhead {
-		st = held{newReadAhead(s.Storage), ""}
+		kept = memory{storage: s.Storage, ahead: newReadAhead(s.Storage)}
+		st = held{kept.ahead, ""}
 	}
 
 	var fatal error
@@ -158,7 +161,7 @@ func open(ctx context.Context, s Settings) (*Repository, error) {
 		return nil, Explain(ctx, s.Storage, engine.CodeRepositoryDamaged, fmt.Errorf("open repository: %w", err))
 	}
 
-	return &Repository{DirectRepository: direct}, nil
+	return &Repository{DirectRepository: direct, memory: kept}, nil
 }
 
 // writeConfig writes the description that kopia opens a repository by. It tells

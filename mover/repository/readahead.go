@@ -165,6 +165,14 @@ func (r *readAhead) drop(at place, p *piece) {
 	}
 }
 
+// forget forgets all segments.
+func (r *readAhead) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	clear(r.kept)
+}
+
 func (r *readAhead) fetch(ctx context.Context, id blob.ID, n int64) ([]byte, error) {
 	total, err := r.length(ctx, id)
 	if err != nil {
