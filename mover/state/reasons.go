@@ -106,6 +106,9 @@ const (
 	ReasonJobMissing = "JobMissing"
 )
 
+// ReasonRestoreNotDone: the volume doesn't hold what a restore was to bring, or the pod waits for that.
+const ReasonRestoreNotDone = "RestoreNotDone"
+
 // Reasons about staging pods and the claims behind them.
 const (
 	// ReasonStaging: no running pod mounts the claim, and a staging pod is being made.

@@ -132,6 +132,10 @@ func routeRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b B
 		return *d
 	}
 
+	if d := heldByReader(job, v.Pods, b); d != nil {
+		return *d
+	}
+
 	if v.Claim.Fault != nil && !slices.ContainsFunc(pods, func(p TargetPod) bool { return p.Node != "" }) {
 		return unprovisioned(job.Status.JobStatus, *v.Claim.Fault, now, b)
 	}
@@ -324,7 +328,7 @@ func noDaemon(node string) string {
 // mounts the volume has a gate that it has not left, and whether the chosen pod stands
 // at its own on this node. It gives what is wrong for good, or what is missing yet.
 func Recheck(job *v1alpha1.VolumeRestore, pods []TargetPod, node string) (permanent, waiting *Finding) {
-	// Staging pods of other jobs write nothing, and go as they please.
+	reader := heldByReader(job, pods, Bounds{})
 	pods = slices.DeleteFunc(mounting(job, pods), func(p TargetPod) bool { return p.StagedFor != "" && p.StagedFor != job.Name })
 	chosen := job.Status.Pod
 
@@ -339,6 +343,10 @@ func Recheck(job *v1alpha1.VolumeRestore, pods []TargetPod, node string) (perman
 		}
 
 		return nil, f
+	}
+
+	if reader != nil {
+		return nil, &Finding{reader.Reason, reader.Message}
 	}
 
 	i := slices.IndexFunc(pods, func(p TargetPod) bool { return p.UID == string(chosen.UID) })

@@ -234,8 +234,8 @@ func TestRecheck(t *testing.T) {
 		"another pod has not reached its own": {pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateAhead))}},
 		"another pod has no node":             {pods: []state.TargetPod{pod("a"), pod("b", unscheduled)}},
 		"another gated pod is being deleted":  {pods: []state.TargetPod{pod("a"), pod("b", deleting)}},
-		"another job's staging pod goes":      {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), deleting)}},
-		"another job's staging pod starts":    {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), gate(state.GateAhead))}},
+		"another job's staging pod goes":      {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), deleting)}, waiting: state.ReasonClaimHeld},
+		"another job's staging pod starts":    {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), gate(state.GateAhead))}, waiting: state.ReasonClaimHeld},
 		"its own staging pod goes":            {pods: []state.TargetPod{pod("a", staging("vr-1"), deleting)}, permanent: state.ReasonPodDeleted},
 		"a gated pod is being deleted":        {pods: []state.TargetPod{pod("a", deleting)}, permanent: state.ReasonPodDeleted},
 	} {

@@ -39,6 +39,8 @@ type ClaimFault struct {
 type ClaimView struct {
 	Owner Owner
 	Claim Claim
+	// Unfilled is why the claim doesn't hold what a restore was to bring; empty where it does.
+	Unfilled string
 	// Pods that mount the claim, staging pods among them.
 	Pods []TargetPod
 	// Heartbeats by node, of the nodes of the pods.
@@ -112,6 +114,8 @@ func routeEnded(job *v1alpha1.VolumeBackup, v ClaimView, now time.Time, b Bounds
 		d = Decision{Phase: v1alpha1.PhaseCanceled, Reason: o.Reason, Message: o.Message, Action: ActionNone}
 	case deadline != nil:
 		d = failed(*deadline)
+	case f == nil && v.Unfilled != "":
+		d = failed(RestoreNotDone(job.Spec.Volume, v.Unfilled))
 	case f == nil && !v.Claim.Bound:
 		d = failed(Finding{ReasonClaimPending, fmt.Sprintf("%s is pending and bound to no volume: there is nothing to back up", claimName(job.Spec.Volume))})
 	case f != nil:
@@ -421,6 +425,9 @@ func restoreStaged(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b 
 			Phase: v1alpha1.PhaseAccepted, Reason: ReasonClaimWanted, Action: ActionUnstage, RequeueAfter: b.Soon,
 			Message: fmt.Sprintf("pod %s waits at its gate for the data of %s; the volume is restored through it", real[0].Name, name),
 		}
+	case stage != nil && v.Claim.Shared && len(others) > 0:
+		// Both could have it at a time: the one would read what the other writes.
+		d = heldBy(others[0], name, b)
 	case stage != nil:
 		d = routeStage(job.Status.JobStatus, staged{*stage, nil, others, v.Claim, v.Heartbeats[stage.Node], name}, now, b)
 	case v.Owner == OwnerMakingObjects || v.Owner == OwnerUnknown:
@@ -431,7 +438,9 @@ func restoreStaged(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b 
 		if f := claimFault(job.Spec.Target, v.Claim); f != nil {
 			d = failed(*f)
 		} else {
-			d = makeStage(job.Status.JobStatus, staged{others: others, claim: v.Claim, name: name}, now, b)
+			claim := v.Claim
+			claim.Shared = false // A restore has the volume for itself.
+			d = makeStage(job.Status.JobStatus, staged{others: others, claim: claim, name: name}, now, b)
 		}
 	}
 

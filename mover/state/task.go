@@ -135,8 +135,10 @@ func next(w work, o Observed, now time.Time, b Bounds) Decision {
 	}
 }
 
-// spoils tells whether a restore that was stopped for the reason can't be completed by its worker any more.
-func spoils(reason string) bool { return reason == ReasonUngatedPod || reason == ReasonGatePassed }
+// spoils reports whether a job that was stopped for the reason can't be completed by its worker any more.
+func spoils(reason string) bool {
+	return reason == ReasonUngatedPod || reason == ReasonGatePassed || reason == ReasonRestoreNotDone
+}
 
 func spoiledBy(w work, o Observed) Finding {
 	if o.Spoiled != nil {

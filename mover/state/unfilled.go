@@ -10,11 +10,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 )
 
-// ConditionClaimMarked is the type of the condition of a VolumeRestore that says what was found when its claim
-// was marked as one that isn't filled. It is written down before the claim is changed.
-const ConditionClaimMarked = "ClaimMarked"
-
-// The reasons of ConditionClaimMarked.
+// The reasons of the condition ClaimMarked of a VolumeRestore.
 const (
 	// MarkedUnfilled: the claim was made by the restore, or an earlier one hadn't filled it.
 	MarkedUnfilled = "Unfilled"
@@ -25,12 +21,12 @@ const (
 // Mark returns the condition by which a job remembers what its claim was before the job marked it,
 // or nil if it does already, or has no claim to mark.
 func Mark(job *v1alpha1.VolumeRestore, c Claim, now time.Time) *metav1.Condition {
-	if job.Spec.Target.Claim == nil || !c.Found || meta.FindStatusCondition(job.Status.Conditions, ConditionClaimMarked) != nil {
+	if job.Spec.Target.Claim == nil || !c.Found || meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionClaimMarked) != nil {
 		return nil
 	}
 
 	d := &metav1.Condition{
-		Type: ConditionClaimMarked, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(now),
+		Type: v1alpha1.ConditionClaimMarked, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(now),
 		Reason:  MarkedUnfilled,
 		Message: fmt.Sprintf("%s holds nothing of its own until it is filled", claimName(job.Spec.Target)),
 	}
@@ -40,6 +36,18 @@ func Mark(job *v1alpha1.VolumeRestore, c Claim, now time.Time) *metav1.Condition
 		d.Reason = MarkedInUse
 		d.Message = fmt.Sprintf("%s was there before, and keeps what it holds if nothing is written", claimName(job.Spec.Target))
 	}
+
+	return d
+}
+
+// Unmarkable returns the job's condition for a claim that could not be marked.
+func Unmarkable(job *v1alpha1.VolumeRestore, now time.Time) metav1.Condition {
+	d := metav1.Condition{Type: v1alpha1.ConditionClaimMarked, Reason: MarkedUnfilled, LastTransitionTime: metav1.NewTime(now)}
+	if m := meta.FindStatusCondition(job.Status.Conditions, d.Type); m != nil {
+		d = *m
+	}
+
+	d.Status = metav1.ConditionFalse
 
 	return d
 }
@@ -54,7 +62,7 @@ func Filled(job *v1alpha1.VolumeRestore, c Claim) bool {
 		// A claim of the same name that was made later is another one.
 		return job.Status.ClaimUID == "" || string(job.Status.ClaimUID) == c.UID
 	default:
-		m := meta.FindStatusCondition(job.Status.Conditions, ConditionClaimMarked)
+		m := meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionClaimMarked)
 
 		return m != nil && m.Reason == MarkedInUse && job.Status.WritingSince == nil
 	}
@@ -80,4 +88,32 @@ func heldByRestore(job *v1alpha1.VolumeRestore, v RestoreView, b Bounds) *Decisi
 	}
 
 	return d
+}
+
+// RestoreNotDone is the finding about a claim that a backup must not take for whole.
+func RestoreNotDone(ref v1alpha1.VolumeReference, why string) Finding {
+	return Finding{ReasonRestoreNotDone, fmt.Sprintf("%s doesn't hold its data: %s", claimName(ref), why)}
+}
+
+// NotYetUnmarked is the finding about a claim that its restore has filled, and that the controller is about to say so of.
+func NotYetUnmarked(ref v1alpha1.VolumeReference, by string) Finding {
+	return Finding{ReasonRestoreNotDone, fmt.Sprintf("waits for the controller to say that %s is filled: VolumeRestore %s has Completed", claimName(ref), by)}
+}
+
+// Refilled is the finding about a claim that a restore has begun to write into while it was read.
+func Refilled(ref v1alpha1.VolumeReference, by string) Finding {
+	return Finding{ReasonRestoreNotDone, fmt.Sprintf(
+		"VolumeRestore %s began to fill %s while it was backed up; back it up again when that has Completed", by, claimName(ref))}
+}
+
+// heldByReader waits for the staging pod of another job, through which the volume is read while it must not change.
+func heldByReader(job *v1alpha1.VolumeRestore, pods []TargetPod, b Bounds) *Decision {
+	_, _, others := split(job.Name, pods)
+	if len(others) == 0 {
+		return nil
+	}
+
+	d := heldBy(others[0], claimName(job.Spec.Target), b)
+
+	return &d
 }

@@ -37,7 +37,7 @@ func TestMarkRemembersWhatTheClaimWas(t *testing.T) {
 		"not there":                               {claim: state.Claim{}},
 		"none to mark":                            {claim: state.Claim{Found: true}, change: func(j *v1alpha1.VolumeRestore) { j.Spec.Target.Claim = nil }},
 		"remembered already": {claim: state.Claim{Found: true, Created: before}, change: func(j *v1alpha1.VolumeRestore) {
-			j.Status.Conditions = []metav1.Condition{{Type: state.ConditionClaimMarked, Reason: state.MarkedUnfilled}}
+			j.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionClaimMarked, Reason: state.MarkedUnfilled}}
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestTheMarkIsTakenOffAFilledClaimOnly(t *testing.T) {
 			job.Name, job.Status.Phase, job.Status.ClaimUID, job.Status.WritingSince = "vr-1", tt.phase, "c1", tt.writing
 
 			if tt.mark != "" {
-				job.Status.Conditions = []metav1.Condition{{Type: state.ConditionClaimMarked, Reason: tt.mark}}
+				job.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionClaimMarked, Reason: tt.mark}}
 			}
 
 			assert.Equal(t, tt.want, state.Filled(job, tt.claim))

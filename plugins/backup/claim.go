@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 )
 
 // ClaimAction asks for the job of a claim and reports it.
@@ -27,10 +29,13 @@ func NewClaimAction(log logrus.FieldLogger, s *Session) *ClaimAction {
 func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	runtime.Unstructured, []velero.ResourceIdentifier, string, []velero.ResourceIdentifier, error,
 ) {
+	// The item loses it, for a restore of it begins anew.
+	unfilled := (&unstructured.Unstructured{Object: item.UnstructuredContent()}).GetLabels()[contract.LabelUnfilled]
+
 	ctx, cancel, updated, log := a.begin("claim", item, b)
 	defer cancel()
 
-	job, report := a.ask(ctx, log, updated, b)
+	job, report := a.ask(ctx, log, updated, unfilled, b)
 	if job == nil {
 		return updated, nil, "", nil, nil
 	}
@@ -50,13 +55,20 @@ func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 }
 
 // ask gives the claim's job, or nil where there is none to be. That the operation
-// is to report it is said by mine.
-func (a *ClaimAction) ask(ctx context.Context, log logrus.FieldLogger, item *unstructured.Unstructured, b *velerov1.Backup) (job *v1alpha1.VolumeBackup, mine bool) {
+// is to report it is said by mine. Unfilled is the claim's label of that name.
+func (a *ClaimAction) ask(
+	ctx context.Context, log logrus.FieldLogger, item *unstructured.Unstructured, unfilled string, b *velerov1.Backup,
+) (job *v1alpha1.VolumeBackup, mine bool) {
 	claim, err := typed[corev1.PersistentVolumeClaim](item)
 	if err != nil {
 		unprotected(log, item.GetName(), err)
 
 		return nil, false
+	}
+
+	if unfilled != "" {
+		claim.Labels = map[string]string{contract.LabelUnfilled: unfilled}
+		maps.Copy(claim.Labels, item.GetLabels())
 	}
 
 	reference := claimNamed(claim.Namespace, claim.Name)

@@ -43,6 +43,10 @@ func (s *Session) planClaim(ctx context.Context, b *velerov1.Backup, claim *core
 		}
 	}
 
+	if c.Unfilled, err = s.unfilled(ctx, b, claim); err != nil {
+		return plan{}, err
+	}
+
 	verdict, carrier := volumeselect.OfClaim(c, t.settings)
 	p := plan{verdict: verdict}
 

@@ -158,5 +158,5 @@ func TestAVolumeCostsFewCalls(t *testing.T) {
 	b.run(pv)
 	b.run(claim)
 	b.run(pod)
-	assert.LessOrEqual(t, calls, 4+4, "two reads of the claim, one of its volume, its job; and once for all: pods, heartbeats, repository, and where its location points")
+	assert.LessOrEqual(t, calls, 4+5, "two reads of the claim, one of its volume, its job; and once for all: pods, restores, heartbeats, repository, and where its location points")
 }

@@ -44,6 +44,7 @@ type Session struct {
 	snapshots map[string]bool
 	pods      map[string]remembered[[]corev1.Pod]
 	volumes   map[string]remembered[*corev1.PersistentVolume]
+	restores  remembered[[]v1alpha1.VolumeRestore]
 	beats     remembered[map[string]time.Time]
 	reported  map[string]bool
 	// finished are the jobs of the backup by volume, looked up when Velero finalizes.

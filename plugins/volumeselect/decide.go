@@ -51,6 +51,8 @@ type Claim struct {
 	Volume *corev1.PersistentVolume
 	// Pods of the claim's namespace.
 	Pods []corev1.Pod
+	// Unfilled says why it doesn't hold the data that a restore was to bring; empty where it does.
+	Unfilled string
 	// Snapshotted says that Velero has taken a CSI snapshot of it for this backup.
 	Snapshotted bool
 }

@@ -144,9 +144,15 @@ func runObstacle(pod *corev1.Pod, volume *corev1.Volume, sel selection) *obstruc
 		loud = sel.quiet()
 	}
 
+	// What they hold is half of what a restore was to bring, also where it dies with the pod.
 	if atGate(pod) {
-		return &obstruction{reason: ReasonRestoring, level: loud, why: fmt.Sprintf(
+		return &obstruction{reason: ReasonRestoring, level: sel.loud, why: fmt.Sprintf(
 			"pod %s waits at its gate %s for a restore to fill its volumes; back it up again when it runs", pod.Name, contract.GateContainer)}
+	}
+
+	if held(pod) {
+		return &obstruction{reason: ReasonRestoring, level: sel.loud, why: fmt.Sprintf(
+			"pod %s is held back by its scheduling gate %s, for its volumes were not restored; see its annotation %s", pod.Name, contract.SchedulingGate, contract.AnnotationHeld)}
 	}
 
 	if pod.Spec.NodeName == "" {
@@ -175,8 +181,18 @@ func atGate(pod *corev1.Pod) bool {
 	})
 }
 
+// held reports whether a restore that could not fill the pod's volumes keeps it from being scheduled.
+func held(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == contract.SchedulingGate })
+}
+
 // claimObstacle looks for what keeps the volume behind a claim from being read through any pod.
 func (s *Settings) claimObstacle(c Claim, sel selection) *obstruction {
+	// Before all others: whatever else is the matter with it, its data isn't there.
+	if c.Unfilled != "" {
+		return &obstruction{reason: ReasonRestoring, level: sel.loud, why: c.Unfilled}
+	}
+
 	if mode := c.Claim.Spec.VolumeMode; mode != nil && *mode == corev1.PersistentVolumeBlock {
 		return &obstruction{reason: ReasonBlock, level: sel.loud, why: "its volumeMode is Block, and a raw block device holds no files; take a CSI snapshot of it"}
 	}

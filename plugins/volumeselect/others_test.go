@@ -134,11 +134,16 @@ func TestAClaimThatARestoreHasNotFilledIsNotMoved(t *testing.T) {
 	runs := opened.DeepCopy()
 	runs.Status.Phase = corev1.PodRunning
 
+	held := running("web", "data", claimVolume("data", "data"))
+	held.Status.Phase, held.Spec.NodeName = corev1.PodPending, ""
+	held.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: contract.SchedulingGate}}
+
 	for name, tt := range map[string]struct {
 		pod    *corev1.Pod
 		move   bool
 		reason Reason
 	}{
+		"its pod is held back":                 {pod: held, reason: ReasonRestoring},
 		"its pod waits at the gate":            {pod: gated, reason: ReasonRestoring},
 		"its pod isn't scheduled yet":          {pod: unscheduled, reason: ReasonRestoring},
 		"the restore failed":                   {pod: failed, reason: ReasonRestoring},
@@ -152,6 +157,60 @@ func TestAClaimThatARestoreHasNotFilledIsNotMoved(t *testing.T) {
 			assert.Equal(t, !tt.move, v.Lost(), "a restore of this backup must say that the data isn't in it")
 		})
 	}
+}
+
+func TestWhatARestoreHasNotFilledIsAsLoudAsItWasAskedFor(t *testing.T) {
+	optOut := Settings{Own: settings.Settings{DefaultVolumes: settings.OptOut}}
+	named := running("web", "data", claimVolume("data", "data"))
+	unnamed := running("web", "", claimVolume("data", "data"))
+
+	for name, tt := range map[string]struct {
+		pod      *corev1.Pod
+		change   func(*Claim)
+		settings Settings
+		level    Level
+		lost     bool
+	}{
+		"through a running pod, by name": {pod: named, level: Error, lost: true},
+		"by default":                     {pod: unnamed, settings: optOut, level: Warning, lost: true},
+		"not yet bound": {pod: named, level: Error, lost: true, change: func(c *Claim) {
+			c.Volume, c.Claim.Status.Phase = nil, corev1.ClaimPending
+		}},
+		"through a staging pod": {settings: optOut, level: Warning, lost: true},
+		"nobody asks for it":    {pod: unnamed, level: Warning},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := claimOf()
+			if tt.pod != nil {
+				c = claimOf(tt.pod)
+			}
+
+			c.Unfilled = "VolumeRestore vr-1, which fills it, is InProgress"
+
+			if tt.change != nil {
+				tt.change(&c)
+			}
+
+			v, carrier := OfClaim(c, tt.settings)
+			assert.False(t, v.Move, v.Message)
+			assert.Nil(t, carrier.Pod)
+			assert.Equal(t, tt.level, v.Level)
+			assert.Equal(t, tt.lost, v.Lost())
+
+			if tt.lost {
+				assert.Equal(t, ReasonRestoring, v.Reason)
+				assert.Contains(t, v.Message, "vr-1")
+			}
+		})
+	}
+
+	held := running("web", "cache", corev1.Volume{Name: "cache", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+	held.Status.Phase = corev1.PodPending
+	held.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: contract.SchedulingGate}}
+
+	v := Pod(held, &held.Spec.Volumes[0], Settings{})
+	assert.Equal(t, ReasonRestoring, v.Reason)
+	assert.Equal(t, Error, v.Level, "what was to be restored dies with the pod")
 }
 
 func TestAPolicyForEphemeralVolumesMatchesTheirClaims(t *testing.T) {

@@ -128,6 +128,11 @@ type OriginalVolume struct {
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
+// ConditionClaimMarked is the type of the condition that says what was found when the claim of a
+// VolumeRestore was marked as one that isn't filled. It is written down before the claim is
+// changed, and False if the claim may not be.
+const ConditionClaimMarked = "ClaimMarked"
+
 // VolumeRestoreStatus is what has become of a VolumeRestore.
 type VolumeRestoreStatus struct {
 	JobStatus `json:",inline"`

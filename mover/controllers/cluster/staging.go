@@ -24,15 +24,18 @@ import (
 // routeClaim gives a backup of a claim that names no pod to the node of a pod
 // that mounts the claim, if need be of a staging pod that is made for it.
 func (c *Cluster) routeClaim(ctx context.Context, job *v1alpha1.VolumeBackup, owner state.Owner) (ctrl.Result, error) {
-	var err error
-
 	beats, err := c.Beats.All(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 
-	view := state.ClaimView{Owner: owner}
-	if view.Claim, err = c.claim(ctx, job.Spec.Volume); err != nil {
+	claim, err := c.liveClaim(ctx, job.Spec.Volume)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	view := state.ClaimView{Owner: owner, Claim: seen(claim)}
+	if view.Unfilled, err = c.unfilled(ctx, claim); err != nil {
 		return ctrl.Result{}, err
 	}
 

@@ -9,11 +9,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
@@ -39,6 +41,20 @@ func (c *Cluster) filling(ctx context.Context, job *v1alpha1.VolumeRestore, clai
 	return other.Name, nil
 }
 
+// unfilled returns why a claim doesn't hold what a restore was to bring; an empty string where it does, or isn't there.
+func (c *Cluster) unfilled(ctx context.Context, claim *corev1.PersistentVolumeClaim) (string, error) {
+	if claim == nil {
+		return "", nil
+	}
+
+	var list v1alpha1.VolumeRestoreList
+	if err := c.listHere(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return "", err
+	}
+
+	return jobs.Unfilled(claim, list.Items), nil
+}
+
 // mark puts the label on the restore's claim that says it isn't filled, before anything is written to its volume. Of
 // two restores that mark a claim at a time one gets a conflict, and then finds the other's label. The data is worth
 // more: a label that is refused for good is told in an event, and the restore goes on.
@@ -48,10 +64,7 @@ func (c *Cluster) mark(ctx context.Context, job *v1alpha1.VolumeRestore, claim *
 	}
 
 	if m := state.Mark(job, seen(claim), c.Clock.Now()); m != nil {
-		before := job.DeepCopy()
-		meta.SetStatusCondition(&job.Status.Conditions, *m)
-
-		if err := c.patchStatus(ctx, job, before); err != nil {
+		if err := c.remember(ctx, job, *m); err != nil {
 			return err
 		}
 	}
@@ -61,10 +74,18 @@ func (c *Cluster) mark(ctx context.Context, job *v1alpha1.VolumeRestore, claim *
 		c.event(job, true, state.ReasonClaimUnmarked, fmt.Sprintf(
 			"%v; the restore goes on, but take no backup of the claim before it has Completed", err))
 
-		return nil
+		return c.remember(ctx, job, state.Unmarkable(job, c.Clock.Now()))
 	}
 
 	return err
+}
+
+// remember writes down what was found when the claim was marked.
+func (c *Cluster) remember(ctx context.Context, job *v1alpha1.VolumeRestore, m metav1.Condition) error {
+	before := job.DeepCopy()
+	meta.SetStatusCondition(&job.Status.Conditions, m)
+
+	return c.patchStatus(ctx, job, before)
 }
 
 // unmark takes the label off the claim of a restore that has ended, if the claim is filled.

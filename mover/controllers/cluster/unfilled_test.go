@@ -197,3 +197,81 @@ func TestARestoreGoesOnWhereItsClaimMayNotBeMarked(t *testing.T) {
 	assert.Equal(t, state.ReasonStaging, w.restore(t, job.Name).Status.Reason)
 	assert.Empty(t, w.unfilled(t))
 }
+
+func TestAClaimThatARestoreHasNotFilledIsNotBackedUp(t *testing.T) {
+	t.Parallel()
+
+	for name, tt := range map[string]struct {
+		label bool
+		phase v1alpha1.Phase
+		says  string
+		none  bool
+	}{
+		"a restore is to come":         {phase: v1alpha1.PhaseNew, says: "is New"},
+		"a restore is under way":       {label: true, phase: v1alpha1.PhaseInProgress, says: "is InProgress"},
+		"a restore has failed":         {label: true, phase: v1alpha1.PhaseFailed, says: "has ended as Failed"},
+		"a restore is gone":            {label: true, none: true, says: "is gone"},
+		"a restore has filled it":      {label: true, phase: v1alpha1.PhaseCompleted},
+		"no restore has to do with it": {none: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			owner, filler := restoreInto("r")
+			filler.Status.Phase = tt.phase
+
+			more := []client.Object{owner, filler}
+			if tt.none {
+				more = nil
+			}
+
+			w, job := stagingWorld(t, more...)
+
+			if tt.label {
+				var claim corev1.PersistentVolumeClaim
+				require.NoError(t, w.client.Get(t.Context(), types.NamespacedName{Namespace: "app", Name: "data"}, &claim))
+				claim.Labels = map[string]string{contract.LabelUnfilled: filler.Name}
+				require.NoError(t, w.client.Update(t.Context(), &claim))
+			}
+
+			got, _ := w.backup(t, job.Name)
+			if tt.says == "" {
+				assert.Equal(t, state.ReasonStaging, got.Status.Reason, got.Status.Message)
+				return
+			}
+
+			assert.Equal(t, v1alpha1.PhaseFailed, got.Status.Phase)
+			assert.Equal(t, state.ReasonRestoreNotDone, got.Status.Reason)
+			assert.Contains(t, got.Status.Message, tt.says)
+			assert.Nil(t, w.stage(t, job.Name))
+		})
+	}
+}
+
+// A claim that many may mount at a time is not written while a backup reads it.
+func TestARestoreWaitsForTheBackupOfItsClaim(t *testing.T) {
+	t.Parallel()
+
+	owner, filler := restoreInto("r")
+	w, job := stagingWorld(t)
+
+	var claim corev1.PersistentVolumeClaim
+	require.NoError(t, w.client.Get(t.Context(), types.NamespacedName{Namespace: "app", Name: "data"}, &claim))
+	claim.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}
+	require.NoError(t, w.client.Update(t.Context(), &claim))
+
+	w.backup(t, job.Name)
+	w.start(t, job.Name)
+	w.backup(t, job.Name)
+
+	require.NoError(t, w.client.Create(t.Context(), owner))
+	require.NoError(t, w.client.Create(t.Context(), filler))
+
+	got := w.restore(t, filler.Name)
+	assert.Equal(t, state.ReasonClaimHeld, got.Status.Reason)
+	assert.Contains(t, got.Status.Message, job.Name)
+	assert.Nil(t, w.stage(t, filler.Name))
+
+	require.NoError(t, w.client.Delete(t.Context(), w.stage(t, job.Name)))
+	assert.Equal(t, state.ReasonStaging, w.restore(t, filler.Name).Status.Reason)
+}

@@ -86,6 +86,15 @@ func (n *Node) checkBackup(ctx context.Context, job *v1alpha1.VolumeBackup) (ver
 		return verdict{permanent: f}, nil
 	}
 
+	if target.Waits(&pod) {
+		return reject(state.ReasonRestoreNotDone,
+			"pod %s/%s waits for a restore to fill its volumes; back it up again when it runs", pod.Namespace, pod.Name), nil
+	}
+
+	if v, err := n.checkFilled(ctx, job); err != nil || !v.ok() {
+		return v, err
+	}
+
 	if job.Status.Pod != nil {
 		ref = n.inPod(&pod, ref)
 	}

@@ -38,7 +38,7 @@ type drive struct {
 	check func(ctx context.Context) (verdict, error)
 	// stopped tells that the job is to end, whatever a check would give.
 	stopped func(now time.Time) bool
-	// guard looks whether anybody else may write to the volume; nil where that does no harm.
+	// guard looks whether somebody else may write to the volume while it is worked on.
 	guard func(ctx context.Context, age podlist.Age) (*state.Finding, error)
 	// decide asks the state machine.
 	decide func(o state.Observed, now time.Time) state.Decision

@@ -39,6 +39,7 @@ func (n *Node) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		Node: n, kind: kindBackup, object: job, status: &job.Status.JobStatus,
 		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, podUID: ref.Pod.UID, claim: claimOf(ref),
 		check: func(ctx context.Context) (verdict, error) { return n.checkBackup(ctx, job) },
+		guard: func(ctx context.Context, _ podlist.Age) (*state.Finding, error) { return n.refilled(ctx, job) },
 		stopped: func(now time.Time) bool {
 			return job.Spec.Cancel || job.Status.Phase == v1alpha1.PhaseCanceling || state.BackupOverdue(job, now, n.Bounds)
 		},

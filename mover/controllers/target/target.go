@@ -175,6 +175,14 @@ func Gate(pod *corev1.Pod) state.GatePosition {
 	}
 }
 
+// Waits reports whether the pod is kept from starting until a restore has filled its volumes.
+func Waits(pod *corev1.Pod) bool {
+	held := slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == contract.SchedulingGate })
+	at := Gate(pod)
+
+	return held || at == state.GateAhead || at == state.GateThere
+}
+
 func gateStatus(pod *corev1.Pod) *corev1.ContainerStatus {
 	for i := range pod.Status.InitContainerStatuses {
 		if pod.Status.InitContainerStatuses[i].Name == contract.GateContainer {
