@@ -10,6 +10,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/plugins/volumeselect"
 )
 
 // admitsNamespace tells whether the backup's filters let the namespace's items through.
@@ -34,6 +35,13 @@ func admitsClaim(b *velerov1.Backup, claim *corev1.PersistentVolumeClaim, pods [
 		return p.Namespace == claim.Namespace && !excludedByLabel(p.Labels) && admitsLabels(b, p.Labels) &&
 			slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v1alpha1.ClaimName(&p, &v) == claim.Name })
 	})
+}
+
+// admitsPod reports whether a running pod that mounts a claim of the backup is in the backup, too. Velero takes it
+// along whatever its labels are, and runs its hooks (velero v1.18.3 pkg/itemblock/actions/pvc_action.go).
+func admitsPod(b *velerov1.Backup, pod *corev1.Pod, policies *volumeselect.Policies) bool {
+	return admitsNamespace(b, pod.Namespace) && !excludedByLabel(pod.Labels) && pod.DeletionTimestamp.IsZero() &&
+		admitsResource(b, "pods", "pod", "po") && !policies.LeavesOut(pod)
 }
 
 func excludedByLabel(l map[string]string) bool { return l[contract.LabelExcludeFromBackup] == "true" }

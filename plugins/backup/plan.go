@@ -56,7 +56,7 @@ func (s *Session) planClaim(ctx context.Context, b *velerov1.Backup, claim *core
 
 		if carrier.Pod != nil {
 			p.node = carrier.Pod.Spec.NodeName
-			p.frozen = anyFrozen(c, b)
+			p.frozen = anyFrozen(c, b, t.settings.Policies)
 		}
 	}
 
@@ -93,11 +93,11 @@ func claimSource(c volumeselect.Claim, carrier volumeselect.Carrier) contract.So
 }
 
 // anyFrozen tells whether hooks freeze and thaw a running pod that mounts the
-// claim: its application is quiesced while the job runs.
-func anyFrozen(c volumeselect.Claim, b *velerov1.Backup) bool {
+// claim: its application is quiesced while the job runs. Velero runs none in a pod that the backup leaves out.
+func anyFrozen(c volumeselect.Claim, b *velerov1.Backup, policies *volumeselect.Policies) bool {
 	for i := range c.Pods {
 		pod := &c.Pods[i]
-		if pod.Status.Phase != corev1.PodRunning || !hooksOf(pod, b.Spec.Hooks).frozen() {
+		if pod.Status.Phase != corev1.PodRunning || !hooksOf(pod, b.Spec.Hooks).frozen() || !admitsPod(b, pod, policies) {
 			continue
 		}
 

@@ -54,7 +54,8 @@ func (a *Action) String() string {
 
 // Policies are the volume policies of a backup, in the order in which they are tried.
 type Policies struct {
-	rules []rule
+	rules   []rule
+	filters []filters
 }
 
 type rule struct {
@@ -85,7 +86,10 @@ func ParsePolicies(data map[string]string) (*Policies, error) {
 		return nil, fmt.Errorf("read volume policies: the ConfigMap must hold exactly one key, and has %d", len(data))
 	}
 
-	var doc document
+	var (
+		doc    document
+		beside filters
+	)
 
 	for _, text := range data {
 		// Velero's own reader of YAML: others take a label's value yes for true.
@@ -95,13 +99,17 @@ func ParsePolicies(data map[string]string) (*Policies, error) {
 		if err := d.Decode(&doc); err != nil {
 			return nil, fmt.Errorf("read volume policies: %w", err)
 		}
+
+		if err := yaml.Unmarshal([]byte(text), &beside); err != nil {
+			return nil, fmt.Errorf("read the filters beside the volume policies: %w", err)
+		}
 	}
 
 	if doc.Version != policyVersion {
 		return nil, fmt.Errorf("read volume policies: version %q is not known, expected %q", doc.Version, policyVersion)
 	}
 
-	p := &Policies{}
+	p := &Policies{filters: []filters{beside}}
 
 	for i, vp := range doc.VolumePolicies {
 		if err := vp.validate(); err != nil {
@@ -122,6 +130,7 @@ func (p *Policies) Followed(by *Policies) *Policies {
 	for _, list := range []*Policies{p, by} {
 		if list != nil {
 			both.rules = append(both.rules, list.rules...)
+			both.filters = append(both.filters, list.filters...)
 		}
 	}
 
