@@ -259,6 +259,8 @@ func TestWaitRepository(t *testing.T) {
 	status := func(phase v1alpha1.RepositoryPhase, reason string, looked *metav1.Time) v1alpha1.RepositoryStatus {
 		return v1alpha1.RepositoryStatus{Phase: phase, Reason: reason, Message: "no master key", LastCheckedTimestamp: looked}
 	}
+	known := status(v1alpha1.RepositoryNotReady, "StoreUnavailable", at(0))
+	known.ID = "abcdefghijklmnopqrstuvwxyz"
 	ready := v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryReady, ID: "abcdefghijklmnopqrstuvwxyz"}
 	there := func(place string) v1alpha1.RepositoryStatus {
 		s := ready
@@ -288,6 +290,9 @@ func TestWaitRepository(t *testing.T) {
 		"nobody looks at it":                {seen: []v1alpha1.RepositoryStatus{{}}, bound: short, creation: long, err: jobs.ErrRepositoryUnanswered, says: "shop-"},
 		"it is being made for long":         {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNew, "RepositoryCreating", at(0))}, bound: short, creation: 3 * short, err: jobs.ErrRepositoryCreating, says: "still being created: RepositoryCreating"},
 		"it is made after the bound":        {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNew, "RepositoryCreating", at(0)), ready}, bound: short, creation: long, slow: 3 * short},
+		"a store that doesn't answer":       {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "StoreUnavailable", at(0)), ready}, bound: long, creation: long, slow: 3 * short},
+		"a store that never answers":        {seen: []v1alpha1.RepositoryStatus{status(v1alpha1.RepositoryNotReady, "StoreUnavailable", at(0))}, bound: short, creation: long, err: jobs.ErrRepositoryNotReady, says: "StoreUnavailable"},
+		"such a store, and a known ID":      {seen: []v1alpha1.RepositoryStatus{known}, bound: long, creation: long},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -69,7 +69,9 @@ type RepositoryWait struct {
 // ready and has its ID. It ends with ErrRepositoryNotReady, the reason and the
 // message as soon as the controller has looked and says that it isn't, with
 // ErrRepositoryCreating when the controller is at work on it for too long, and
-// with ErrRepositoryUnanswered when the controller says nothing.
+// with ErrRepositoryUnanswered when the controller says nothing. Where the store
+// doesn't answer the controller, which may pass, it waits for the next look; a
+// repository that has its ID is returned all the same, for its jobs wait by themselves.
 func (j *Jobs) WaitRepository(ctx context.Context, location, volumesOf string, w RepositoryWait) (*v1alpha1.Repository, error) {
 	repo, err := j.EnsureRepository(ctx, location, volumesOf)
 	if err != nil {
@@ -88,11 +90,10 @@ func (j *Jobs) WaitRepository(ctx context.Context, location, volumesOf string, w
 	defer creation.Stop()
 
 	for {
-		if repo.Status.Phase == v1alpha1.RepositoryReady && repo.Status.ID != "" && !w.elsewhere(repo) {
+		switch looked := !w.stale(repo); {
+		case repo.Status.ID != "" && !w.elsewhere(repo) && (repo.Status.Phase == v1alpha1.RepositoryReady || looked && passing(repo)):
 			return repo, nil
-		}
-
-		if repo.Status.Phase == v1alpha1.RepositoryNotReady && !w.stale(repo) {
+		case repo.Status.Phase == v1alpha1.RepositoryNotReady && looked && !passing(repo):
 			return nil, givenUp(repo)
 		}
 
@@ -132,6 +133,21 @@ func (w RepositoryWait) stale(repo *v1alpha1.Repository) bool {
 // A controller that writes no place is of an earlier release.
 func (w RepositoryWait) elsewhere(repo *v1alpha1.Repository) bool {
 	return w.Place != "" && repo.Status.Place != "" && repo.Status.Place != w.Place
+}
+
+// passing reports whether the repository is not ready for something that passes by itself: the controller looks again
+// within seconds. The words are those of the engine's failures (mover/engine) that trying again can help.
+func passing(repo *v1alpha1.Repository) bool {
+	if repo.Status.Phase != v1alpha1.RepositoryNotReady {
+		return false
+	}
+
+	switch repo.Status.Reason {
+	case "StoreUnavailable", "StoreStalled", "StoreLostWrite", "ClockSkewed", "WorkerDied", "StoreError":
+		return true
+	default:
+		return false
+	}
 }
 
 func creating(repo *v1alpha1.Repository) bool {

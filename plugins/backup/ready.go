@@ -21,17 +21,23 @@ const (
 	heartbeatBound = 2 * time.Minute
 	// repositoryBound is how long all actions of a process together wait for one repository.
 	repositoryBound = 30 * time.Second
-	// repositoryBoundAgain is how long they wait for a further one when nobody answered for the first.
+	// repositoryBoundAgain is how long they wait for a further one when one was waited for in vain.
 	repositoryBoundAgain = 3 * time.Second
 	// creationBound is how long they wait for one that the controller is at work on.
 	creationBound  = 60 * time.Second
 	repositoryPace = 100 * time.Millisecond
+	// answerMemory is how long an error serves further calls: each volume of a namespace would else wait anew, and none
+	// is to be lost because the store didn't answer for the first.
+	answerMemory = 15 * time.Second
 )
 
 type repositoryKey struct{ location, namespace string }
 
-// repositoryAnswer keeps the error, too: each volume of a namespace would else wait anew.
-type repositoryAnswer struct {
+// repositoryAsk is one question for a repository, which all wait for that ask the same. The rest is written before
+// answered is closed, and never again.
+type repositoryAsk struct {
+	answered   chan struct{}
+	at         time.Time
 	repository v1alpha1.RepositoryReference
 	err        error
 }
@@ -112,48 +118,85 @@ func (s *Session) heartbeats(ctx context.Context, namespace string) (map[string]
 	return beats, nil
 }
 
-// repository makes sure of the repository of a namespace's volumes.
+// repository makes sure of the repository of a namespace's volumes. Who asks for the same one waits for one answer;
+// nobody waits for another's.
 func (s *Session) repository(ctx context.Context, b *velerov1.Backup, volumesOf string) (v1alpha1.RepositoryReference, error) {
+	key := repositoryKey{location: b.Spec.StorageLocation, namespace: volumesOf}
+
+	ask, wait := s.ask(key, startOf(b))
+	if wait != nil {
+		go s.answer(b.Namespace, key, ask, *wait)
+	}
+
+	select {
+	case <-ask.answered:
+		return ask.repository, ask.err
+	case <-ctx.Done():
+		return v1alpha1.RepositoryReference{}, fmt.Errorf("wait for the repository of namespace %s in backup storage location %s: %w",
+			volumesOf, key.location, ctx.Err())
+	}
+}
+
+// ask returns the question that is open, or whose answer counts; else a new one, and how to wait for its answer.
+func (s *Session) ask(key repositoryKey, since time.Time) (*repositoryAsk, *jobs.RepositoryWait) {
 	s.repositoryMu.Lock()
 	defer s.repositoryMu.Unlock()
 
-	key := repositoryKey{location: b.Spec.StorageLocation, namespace: volumesOf}
-	if known, ok := s.repositories[key]; ok {
-		return known.repository, known.err
+	if known := s.repositories[key]; known != nil {
+		select {
+		case <-known.answered:
+			if known.err == nil || s.clock.Since(known.at) < answerMemory {
+				return known, nil
+			}
+
+			// What the controller saw then has been told already.
+			since = known.at
+		default:
+			return known, nil
+		}
 	}
 
-	j, err := s.connect.Jobs(b.Namespace)
-	if err != nil {
-		return v1alpha1.RepositoryReference{}, err
-	}
-
-	wait := jobs.RepositoryWait{Since: startOf(b), Place: s.place(ctx, b.Namespace, key.location), Now: s.clock.Now(), Every: repositoryPace, Bound: repositoryBound, Creation: creationBound}
-	if s.unanswered {
+	wait := &jobs.RepositoryWait{Since: since, Now: s.clock.Now(), Every: repositoryPace, Bound: repositoryBound, Creation: creationBound}
+	if s.impatient {
 		wait.Bound = repositoryBoundAgain
 	}
 
-	var answer repositoryAnswer
+	s.repositories[key] = &repositoryAsk{answered: make(chan struct{})}
 
-	repo, err := j.WaitRepository(ctx, key.location, key.namespace, wait)
-	if err == nil {
-		answer.repository = v1alpha1.RepositoryReference{BackupStorageLocation: key.location, Namespace: key.namespace, ID: repo.Status.ID}
-	} else {
-		answer.err = repositoryRemedy(err, b.Namespace, key)
-	}
-
-	s.unanswered = s.unanswered || errors.Is(err, jobs.ErrRepositoryUnanswered)
-
-	if err == nil || lasting(err) {
-		s.repositories[key] = answer
-	}
-
-	return answer.repository, answer.err
+	return s.repositories[key], wait
 }
 
-// lasting tells whether asking again within the same backup would give the same error.
-func lasting(err error) bool {
-	return errors.Is(err, jobs.ErrRepositoryUnanswered) || errors.Is(err, jobs.ErrRepositoryCreating) ||
-		errors.Is(err, jobs.ErrRepositoryNotReady) || errors.Is(err, jobs.ErrNotInstalled)
+// answer waits for the repository with a bound of its own: whoever asked first may have less time left than others.
+func (s *Session) answer(namespace string, key repositoryKey, ask *repositoryAsk, wait jobs.RepositoryWait) {
+	ctx, cancel := context.WithTimeout(context.Background(), executeBound)
+	defer cancel()
+
+	repo, err := s.waitRepository(ctx, namespace, key, wait)
+
+	s.repositoryMu.Lock()
+	defer s.repositoryMu.Unlock()
+
+	if err == nil {
+		ask.repository = v1alpha1.RepositoryReference{BackupStorageLocation: key.location, Namespace: key.namespace, ID: repo.Status.ID}
+		s.impatient = false
+	} else {
+		ask.err = repositoryRemedy(err, namespace, key)
+		s.impatient = s.impatient || errors.Is(err, jobs.ErrRepositoryUnanswered) || errors.Is(err, jobs.ErrRepositoryNotReady)
+	}
+
+	ask.at = s.clock.Now()
+	close(ask.answered)
+}
+
+func (s *Session) waitRepository(ctx context.Context, namespace string, key repositoryKey, wait jobs.RepositoryWait) (*v1alpha1.Repository, error) {
+	j, err := s.connect.Jobs(namespace)
+	if err != nil {
+		return nil, err
+	}
+
+	wait.Place = s.place(ctx, namespace, key.location)
+
+	return j.WaitRepository(ctx, key.location, key.namespace, wait)
 }
 
 func repositoryRemedy(err error, namespace string, key repositoryKey) error {

@@ -56,8 +56,9 @@ type Session struct {
 
 	// A repository may be waited for; that must not keep others from what is known.
 	repositoryMu sync.Mutex
-	repositories map[repositoryKey]repositoryAnswer
-	unanswered   bool
+	repositories map[repositoryKey]*repositoryAsk
+	// impatient says that a repository was waited for in vain.
+	impatient bool
 }
 
 type remembered[T any] struct {
@@ -74,7 +75,7 @@ func NewSession(connect operation.Connect, c clock.Clock) *Session {
 		snapshots:    map[string]bool{},
 		pods:         map[string]remembered[[]corev1.Pod]{},
 		volumes:      map[string]remembered[*corev1.PersistentVolume]{},
-		repositories: map[repositoryKey]repositoryAnswer{},
+		repositories: map[repositoryKey]*repositoryAsk{},
 		reported:     map[string]bool{},
 		promised:     map[string]*v1alpha1.VolumeBackup{},
 		earlier:      map[types.UID]map[string]*v1alpha1.VolumeBackup{},
