@@ -36,6 +36,7 @@ func New() Actions {
 	c := &connection{}
 	b := backup.NewSession(c.client, clock.RealClock{})
 	r := restore.NewSession(c.client, clock.RealClock{})
+	d := remove.NewSession(c.client, clock.RealClock{})
 
 	return Actions{
 		Backup: map[string]common.HandlerInitializer{
@@ -51,8 +52,8 @@ func New() Actions {
 			"estiba.dev/restore-job":       func(log logrus.FieldLogger) (any, error) { return restore.NewJobAction(log, r), nil },
 		},
 		Delete: map[string]common.HandlerInitializer{
-			"estiba.dev/delete-pod":   func(log logrus.FieldLogger) (any, error) { return remove.NewPodAction(log, c.client), nil },
-			"estiba.dev/delete-claim": func(log logrus.FieldLogger) (any, error) { return remove.NewClaimAction(log, c.client), nil },
+			"estiba.dev/delete-pod":   func(log logrus.FieldLogger) (any, error) { return remove.NewPodAction(log, d), nil },
+			"estiba.dev/delete-claim": func(log logrus.FieldLogger) (any, error) { return remove.NewClaimAction(log, d), nil },
 		},
 	}
 }

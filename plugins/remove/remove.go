@@ -4,8 +4,9 @@
 // Velero's Backup, and perhaps its storage location, are about to vanish, so
 // what is asked for holds all that is needed. Errors of such an action are only
 // logged by Velero (velero v1.18.3 internal/delete/delete_item_action_handler.go),
-// and the Backup is deleted all the same: a snapshot that could not be asked for
-// here stays in its repository. The package must not delete data itself.
+// and the Backup is deleted all the same: the API server is asked again while time
+// is left, and a snapshot that could not be asked for stays in its repository, which
+// is said. The package must not delete data itself.
 package remove
 
 import (
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -21,6 +23,7 @@ import (
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -28,29 +31,51 @@ import (
 	"github.com/estiba-dev/estiba/mover/jobs"
 )
 
-// executeBound bounds one Execute: Velero sets no deadline.
-const executeBound = 60 * time.Second
+// Bounds of the actions' calls.
+const (
+	// executeBound bounds one Execute: Velero sets no deadline.
+	executeBound = 60 * time.Second
+	// patience is how long the actions of a process wait in vain for an API server that refuses what they ask: a
+	// backup has thousands of items, and each is looked at after the other.
+	patience = 45 * time.Second
+	// firstPause is the wait before the second attempt; it doubles with each up to longestPause.
+	firstPause   = 500 * time.Millisecond
+	longestPause = 8 * time.Second
+)
 
 // Connect gives the client of the cluster; it is called when one is needed, and often.
 type Connect func() (client.Client, error)
 
+// Session is what the actions of one process share. Velero may call them at the same time.
+type Session struct {
+	connect Connect
+	clock   clock.Clock
+
+	mu sync.Mutex
+	// waited is how long was waited since the API server last did what it was asked.
+	waited time.Duration
+}
+
+// NewSession returns a Session that has called nobody.
+func NewSession(connect Connect, c clock.Clock) *Session { return &Session{connect: connect, clock: c} }
+
 // Action asks for the deletion of the snapshots that an item's record names.
 type Action struct {
 	log      logrus.FieldLogger
-	connect  Connect
+	session  *Session
 	resource string
 	volumes  func(text string) (contract.Owner, []contract.Volume, error)
 	key      string
 }
 
 // NewPodAction gives the action for pods.
-func NewPodAction(log logrus.FieldLogger, connect Connect) *Action {
-	return &Action{log: log, connect: connect, resource: "pods", key: contract.AnnotationVolumes, volumes: podVolumes}
+func NewPodAction(log logrus.FieldLogger, s *Session) *Action {
+	return &Action{log: log, session: s, resource: "pods", key: contract.AnnotationVolumes, volumes: podVolumes}
 }
 
 // NewClaimAction gives the action for PersistentVolumeClaims.
-func NewClaimAction(log logrus.FieldLogger, connect Connect) *Action {
-	return &Action{log: log, connect: connect, resource: "persistentvolumeclaims", key: contract.AnnotationVolume, volumes: claimVolume}
+func NewClaimAction(log logrus.FieldLogger, s *Session) *Action {
+	return &Action{log: log, session: s, resource: "persistentvolumeclaims", key: contract.AnnotationVolume, volumes: claimVolume}
 }
 
 // AppliesTo says which items the action is for.
@@ -86,11 +111,6 @@ func (a *Action) Execute(in *velero.DeleteItemActionExecuteInput) error {
 }
 
 func (a *Action) ask(ctx context.Context, b *velerov1.Backup, owner contract.Owner, volumes []contract.Volume) error {
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-
 	var failures []error
 
 	for _, v := range volumes {
@@ -105,9 +125,11 @@ func (a *Action) ask(ctx context.Context, b *velerov1.Backup, owner contract.Own
 			},
 		})
 
-		job, outcome, err := jobs.New(c, b.Namespace).EnsureDeletion(ctx, want)
+		job, outcome, err := a.session.ensure(ctx, want)
 		if err != nil {
-			failures = append(failures, err)
+			failures = append(failures, fmt.Errorf("the snapshot of %s stays in repository %s of namespace %s and location %s; "+
+				"make the SnapshotDeletion by hand, with the Backup's UID %s (docs/operations.md, \"Delete a snapshot\"): %w",
+				v.Job, v.Repository.ID, v.Repository.Namespace, b.Spec.StorageLocation, owner.UID, err))
 
 			continue
 		}
@@ -116,6 +138,61 @@ func (a *Action) ask(ctx context.Context, b *velerov1.Backup, owner contract.Own
 	}
 
 	return errors.Join(failures...)
+}
+
+// ensure makes sure of the SnapshotDeletion. Nobody asks for it a second time, so that an API server that refuses is asked
+// again while there is time.
+func (s *Session) ensure(ctx context.Context, want *v1alpha1.SnapshotDeletion) (*v1alpha1.SnapshotDeletion, jobs.Outcome, error) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		job, outcome, err := s.once(ctx, want)
+		if err == nil {
+			s.restore()
+
+			return job, outcome, nil
+		}
+
+		// An object that asks for something else stays there.
+		if errors.Is(err, jobs.ErrConflict) || !s.spend(pause) {
+			return nil, "", err
+		}
+
+		select {
+		case <-ctx.Done():
+			return nil, "", errors.Join(err, ctx.Err())
+		case <-s.clock.After(pause):
+		}
+	}
+}
+
+func (s *Session) once(ctx context.Context, want *v1alpha1.SnapshotDeletion) (*v1alpha1.SnapshotDeletion, jobs.Outcome, error) {
+	c, err := s.connect()
+	if err != nil {
+		return nil, "", err
+	}
+
+	return jobs.New(c, want.Namespace).EnsureDeletion(ctx, want)
+}
+
+// restore gives the process all of its patience back.
+func (s *Session) restore() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.waited = 0
+}
+
+// spend takes the pause from the process's patience, and reports whether there was that much left.
+func (s *Session) spend(pause time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.waited+pause > patience {
+		return false
+	}
+
+	s.waited += pause
+
+	return true
 }
 
 func podVolumes(text string) (contract.Owner, []contract.Volume, error) {

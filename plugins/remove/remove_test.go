@@ -2,7 +2,10 @@ package remove_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	logtest "github.com/sirupsen/logrus/hooks/test"
 	"github.com/stretchr/testify/assert"
@@ -12,8 +15,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
@@ -47,7 +52,7 @@ func TestExecute(t *testing.T) {
 	}
 
 	tests := map[string]struct {
-		action  func(c remove.Connect) *remove.Action
+		action  func(s *remove.Session) *remove.Action
 		item    *unstructured.Unstructured
 		deleted []string
 		err     string
@@ -58,9 +63,9 @@ func TestExecute(t *testing.T) {
 		"a record that's broken":     {item: item(contract.AnnotationVolumes, "{"), err: "snapshots are not deleted"},
 		"a record of a foreign path": {item: item(contract.AnnotationVolumes, encode(contract.PodRecord{Backup: contract.Owner{Name: "nightly"}, Volumes: map[string]contract.Volume{"a": {Job: "vb-1", Repository: contract.Repository{Namespace: "..", ID: id}}}})), err: "namespace"},
 		"a claim's volume": {
-			action: func(c remove.Connect) *remove.Action {
+			action: func(s *remove.Session) *remove.Action {
 				l, _ := logtest.NewNullLogger()
-				return remove.NewClaimAction(l, c)
+				return remove.NewClaimAction(l, s)
 			},
 			item:    item(contract.AnnotationVolume, encode(contract.ClaimRecord{Backup: contract.Owner{Name: "nightly", UID: "b-1"}, Volume: volume("vb-3")})),
 			deleted: []string{"vb-3"},
@@ -72,12 +77,12 @@ func TestExecute(t *testing.T) {
 			require.NoError(t, v1alpha1.AddToScheme(scheme))
 
 			c := fake.NewClientBuilder().WithScheme(scheme).Build()
-			connect := func() (client.Client, error) { return c, nil }
+			session := remove.NewSession(func() (client.Client, error) { return c, nil }, clocktesting.NewFakeClock(time.Now()))
 			log, _ := logtest.NewNullLogger()
-			action := remove.NewPodAction(log, connect)
+			action := remove.NewPodAction(log, session)
 
 			if tt.action != nil {
-				action = tt.action(connect)
+				action = tt.action(session)
 			}
 
 			in := &velero.DeleteItemActionExecuteInput{Item: tt.item, Backup: &velerov1.Backup{
@@ -105,6 +110,75 @@ func TestExecute(t *testing.T) {
 			}
 
 			assert.ElementsMatch(t, tt.deleted, deleted)
+		})
+	}
+}
+
+// impatientClock is a clock whose waits are over at once, and counted.
+type impatientClock struct {
+	*clocktesting.FakeClock
+	waited time.Duration
+}
+
+func (c *impatientClock) After(d time.Duration) <-chan time.Time {
+	c.waited += d
+	over := make(chan time.Time, 1)
+	over <- c.Now()
+
+	return over
+}
+
+func TestAnAPIServerThatRefusesIsAskedAgain(t *testing.T) {
+	record := func(job string) *unstructured.Unstructured {
+		text, err := contract.ClaimRecord{Backup: contract.Owner{Name: "nightly", UID: "b-1"}, Volume: volume(job)}.Encode()
+		require.NoError(t, err)
+
+		return item(contract.AnnotationVolume, text)
+	}
+
+	for name, c := range map[string]struct {
+		refusals int
+		made     int
+		waited   time.Duration
+	}{
+		"for some seconds": {refusals: 4, made: 3, waited: 7500 * time.Millisecond},
+		"for ever":         {refusals: 1000, waited: 44500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scheme := runtime.NewScheme()
+			require.NoError(t, v1alpha1.AddToScheme(scheme))
+
+			asked := 0
+			refusing := interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).Build(), interceptor.Funcs{
+				Create: func(ctx context.Context, w client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+					if asked++; asked <= c.refusals {
+						return errors.New("webhook says no")
+					}
+
+					return w.Create(ctx, o, opts...)
+				},
+			})
+			waits := &impatientClock{FakeClock: clocktesting.NewFakeClock(time.Now())}
+			log, _ := logtest.NewNullLogger()
+			action := remove.NewClaimAction(log, remove.NewSession(func() (client.Client, error) { return refusing, nil }, waits))
+			backup := &velerov1.Backup{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "nightly"}, Spec: velerov1.BackupSpec{StorageLocation: "default"},
+			}
+
+			for i := range 3 {
+				err := action.Execute(&velero.DeleteItemActionExecuteInput{Item: record(fmt.Sprintf("vb-%d", i)), Backup: backup})
+				if c.made > 0 {
+					require.NoError(t, err)
+				} else {
+					require.ErrorContains(t, err, fmt.Sprintf("the snapshot of vb-%d stays in repository %s of namespace shop and location default", i, id))
+					require.ErrorContains(t, err, "webhook says no")
+				}
+			}
+
+			var list v1alpha1.SnapshotDeletionList
+			require.NoError(t, refusing.List(t.Context(), &list))
+			assert.Len(t, list.Items, c.made)
+			assert.Equal(t, c.waited, waits.waited, "in vain for all items together, not for each")
 		})
 	}
 }
