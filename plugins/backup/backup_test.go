@@ -242,16 +242,25 @@ func TestEachMissingPartIsNamed(t *testing.T) {
 	elsewhere.Spec.NodeName = "other"
 
 	tests := map[string]struct {
-		pod  *corev1.Pod
-		wait time.Duration
-		says []string
+		pod    *corev1.Pod
+		daemon *corev1.Pod
+		wait   time.Duration
+		says   []string
 	}{
 		"no daemon reports":              {pod: pod, wait: 3 * time.Minute, says: []string{"no node daemon", "kubectl -n velero get daemonsets"}},
-		"the daemon of the node doesn't": {pod: elsewhere, says: []string{"node other", "spec.nodeName=other"}},
+		"the daemon of the node doesn't": {pod: elsewhere, daemon: &corev1.Pod{Spec: corev1.PodSpec{NodeName: "other"}}, says: []string{"node other", "spec.nodeName=other"}},
+		"that daemon has no node yet":    {pod: elsewhere, daemon: bound("other"), says: []string{"node other", "spec.nodeName=other"}},
+		"the node is to have none":       {pod: elsewhere, daemon: bound("third"), says: []string{"node other", "isn't to have one"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, tt.pod)
+			objects := []client.Object{tt.pod}
+			if tt.daemon != nil {
+				tt.daemon.ObjectMeta = metav1.ObjectMeta{Namespace: "velero", Name: "estiba-node-x", Labels: map[string]string{contract.LabelComponent: contract.ComponentNode}}
+				objects = append(objects, tt.daemon)
+			}
+
+			b := newBench(t, objects...)
 			b.clock.Step(tt.wait)
 
 			annotations, op := b.run(tt.pod)
@@ -268,6 +277,58 @@ func TestEachMissingPartIsNamed(t *testing.T) {
 			for _, part := range tt.says {
 				assert.Contains(t, b.said(logrus.ErrorLevel)[0], part)
 			}
+		})
+	}
+}
+
+// bound is a pod that a DaemonSet has made for the node, and that is not on it yet.
+func bound(node string) *corev1.Pod {
+	return &corev1.Pod{Spec: corev1.PodSpec{Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
+			{MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{node}}}},
+		}},
+	}}}}
+}
+
+// A cluster with virtual nodes is no outage, and one whose store is away is no matter of taste.
+func TestHowLoudAVolumeIsThatCanNotBeMoved(t *testing.T) {
+	optOut, fail := map[string]string{contract.AnnotationDefaultVolumes: "opt-out"}, map[string]string{contract.AnnotationDefaultVolumes: "opt-out", contract.AnnotationUnprotected: "fail"}
+	away := v1alpha1.RepositoryStatus{Phase: v1alpha1.RepositoryNotReady, Reason: "CredentialsInvalid"}
+
+	for name, c := range map[string]struct {
+		backup  map[string]string
+		pod     map[string]string
+		virtual bool
+		want    logrus.Level
+	}{
+		"taken by default, on a virtual node":            {backup: optOut, virtual: true, want: logrus.WarnLevel},
+		"so, where what is unprotected fails the backup": {backup: fail, virtual: true, want: logrus.ErrorLevel},
+		"matched by a glob, on a virtual node":           {pod: selecting("c*"), virtual: true, want: logrus.WarnLevel},
+		"named, on a virtual node":                       {pod: selecting("cache"), virtual: true, want: logrus.ErrorLevel},
+		"taken by default, and the store is away":        {backup: optOut, want: logrus.ErrorLevel},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := podWith("web", c.pod, emptyDir("cache"))
+			if c.virtual {
+				pod.Spec.NodeName = "virtual"
+			}
+
+			b := newBench(t, pod)
+			b.backup.Annotations = c.backup
+
+			if !c.virtual {
+				away.LastCheckedTimestamp = ptr.To(metav1.NewTime(b.clock.Now()))
+				b.repository(away)
+			}
+
+			annotations, op := b.run(pod)
+			assert.Empty(t, op)
+			assert.Len(t, b.said(c.want), 1)
+			assert.Len(t, append(b.said(logrus.WarnLevel), b.said(logrus.ErrorLevel)...), 1)
+
+			record, err := contract.DecodePodRecord(annotations[contract.AnnotationVolumes])
+			require.NoError(t, err)
+			assert.NotEmpty(t, record.Unprotected["cache"], "a restore says so, too")
 		})
 	}
 }

@@ -100,7 +100,7 @@ func (a *ClaimAction) ask(
 
 	job, outcome, err := a.session.request(ctx, b, p, v1alpha1.RequestedByClaim)
 	if err != nil {
-		unprotected(log, claim.Name, err)
+		missed(log, p.verdict, err)
 
 		return job, false
 	}

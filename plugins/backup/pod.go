@@ -132,7 +132,7 @@ func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha
 
 	job, outcome, err := v.session.request(ctx, v.backup, p, v1alpha1.RequestedByPod)
 	if err != nil {
-		unprotected(v.log, volume.Name, err)
+		missed(v.log, p.verdict, err)
 
 		// A job that is known but for the API server's answer may exist. Its
 		// record lets a restore find that out, before the pod starts.

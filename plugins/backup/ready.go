@@ -8,6 +8,8 @@ import (
 
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -30,6 +32,10 @@ const (
 	// is to be lost because the store didn't answer for the first.
 	answerMemory = 15 * time.Second
 )
+
+// errNodeLeftOut says that nobody is to move volumes on a node, ever: no daemon has reported from it, and the DaemonSet
+// has no pod for it. That is how a cluster with virtual nodes is set up, and no outage.
+var errNodeLeftOut = errors.New("estiba has no daemon there, and isn't to have one")
 
 type repositoryKey struct{ location, namespace string }
 
@@ -78,12 +84,67 @@ func (s *Session) alive(ctx context.Context, namespace, node string) error {
 		return nil // the controller finds one
 	}
 
-	if at, ok := beats[node]; !ok || now.Sub(at) >= heartbeatBound {
+	at, ok := beats[node]
+	if !ok {
+		if meant, err := s.meant(ctx, namespace); err == nil && !meant[node] {
+			return fmt.Errorf("node %s: %w; exclude the volumes of its pods, or have the DaemonSet cover it (its nodeSelector, affinity and tolerations): kubectl -n %s get daemonsets -l %s",
+				node, errNodeLeftOut, namespace, selector)
+		}
+	}
+
+	if !ok || now.Sub(at) >= heartbeatBound {
 		return fmt.Errorf("the node daemon of Estiba on node %s has not reported within %s (%d others have), or the node's clock is behind: kubectl -n %s get pods -l %s --field-selector spec.nodeName=%s",
 			node, heartbeatBound, fresh, namespace, selector, node)
 	}
 
 	return nil
+}
+
+// meant returns the nodes that the daemons' DaemonSet has pods for, whether they run or not.
+func (s *Session) meant(ctx context.Context, namespace string) (map[string]bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.daemons.value != nil && s.clock.Since(s.daemons.at) < memory {
+		return s.daemons.value, nil
+	}
+
+	c, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+
+	var list corev1.PodList
+	if err := c.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabels{contract.LabelComponent: contract.ComponentNode}); err != nil {
+		return nil, fmt.Errorf("list the pods of the node daemons in namespace %s: %w", namespace, err)
+	}
+
+	nodes := make(map[string]bool, len(list.Items))
+	for i := range list.Items {
+		nodes[placedOn(&list.Items[i])] = true
+	}
+
+	s.daemons = remembered[map[string]bool]{at: s.clock.Now(), value: nodes}
+
+	return nodes, nil
+}
+
+// placedOn returns the node of a DaemonSet's pod, which is written into its affinity before it is on it.
+func placedOn(pod *corev1.Pod) string {
+	if pod.Spec.NodeName != "" || pod.Spec.Affinity == nil || pod.Spec.Affinity.NodeAffinity == nil ||
+		pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return pod.Spec.NodeName
+	}
+
+	for _, term := range pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+		for _, f := range term.MatchFields {
+			if f.Key == metav1.ObjectNameField && len(f.Values) == 1 {
+				return f.Values[0]
+			}
+		}
+	}
+
+	return ""
 }
 
 // heartbeats gives when the daemon of each node reported last.

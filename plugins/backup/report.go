@@ -1,6 +1,8 @@
 package backup
 
 import (
+	"errors"
+
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -57,6 +59,19 @@ func (s *Session) say(log logrus.FieldLogger, b *velerov1.Backup, claim *corev1.
 // in the log, not in the result: the item stays in the backup.
 func unprotected(log logrus.FieldLogger, volume string, err error) {
 	log.WithField("volume", volume).Errorf("volume %s is not backed up: %v", volume, err)
+}
+
+// missed says that a volume which was to be moved is not backed up. Whatever an outage keeps from a backup is an error,
+// whoever asked for the volume; what the cluster isn't set up for is as loud as the volume was asked for.
+func missed(log logrus.FieldLogger, v volumeselect.Verdict, err error) {
+	if !errors.Is(err, errNodeLeftOut) || v.Loud == volumeselect.Error {
+		unprotected(log, v.Volume, err)
+
+		return
+	}
+
+	v.Move, v.Level, v.Message = false, v.Loud, err.Error()
+	write(log, v, v.Loud)
 }
 
 func asked(log logrus.FieldLogger, job *v1alpha1.VolumeBackup, how string) {

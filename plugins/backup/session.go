@@ -46,6 +46,7 @@ type Session struct {
 	volumes   map[string]remembered[*corev1.PersistentVolume]
 	restores  remembered[[]v1alpha1.VolumeRestore]
 	beats     remembered[map[string]time.Time]
+	daemons   remembered[map[string]bool]
 	reported  map[string]bool
 	// finished are the jobs of the backup by volume, looked up when Velero finalizes.
 	finished remembered[map[string]*v1alpha1.VolumeBackup]

@@ -210,7 +210,7 @@ func (m Carrier) volume() *corev1.Volume {
 
 // verdict joins what is asked for with what stands in the way.
 func (s selection) verdict(volume string, o *obstruction) Verdict {
-	v := Verdict{Volume: volume, Move: s.selected, Reason: s.reason, Message: s.by, Selected: s.selected, Caution: s.caution}
+	v := Verdict{Volume: volume, Move: s.selected, Reason: s.reason, Message: s.by, Selected: s.selected, Loud: s.loud, Caution: s.caution}
 
 	switch {
 	case o != nil && o.never:

@@ -95,6 +95,8 @@ type Verdict struct {
 	Selected bool
 	// Level of the verdict.
 	Level Level
+	// Loud is the level where a volume that is to be moved can't be after all, by the way in which the cluster is set up.
+	Loud Level
 	// Caution is a warning beside the verdict, such as that somebody else
 	// moves the volume too; empty where there is none.
 	Caution string
