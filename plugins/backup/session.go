@@ -2,8 +2,6 @@ package backup
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
-	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/plugins/operation"
 )
@@ -86,36 +83,6 @@ func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	return s
 }
 
-// podsIn lists the pods of a namespace.
-func (s *Session) podsIn(ctx context.Context, namespace string) ([]corev1.Pod, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	if r, ok := s.pods[namespace]; ok && s.clock.Since(r.at) < memory {
-		return r.value, nil
-	}
-
-	c, err := s.connect()
-	if err != nil {
-		return nil, err
-	}
-
-	var list corev1.PodList
-	if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
-		return nil, fmt.Errorf("list pods of namespace %s: %w", namespace, err)
-	}
-
-	// A staging pod of another backup may be gone in a moment, and carries nothing.
-	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool {
-		job := p.Labels[contract.LabelStaging]
-
-		return job != "" && p.Name == contract.StagingPodName(job)
-	})
-	s.pods[namespace] = remembered[[]corev1.Pod]{at: s.clock.Now(), value: pods}
-
-	return pods, nil
-}
-
 // persistentVolume reads a PersistentVolume: once for its own action, its claim's
 // and its pod's. It gives nil where there is none of that name.
 func (s *Session) persistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
@@ -135,7 +102,9 @@ func (s *Session) persistentVolume(ctx context.Context, name string) (*corev1.Pe
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.volumes[name] = remembered[*corev1.PersistentVolume]{at: s.clock.Now(), value: pv}
+	now := s.clock.Now()
+	dropStale(s.volumes, now)
+	s.volumes[name] = remembered[*corev1.PersistentVolume]{at: now, value: trimmedVolume(pv)}
 
 	return pv, nil
 }
