@@ -88,7 +88,7 @@ func (r *registry) Begin(key string, w task.Work) {
 				Dir:           filepath.Join(r.config.CacheDir, w.Repository.ID),
 				MetadataBytes: r.config.MetadataCache, ContentBytes: r.config.ContentCache,
 			},
-			Format: r.config.Format, Backup: w.Backup, Restore: w.Restore, Forget: w.Forget,
+			Format: r.config.Format, Backup: timed(w.Backup), Restore: w.Restore, Forget: w.Forget,
 		},
 		Frozen:      w.Frozen,
 		OpenVolume:  w.OpenVolume,
@@ -97,6 +97,19 @@ func (r *registry) Begin(key string, w task.Work) {
 			return r.locations.open(ctx, w.Repository, access{readOnly: readOnly(k.verb), attempt: w.Attempt})
 		},
 	})
+}
+
+// timed returns the request with what this node's kernel says. Where it doesn't say it, the engine goes
+// by the kernel's defaults.
+func timed(b *engine.BackupRequest) *engine.BackupRequest {
+	if b == nil {
+		return nil
+	}
+
+	r := *b
+	r.WriteBack, _ = writeBack(virtualMemory)
+
+	return &r
 }
 
 func verbOf(w task.Work) protocol.Verb {

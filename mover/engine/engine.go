@@ -73,6 +73,10 @@ type BackupRequest struct {
 	Description string `json:"description,omitempty"`
 	// Parallel is how many files are read at a time; 0 chooses by the processors.
 	Parallel int `json:"parallel,omitempty"`
+	// WriteBack is how long the kernel that the volume is mounted in may keep to itself what a
+	// program has stored into a file; 0 where that is not known. In that time, a program may change a file
+	// through its memory without the file's times changing.
+	WriteBack time.Duration `json:"writeBack,omitempty"`
 }
 
 // BackupResult says what was taken.

@@ -30,6 +30,7 @@ const (
 	OmittedHoles      OmissionReason = "Holes"
 	OmittedVanished   OmissionReason = "Vanished"
 	OmittedChanged    OmissionReason = "ChangedWhileRead"
+	OmittedReplaced   OmissionReason = "ReplacedWhileRead"
 	OmittedTimestamp  OmissionReason = "TimestampOutOfRange"
 	OmittedOwner      OmissionReason = "Owner"
 	OmittedUnreadable OmissionReason = "Unreadable"

@@ -47,6 +47,7 @@ type backup struct {
 	soft context.Context //nolint:containedctx // two contexts, with different ends
 
 	root   *beneath.Root
+	stamps stamps
 	count  counter
 	stored atomic.Int64
 	read   int64
@@ -68,7 +69,7 @@ func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
 	}
 	defer func() { _ = root.Close() }() // Open for reading.
 
-	b.root = root
+	b.root, b.stamps = root, stampsOf(b.request)
 
 	var res engine.BackupResult
 
@@ -96,7 +97,11 @@ func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
 
 // upload uploads the volume and saves the snapshot in a session of its own.
 func (b *backup) upload(ctx context.Context, rep repo.DirectRepository) (engine.BackupResult, error) {
-	ps := b.parents(ctx, rep)
+	var ps []*snapshot.Manifest
+	if b.stamps.telling {
+		ps = b.parents(ctx, rep)
+	}
+
 	if err := errors.Join(b.soft.Err(), repository.StorageErr(b.engine.storage())); err != nil {
 		return engine.BackupResult{}, fmt.Errorf("look for earlier snapshots: %w", err)
 	}

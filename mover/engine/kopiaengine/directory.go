@@ -62,18 +62,9 @@ func (d *directory) open() error {
 		return nil
 	}
 
-	own, err := d.dir.OpenDir(d.entry)
-	if errors.Is(err, beneath.ErrChanged) {
-		d.src.markChanged(d.path)
-
-		var e beneath.Entry
-		if e, err = d.dir.Lookup(d.entry.Name); err == nil {
-			own, err = d.dir.OpenDir(e)
-		}
-	}
-
+	own, err := opened(&d.node, d.dir.OpenDir)
 	if err != nil {
-		return d.src.fail(d.path, err)
+		return d.fail(err)
 	}
 
 	d.own = own
@@ -95,7 +86,7 @@ func (d *directory) Iterate(context.Context) (kfs.DirectoryIterator, error) {
 
 	l, err := d.own.List()
 	if err != nil {
-		return nil, d.src.fail(d.path, err)
+		return nil, d.fail(err)
 	}
 
 	return &iterator{dir: d, lister: l}, nil
@@ -128,7 +119,7 @@ func (d *directory) child(e beneath.Entry) kfs.Entry {
 	n := node{src: d.src, dir: d.own, entry: e, name: contract.EncodeName(e.Name), path: join(d.path, e.Name)}
 
 	if e.Err != nil {
-		_ = d.src.fail(n.path, e.Err) // Kopia needs no word of it: the source has it.
+		_ = n.fail(e.Err) // Kopia needs no word of it: the source has it.
 
 		return nil
 	}
@@ -180,7 +171,7 @@ func (i *iterator) Next(context.Context) (kfs.Entry, error) {
 	for {
 		if len(i.ahead) == 0 {
 			if err := i.look(); err != nil {
-				return nil, i.dir.src.fail(i.dir.path, err)
+				return nil, i.dir.fail(err)
 			}
 		}
 

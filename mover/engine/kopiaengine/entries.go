@@ -71,6 +71,32 @@ func (n *node) LocalFilesystemPath() string { return "" }
 
 func (n *node) Close() {}
 
+// fail writes down why the entry could not be read, and returns the error for kopia.
+func (n *node) fail(err error) error { return n.src.fail(n.path, n.entry.Kind, err) }
+
+// reopens is how often an entry is looked up anew that something else of its kind has
+// taken the place of: whoever replaces a file again and again must not keep it from the snapshot.
+const reopens = 100
+
+// opened opens an entry, or what has taken its place since the listing, which counts as
+// changed, so that another pass puts it right.
+func opened[T any](n *node, open func(beneath.Entry) (T, error)) (T, error) {
+	t, err := open(n.entry)
+
+	for i := 0; i < reopens && errors.Is(err, beneath.ErrChanged); i++ {
+		e, gone := n.dir.Lookup(n.entry.Name)
+		if gone != nil {
+			return t, gone
+		}
+
+		if t, err = open(e); err == nil {
+			n.src.markChanged(n.path)
+		}
+	}
+
+	return t, err
+}
+
 // join gives the raw path of an entry.
 func join(dir, name string) string {
 	if dir == "" {
@@ -86,18 +112,9 @@ type symlink struct{ node }
 func (l *symlink) Mode() fs.FileMode { return l.unlessKnown() | fs.ModeSymlink }
 
 func (l *symlink) Readlink(context.Context) (string, error) {
-	target, err := l.dir.ReadLink(l.entry)
-	if errors.Is(err, beneath.ErrChanged) {
-		l.src.markChanged(l.path)
-
-		var e beneath.Entry
-		if e, err = l.dir.Lookup(l.entry.Name); err == nil {
-			target, err = l.dir.ReadLink(e)
-		}
-	}
-
+	target, err := opened(&l.node, l.dir.ReadLink)
 	if err != nil {
-		return "", l.src.fail(l.path, err)
+		return "", l.fail(err)
 	}
 
 	return target, nil
@@ -116,18 +133,9 @@ func (f *file) Mode() fs.FileMode { return f.unlessKnown() }
 // content is the new one's under the attributes of the old one; it counts as
 // changed, so that another pass puts it right.
 func (f *file) Open(context.Context) (kfs.Reader, error) {
-	r, err := f.dir.OpenFile(f.entry)
-	if errors.Is(err, beneath.ErrChanged) {
-		f.src.markChanged(f.path)
-
-		var e beneath.Entry
-		if e, err = f.dir.Lookup(f.entry.Name); err == nil {
-			r, err = f.dir.OpenFile(e)
-		}
-	}
-
+	r, err := opened(&f.node, f.dir.OpenFile)
 	if err != nil {
-		return nil, f.src.fail(f.path, err)
+		return nil, f.fail(err)
 	}
 
 	return &reader{File: r, file: f}, nil
@@ -151,7 +159,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		return n, err
 	}
 
-	return n, r.file.src.fail(r.file.path, err)
+	return n, r.file.fail(err)
 }
 
 // Close compares what the file is now with what the listing and the opening said.

@@ -221,7 +221,7 @@ func TestACancelledBackupLeavesACheckpoint(t *testing.T) {
 	randomFiles(t, volume, 40, 1<<20)
 
 	st := &testStorage{Storage: store(t, t.TempDir())}
-	e := newEngine(t, st)
+	e := newEngineAt(t, st, 10*time.Minute)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

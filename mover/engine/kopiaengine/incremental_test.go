@@ -2,6 +2,7 @@ package kopiaengine_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,8 +24,9 @@ func TestWhatDidNotChangeIsNotReadAgain(t *testing.T) {
 	volume := t.TempDir()
 	require.NoError(t, tree.Nasty(volume))
 
-	e := newEngine(t, store(t, t.TempDir()))
-	first := backup(t, e, volume, "vb-1")
+	st := store(t, t.TempDir())
+	first := backup(t, newEngineAt(t, st, 10*time.Minute), volume, "vb-1")
+	e := elsewhere(t, st)
 	second := backup(t, e, volume, "vb-2")
 
 	assert.False(t, first.Incremental)
@@ -62,14 +64,18 @@ func TestAChangeOfTheSameSizeIsFound(t *testing.T) {
 	needRoot(t)
 
 	old := time.Now().Add(-time.Hour).Truncate(time.Second).Add(time.Millisecond)
+	put := func(path string) error { return os.WriteFile(path, []byte("behind"), 0o600) }
 
 	for name, test := range map[string]struct {
-		at     time.Time
-		unlike bool
+		at    time.Time
+		write func(path string) error
 	}{
-		"with a later time":                            {old.Add(time.Nanosecond), true},
-		"with an earlier time":                         {old.Add(-time.Hour), true},
-		"with the same time, which nothing gives away": {old, false},
+		"with a later time":    {old.Add(time.Nanosecond), put},
+		"with an earlier time": {old.Add(-time.Hour), put},
+		"with the same time":   {old, put},
+		"with the same time, in another file's place": {old, func(path string) error {
+			return errors.Join(put(path+".new"), os.Chtimes(path+".new", old, old), os.Rename(path+".new", path))
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			volume, target := t.TempDir(), t.TempDir()
@@ -77,20 +83,18 @@ func TestAChangeOfTheSameSizeIsFound(t *testing.T) {
 			require.NoError(t, os.WriteFile(path, []byte("before"), 0o600))
 			require.NoError(t, os.Chtimes(path, old, old))
 
-			e := newEngine(t, store(t, t.TempDir()))
+			e := newEngineAt(t, store(t, t.TempDir()), time.Second)
 			backup(t, e, volume, "vb-1")
 
-			require.NoError(t, os.WriteFile(path, []byte("behind"), 0o600))
+			require.NoError(t, test.write(path))
 			require.NoError(t, os.Chtimes(path, test.at, test.at))
 
 			res := backup(t, e, volume, "vb-2")
-			assert.Equal(t, test.unlike, res.Summary.ReadBytes == 6)
+			assert.True(t, res.Incremental)
+			assert.EqualValues(t, 6, res.Summary.ReadBytes)
 
 			restore(t, e, "vb-2", target)
-
-			if test.unlike {
-				requireSame(t, volume, target)
-			}
+			requireSame(t, volume, target)
 		})
 	}
 }

@@ -61,6 +61,16 @@ func newEngineWith(tb testing.TB, s repository.Settings) *kopiaengine.Engine {
 	return e
 }
 
+// newEngineAt is newEngine with a clock that is ahead: to its snapshots, what is in the volume has been so for as long.
+func newEngineAt(tb testing.TB, st blob.Storage, ahead time.Duration) *kopiaengine.Engine {
+	tb.Helper()
+
+	s := settings(tb, st)
+	s.Now = func() time.Time { return time.Now().Add(ahead) }
+
+	return newEngineWith(tb, s)
+}
+
 func open(tb testing.TB, dir string) *os.File {
 	tb.Helper()
 

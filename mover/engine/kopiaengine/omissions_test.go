@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/estiba-dev/estiba/mover/beneath"
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
@@ -57,7 +58,7 @@ func TestALongErrorIsCutAndStaysWhatItWas(t *testing.T) {
 	cause := errors.New(strings.Repeat("é", 4000))
 
 	for range engine.MaxExamples {
-		_ = src.fail(strings.Repeat("folder/", 1000), cause)
+		_ = src.fail(strings.Repeat("folder/", 1000), beneath.KindRegular, cause)
 	}
 
 	err := shorten(fmt.Errorf("back up: %w", src.err()))

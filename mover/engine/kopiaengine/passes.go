@@ -59,11 +59,7 @@ func (b *backup) passes(ctx context.Context, w repo.RepositoryWriter, ps []*snap
 		}
 
 		if pass == rereads {
-			for path := range again {
-				src.omitted.add(engine.OmittedChanged, path)
-			}
-
-			return m, src, nil
+			return m, src, src.settle()
 		}
 
 		// This pass's snapshot spares the next one everything but what changed. It
@@ -102,7 +98,7 @@ func (b *backup) startEstimate(ctx context.Context, ps []*snapshot.Manifest) (st
 func (b *backup) pass(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest, again map[string]struct{}) (*snapshot.Manifest, *source, error) {
 	guard := &uploadWriter{RepositoryWriter: w}
 	u := upload.NewUploader(guard)
-	src := newSource(again, windows(ps), u.Cancel)
+	src := newSource(again, b.stamps.windows(ps), u.Cancel)
 
 	root, err := newRoot(src, b.root)
 	if err != nil {
@@ -175,14 +171,4 @@ func (b *backup) judge(m *snapshot.Manifest, src *source, err error) error {
 	}
 
 	return nil
-}
-
-// windows gives when the snapshots were taken.
-func windows(ps []*snapshot.Manifest) []window {
-	all := make([]window, 0, len(ps))
-	for _, p := range ps {
-		all = append(all, window{p.StartTime.ToTime(), p.EndTime.ToTime()})
-	}
-
-	return all
 }

@@ -30,7 +30,10 @@ type source struct {
 	mu      sync.Mutex
 	unread  []unreadable
 	unreadN int64
+	// changed are the raw paths of what changed while it was read; leftOut those among them
+	// that the pass's snapshot has nothing of.
 	changed map[string]struct{}
+	leftOut map[string]beneath.Kind
 }
 
 type unreadable struct {
@@ -38,12 +41,12 @@ type unreadable struct {
 	err  error
 }
 
-// window is the time from the beginning to the end of something.
-type window struct{ start, end time.Time }
-
 // newSource makes the record of one pass.
 func newSource(reread map[string]struct{}, parents []window, tooMany func()) *source {
-	return &source{reread: reread, parents: parents, tooMany: tooMany, changed: map[string]struct{}{}}
+	return &source{
+		reread: reread, parents: parents, tooMany: tooMany,
+		changed: map[string]struct{}{}, leftOut: map[string]beneath.Kind{},
+	}
 }
 
 // sourceError is what kopia is told of an entry that the source has already
@@ -54,8 +57,9 @@ func (e *sourceError) Error() string { return e.err.Error() }
 
 func (e *sourceError) Unwrap() error { return e.err }
 
-// fail writes down why an entry could not be read, and gives the error for kopia.
-func (s *source) fail(path string, err error) error {
+// fail writes down why an entry could not be read, and gives the error for kopia. The
+// entry is not in this pass's snapshot.
+func (s *source) fail(path string, kind beneath.Kind, err error) error {
 	told := &sourceError{err}
 
 	switch {
@@ -68,7 +72,7 @@ func (s *source) fail(path string, err error) error {
 
 		return told
 	case errors.Is(err, beneath.ErrChanged), errors.Is(err, beneath.ErrKind):
-		s.markChanged(path)
+		s.markLeftOut(path, kind)
 
 		return told
 	}
@@ -118,6 +122,44 @@ func (s *source) markChanged(path string) {
 	s.changed[path] = struct{}{}
 }
 
+// markLeftOut notes that something else has taken an entry's place again and again, so
+// that the pass's snapshot has neither.
+func (s *source) markLeftOut(path string, kind beneath.Kind) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.changed[path] = struct{}{}
+	s.leftOut[path] = kind
+}
+
+// settle counts what the last pass found changed: of some the snapshot has what was read
+// last, of others nothing. A snapshot without a whole folder is none. It is for after the pass.
+func (s *source) settle() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	var folders []error
+
+	for path := range s.changed {
+		kind, gone := s.leftOut[path]
+
+		switch {
+		case !gone:
+			s.omitted.add(engine.OmittedChanged, path)
+		case kind != beneath.KindDirectory:
+			s.omitted.add(engine.OmittedReplaced, path)
+		case len(folders) < engine.MaxExamples:
+			folders = append(folders, fmt.Errorf("%s: it was replaced again and again while it was read", quote(path)))
+		}
+	}
+
+	if len(folders) == 0 {
+		return nil
+	}
+
+	return engine.Errorf(engine.CodeSourceUnreadable, "back up volume: a folder could not be read: %w", errors.Join(folders...))
+}
+
 // changedPaths gives what this pass found changed. It is for after the pass.
 func (s *source) changedPaths() map[string]struct{} {
 	s.mu.Lock()
@@ -126,33 +168,16 @@ func (s *source) changedPaths() map[string]struct{} {
 	return s.changed
 }
 
-const (
-	// tick is more than the coarsest clock that Linux stamps files with (10 ms at
-	// 100 Hz); coarseTick is for file systems that keep no fractions.
-	tick       = 50 * time.Millisecond
-	coarseTick = 2 * time.Second
-	// skew is how far a file server's clock may be ahead of ours.
-	skew = time.Minute
-)
-
-// mustRead tells whether a file or a link has to be read although an earlier snapshot
+// mustRead reports whether a file or a link has to be read although an earlier snapshot
 // has one with the same size, time, mode and owner: because it changed under the last
-// pass, or because it was written so shortly before or while one of the snapshots was
-// taken that a later write may have left the same time. Which of them has it, kopia
+// pass, or because one of the snapshots may have other content. Which of them has it, kopia
 // doesn't say.
 func (s *source) mustRead(path string, e beneath.Entry) bool {
 	if _, ok := s.reread[path]; ok {
 		return true
 	}
 
-	granularity := tick
-	if e.ModTime.Nanosecond() == 0 {
-		granularity = coarseTick
-	}
-
-	return slices.ContainsFunc(s.parents, func(w window) bool {
-		return e.ModTime.After(w.start.Add(-granularity)) && e.ModTime.Before(w.end.Add(skew))
-	})
+	return slices.ContainsFunc(s.parents, func(w window) bool { return w.deceives(e) })
 }
 
 // note counts what a listing shows of an entry that can't be kept with it.
