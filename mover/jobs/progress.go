@@ -3,6 +3,7 @@ package jobs
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -24,6 +25,8 @@ type Progress struct {
 	Reason string
 	// Message for people.
 	Message string
+	// Omitted says what a completed job left out that somebody could miss; empty where there is nothing such.
+	Omitted string
 	// BytesDone and BytesTotal are in bytes; the total is an estimate, and 0 while unknown.
 	BytesDone, BytesTotal int64
 	// Created is when the job was asked for.
@@ -71,6 +74,10 @@ func progress(object metav1.ObjectMeta, volume v1alpha1.VolumeReference, status 
 		Created:    object.CreationTimestamp.Time,
 		Started:    moment(status.StartTimestamp),
 		Ended:      moment(status.CompletionTimestamp),
+	}
+
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionNothingOmitted); c != nil && c.Status == metav1.ConditionFalse {
+		p.Omitted = c.Message
 	}
 
 	if p.Phase == "" {

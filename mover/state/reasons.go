@@ -34,6 +34,10 @@ const (
 	ReasonBackupNotDone = "BackupNotDone"
 	// ReasonInternal: a fault of ours; also what a worker's code becomes that nobody knows.
 	ReasonInternal = "InternalError"
+	// ReasonOmissions: the job is done, and there is something that it could not keep.
+	ReasonOmissions = "Omissions"
+	// ReasonNothingOmitted: there is nothing that anybody could miss.
+	ReasonNothingOmitted = "NothingOmitted"
 	// ReasonDraining: the daemon is being stopped; the job goes on when it is back.
 	ReasonDraining = "Draining"
 )

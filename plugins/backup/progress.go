@@ -32,9 +32,9 @@ func (s *Session) progress(log logrus.FieldLogger, id operation.ID, b *velerov1.
 		}
 	}
 
-	return s.standIn(log, b, id, found, operation.Progress(operation.Observed{
+	return s.standIn(log, b, id, found, s.poll.Report(operation.Observed{
 		ID: id, Jobs: found, Now: s.clock.Now(), Started: operation.Started(startOf(b), id, found),
-	}))
+	}, func(text string) { log.Warn(text) }))
 }
 
 func startOf(b *velerov1.Backup) (start time.Time) {

@@ -85,6 +85,9 @@ func TestProgress(t *testing.T) {
 	canceled := job(b, "logs", v1alpha1.PhaseCanceled, 0, 0)
 	canceled.Reason = "Requested"
 
+	partial := job(b, "logs", v1alpha1.PhaseCompleted, 1, 1)
+	partial.Omitted = `not kept: 2 HardLink ("a", "b")`
+
 	tests := map[string]struct {
 		jobs    []jobs.Progress
 		started time.Time
@@ -108,6 +111,11 @@ func TestProgress(t *testing.T) {
 			jobs:      []jobs.Progress{job(a, "data", v1alpha1.PhaseCompleted, 20, 20), job(b, "logs", v1alpha1.PhaseCompleted, 0, 0)},
 			completed: true, done: 20, total: 20,
 			description: "data on node n: Completed, 20 B; logs on node n: Completed, 0 B",
+		},
+		"one has left something out": {
+			jobs:      []jobs.Progress{job(a, "data", v1alpha1.PhaseCompleted, 20, 20), partial},
+			completed: true, done: 21, total: 21,
+			description: `data on node n: Completed, 20 B; logs on node n: Completed, 1 B, not kept: 2 HardLink ("a", "b")`,
 		},
 		"one has failed and the other runs": {
 			jobs: []jobs.Progress{job(a, "data", v1alpha1.PhaseInProgress, 1, 2), failed},
@@ -165,6 +173,37 @@ func TestProgress(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhatWasLeftOutIsWarnedOfOnce(t *testing.T) {
+	a, b := name("vb-", "a"), name("vb-", "b")
+	run := jobs.Progress{Job: a, Volume: "data", Phase: v1alpha1.PhaseInProgress}
+	done := jobs.Progress{Job: a, Volume: "data", Phase: v1alpha1.PhaseCompleted, Omitted: "not kept: 1 Device"}
+	whole := jobs.Progress{Job: b, Volume: "logs", Phase: v1alpha1.PhaseCompleted}
+
+	var warnings []string
+
+	warn := func(text string) { warnings = append(warnings, text) }
+	observed := func(found ...jobs.Progress) operation.Observed {
+		o := operation.Observed{ID: operation.ID{Kind: operation.Backup, Jobs: []string{a, b}}, Jobs: map[string]jobs.Progress{}}
+		for _, j := range found {
+			o.Jobs[j.Job] = j
+		}
+
+		return o
+	}
+
+	p := operation.NewPoll(clocktesting.NewFakeClock(time.Unix(0, 0)), nil)
+	assert.False(t, p.Report(observed(run, whole), warn).Completed)
+	assert.Empty(t, warnings)
+
+	got := p.Report(observed(done, whole), warn)
+	assert.True(t, got.Completed)
+	assert.Empty(t, got.Err, "it is a warning, not a failure")
+	assert.Equal(t, []string{"volume data: VolumeBackup " + a + " is Completed, not kept: 1 Device"}, warnings)
+
+	p.Report(observed(done, whole), warn)
+	assert.Len(t, warnings, 1)
 }
 
 func TestStarted(t *testing.T) {

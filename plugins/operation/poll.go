@@ -2,9 +2,12 @@ package operation
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
 	"k8s.io/utils/clock"
 
 	"github.com/estiba-dev/estiba/mover/jobs"
@@ -37,6 +40,7 @@ type Poll struct {
 
 	mu     sync.Mutex
 	seen   map[string]snapshot
+	warned map[string]bool
 	budget time.Duration
 }
 
@@ -47,7 +51,7 @@ type snapshot struct {
 
 // NewPoll gives a Poll with a whole budget.
 func NewPoll(c clock.Clock, list Lister) *Poll {
-	return &Poll{clock: c, list: list, seen: map[string]snapshot{}, budget: HoldBudget}
+	return &Poll{clock: c, list: list, seen: map[string]snapshot{}, warned: map[string]bool{}, budget: HoldBudget}
 }
 
 // Jobs gives the jobs of the owner as they were at most maxAge ago.
@@ -124,6 +128,38 @@ func (p *Poll) spend(d time.Duration) {
 	defer p.mu.Unlock()
 
 	p.budget = max(0, p.budget-d)
+}
+
+// Report returns what Velero is told of the operation, and has warn be called with what is to
+// be warned of when it is over: once for each job, which several operations may report.
+func (p *Poll) Report(o Observed, warn func(text string)) velero.OperationProgress {
+	progress := Progress(o)
+	if !progress.Completed {
+		return progress
+	}
+
+	warnings := Warnings(o)
+	for _, job := range slices.Sorted(maps.Keys(warnings)) {
+		if p.first(job) {
+			warn(warnings[job])
+		}
+	}
+
+	return progress
+}
+
+// first reports whether the job is one that was not warned of yet.
+func (p *Poll) first(job string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	if p.warned[job] {
+		return false
+	}
+
+	p.warned[job] = true
+
+	return true
 }
 
 // Ended tells whether all jobs of the operation were found and have ended.

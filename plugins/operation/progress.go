@@ -64,6 +64,20 @@ func Progress(o Observed) velero.OperationProgress {
 	return p
 }
 
+// Warnings returns, by job, what is to be warned of once the operation is over: what its
+// completed jobs left out.
+func Warnings(o Observed) map[string]string {
+	found := map[string]string{}
+
+	for _, name := range o.ID.Jobs {
+		if job, ok := o.Jobs[name]; ok && job.Phase == v1alpha1.PhaseCompleted && job.Omitted != "" {
+			found[name] = fmt.Sprintf("volume %s: %s %s is Completed, %s", job.Volume, o.ID.Kind, name, job.Omitted)
+		}
+	}
+
+	return found
+}
+
 // Started gives the latest moment that is known to lie at or before the
 // operation's start: when its owner was started, or its youngest job created.
 func Started(owner time.Time, id ID, found map[string]jobs.Progress) time.Time {
@@ -124,6 +138,10 @@ func describe(job jobs.Progress) string {
 		b.WriteString(", " + Size(job.BytesDone) + " of " + Size(max(job.BytesDone, job.BytesTotal)))
 	case job.BytesDone > 0:
 		b.WriteString(", " + Size(job.BytesDone))
+	}
+
+	if job.Omitted != "" {
+		b.WriteString(", " + job.Omitted)
 	}
 
 	// Other reasons of completed jobs say that they did something else than usual.

@@ -89,9 +89,9 @@ func (s *Session) progress(log logrus.FieldLogger, id operation.ID, r *velerov1.
 		start = r.Status.StartTimestamp.Time
 	}
 
-	return operation.Progress(operation.Observed{
+	return s.poll.Report(operation.Observed{
 		ID: id, Jobs: found, Now: s.clock.Now(), Started: operation.Started(start, id, found),
-	})
+	}, func(text string) { log.Warn(text) })
 }
 
 // stripped gives the item without anything that an earlier backup or restore has left on it.

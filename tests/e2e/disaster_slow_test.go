@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
+	"golang.org/x/sys/unix"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -81,6 +84,7 @@ func (r *rehearsal) name(suffix string) string { return r.here.namespace + "-" +
 func (r *rehearsal) begin() {
 	c := r.here
 	r.app, _ = c.app(classDelete, lab.Data{Files: 300, Bytes: 30 << 20, Seed: 90})
+	r.settled(c)
 	r.backup(c, "first", "default")
 
 	repositories, err := c.Repositories(c.ctx, c.namespace)
@@ -90,6 +94,37 @@ func (r *rehearsal) begin() {
 
 	r.key = filepath.Join(c.temp, "estiba-master-key.yaml")
 	c.estiba("key", "export", "-n", c.Namespace, "-o", r.key)
+}
+
+// settled waits until all that is in the application's volumes is old enough for backups
+// after the next one to take it over without reading it.
+func (r *rehearsal) settled(c *cell) {
+	r.t.Helper()
+
+	var youngest time.Time
+
+	for _, dir := range c.volumes(r.appOf(c), c.pod(r.appOf(c))) {
+		require.NoError(r.t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			var st unix.Stat_t
+			if err := errors.Join(err, unix.Lstat(path, &st)); err != nil {
+				return err
+			}
+
+			if at := time.Unix(st.Ctim.Unix()); at.After(youngest) {
+				youngest = at
+			}
+
+			return nil
+		}))
+	}
+
+	const minute = 61 * time.Second
+
+	select {
+	case <-time.After(time.Until(youngest.Add(minute))):
+	case <-c.ctx.Done():
+		require.NoError(r.t, c.ctx.Err())
+	}
 }
 
 // backup backs the application up, keeps a copy and remembers the jobs, which it gives.
@@ -199,6 +234,8 @@ func (r *rehearsal) takeOver() {
 	c := r.there
 	_, err := c.Run(c.ctx, "kubectl", "patch", "backupstoragelocation", offsite, "-n", c.Namespace, "--type=merge", "-p", `{"spec":{"accessMode":"ReadWrite"}}`)
 	require.NoError(r.t, err)
+
+	r.settled(c)
 
 	for _, job := range r.backup(c, "there1", offsite) {
 		// The volumes are others: all is read, and what is in the repository is not stored again.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,7 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -240,42 +238,6 @@ func TestADaemonKilledInTheMiddleGoesOn(t *testing.T) {
 	c.restored(c.namespace)
 	lift()
 	c.sameDir(kept, c.volume(c.podAgain()))
-}
-
-func TestWhatIsNotKeptIsCountedByName(t *testing.T) {
-	t.Parallel()
-
-	c := open(t)
-	require.NoError(t, c.CreateNamespace(c.ctx, c.namespace))
-	c.createPod("odd", nil, []string{"scratch"})
-
-	dir := c.volume(c.podAgain())
-	attributed := filepath.Join(dir, "attributed")
-	require.NoError(t, os.WriteFile(attributed, []byte("x"), 0o600))
-	require.NoError(t, unix.Setxattr(attributed, "user.estiba", []byte("x"), 0))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "one"), []byte("x"), 0o600))
-	require.NoError(t, os.Link(filepath.Join(dir, "one"), filepath.Join(dir, "two")))
-	require.NoError(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
-
-	// The path is too long for an address to listen on.
-	require.NoError(t, unix.Mknod(filepath.Join(dir, "socket"), unix.S_IFSOCK|0o600, 0))
-
-	c.backup(c.namespace)
-
-	jobs, err := c.VolumeBackups(c.ctx, c.namespace)
-	require.NoError(t, err)
-	require.Len(t, jobs, 1)
-	require.Equal(t, v1alpha1.PhaseCompleted, jobs[0].Status.Phase, jobs[0].Status.Message)
-
-	got := map[string][]string{}
-	for _, o := range jobs[0].Status.Summary.Omissions {
-		got[o.Reason] = o.Examples
-		assert.Len(t, o.Examples, int(o.Count))
-	}
-
-	assert.Equal(t, map[string][]string{
-		"ExtendedAttributes": {`"attributed"`}, "HardLink": {`"one"`, `"two"`}, "FIFO": {`"fifo"`}, "Socket": {`"socket"`},
-	}, got)
 }
 
 func TestEventsMetricsAndProbesAnswer(t *testing.T) {

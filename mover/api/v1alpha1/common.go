@@ -140,6 +140,10 @@ type Progress struct {
 	TotalFiles int64 `json:"totalFiles,omitempty"`
 }
 
+// ConditionNothingOmitted is the type of the condition that says whether a completed job
+// left out anything that somebody could miss.
+const ConditionNothingOmitted = "NothingOmitted"
+
 // Omission counts entries, or attributes of entries, that a job met and could
 // not keep, by the reason.
 type Omission struct {
@@ -206,7 +210,8 @@ type JobStatus struct {
 	// +optional
 	Interruptions int32 `json:"interruptions,omitempty"`
 	// Conditions: Ready (what the job waits for), Fenced (which fences the worker ran behind),
-	// CancelRequested (why the controller has asked for its end).
+	// CancelRequested (why the controller has asked for its end), NothingOmitted (whether a
+	// completed job left out anything that somebody could miss).
 	// +optional
 	// +listType=map
 	// +listMapKey=type

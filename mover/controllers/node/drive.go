@@ -31,6 +31,8 @@ type drive struct {
 	pod    types.NamespacedName
 	podUID types.UID
 	claim  string
+	// omitted is what became of what a job of the kind left out.
+	omitted string
 	// claimUID is that of the claim, once it is known.
 	claimUID types.UID
 
@@ -242,6 +244,7 @@ func (d *drive) keepRun(run task.Run, dec state.Decision) {
 
 	if dec.Phase == v1alpha1.PhaseCompleted {
 		s := d.keep(run.Result)
+		d.keepOmissions(s.Omissions, dec)
 		d.status.Progress = v1alpha1.Progress{BytesDone: s.Bytes, TotalBytes: s.Bytes, FilesDone: s.Files, TotalFiles: s.Files}
 	}
 }
@@ -318,6 +321,8 @@ func (d *drive) tell(dec state.Decision, now time.Time) {
 		d.Events.Event(job, corev1.EventTypeWarning, eventLostPacks, fmt.Sprintf(
 			"the store has lost %d packs of repository %s; this backup is whole, and earlier snapshots that need them are damaged: see to the store", job.Status.LostPacks, job.Spec.Repository.ID))
 	}
+
+	d.tellOmissions()
 
 	if dec.Phase.Terminal() {
 		d.count(dec, now)

@@ -36,7 +36,7 @@ func (n *Node) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.Resu
 
 	ref := readThrough(job)
 	d := &drive{
-		Node: n, kind: kindBackup, object: job, status: &job.Status.JobStatus,
+		Node: n, kind: kindBackup, omitted: "not kept", object: job, status: &job.Status.JobStatus,
 		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, podUID: ref.Pod.UID, claim: claimOf(ref),
 		check: func(ctx context.Context) (verdict, error) { return n.checkBackup(ctx, job) },
 		guard: func(ctx context.Context, _ podlist.Age) (*state.Finding, error) { return n.refilled(ctx, job) },
@@ -67,7 +67,7 @@ func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Res
 	ref := job.Spec.Target
 	d := &drive{
 		claimUID: job.Status.ClaimUID,
-		Node:     n, kind: kindRestore, object: job, status: &job.Status.JobStatus,
+		Node:     n, kind: kindRestore, omitted: "not restored", object: job, status: &job.Status.JobStatus,
 		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, claim: claimOf(ref),
 		check:   func(ctx context.Context) (verdict, error) { return n.checkRestore(ctx, job) },
 		stopped: func(time.Time) bool { return job.Spec.Cancel || job.Status.Phase == v1alpha1.PhaseCanceling },
