@@ -59,9 +59,14 @@ func TestWhatCannotBeKeptIsSaidAtBackupAndAtRestore(t *testing.T) {
 	require.NoError(t, c.CreateNamespace(c.ctx, c.namespace))
 	require.NoError(t, c.Create(c.ctx, lab.Claim(c.namespace, "data", classDelete)))
 
-	// Velero waits for a volume whose application is frozen, so that the job ends before the log is closed.
-	c.createWith("odd", "odd", "data", hooks("true", "true"), lab.PodSpec([]string{"data"}, nil))
-	odd(t, c.volume(c.named("odd")))
+	c.createPod("odd", []string{"data"}, nil)
+	odd(t, c.volume(c.podAgain()))
+
+	// Velero waits for a volume whose application is frozen, so that the job ends before the log
+	// is closed.
+	_, err := c.Run(c.ctx, "kubectl", "annotate", "pod", "odd", "-n", c.namespace,
+		`pre.hook.backup.velero.io/command=["true"]`, `post.hook.backup.velero.io/command=["true"]`)
+	require.NoError(t, err)
 
 	b, err := c.Backup(c.ctx, c.namespace, "--include-namespaces", c.namespace)
 	require.NoError(t, err)
@@ -94,7 +99,7 @@ func TestWhatCannotBeKeptIsSaidAtBackupAndAtRestore(t *testing.T) {
 	c.deleteNamespace()
 	c.restore(b.Name, b.Name)
 
-	content, err := os.ReadFile(filepath.Join(c.volume(c.named("odd")), "another name"))
+	content, err := os.ReadFile(filepath.Join(c.volume(c.podAgain()), "another name"))
 	require.NoError(t, err)
 	assert.Equal(t, "linked", string(content))
 

@@ -2,9 +2,7 @@ package kopiaengine_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -12,28 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
-
-// loopMount mounts a new file system of the size in MiB, or skips the test.
-func loopMount(t *testing.T, mib int, mkfs ...string) string {
-	t.Helper()
-	needRoot(t)
-
-	dir := t.TempDir()
-	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
-	require.NoError(t, os.Mkdir(at, 0o755))
-	require.NoError(t, os.WriteFile(image, nil, 0o600))
-	require.NoError(t, os.Truncate(image, int64(mib)<<20))
-
-	for _, cmd := range [][]string{append(mkfs, image), {"mount", "-o", "loop", image, at}} {
-		if out, err := exec.CommandContext(t.Context(), cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("loop mounts are not possible here: %s: %v: %s", strings.Join(cmd, " "), err, out)
-		}
-	}
-
-	t.Cleanup(func() { require.NoError(t, unix.Unmount(at, unix.MNT_DETACH)) })
-
-	return at
-}
 
 // mapped is a page of a file that a program has mapped.
 type mapped struct {
@@ -84,8 +60,8 @@ func TestWhatAProgramStoresIntoItsMemoryIsInTheNextBackup(t *testing.T) {
 		mount   func(t *testing.T) string
 		telling bool
 	}{
-		"ext4": {func(t *testing.T) string { t.Helper(); return loopMount(t, 32, "mkfs.ext4", "-q", "-F") }, true},
-		"xfs":  {func(t *testing.T) string { t.Helper(); return loopMount(t, 320, "mkfs.xfs", "-q", "-f") }, true},
+		"ext4": {func(t *testing.T) string { t.Helper(); return loopMount(t, "ext4", 32) }, true},
+		"xfs":  {func(t *testing.T) string { t.Helper(); return loopMount(t, "xfs", 320) }, true},
 		// An emptyDir with the medium Memory is one.
 		"tmpfs": {func(t *testing.T) string { t.Helper(); return tmpfs(t, "4m") }, false},
 	} {
