@@ -99,8 +99,8 @@ func (r *registry) Begin(key string, w task.Work) {
 	})
 }
 
-// timed returns the request with what this node's kernel says. Where it doesn't say it, the engine goes
-// by the kernel's defaults.
+// timed returns the request with what this node's kernel says. Where it doesn't say it, the
+// engine goes by the kernel's defaults.
 func timed(b *engine.BackupRequest) *engine.BackupRequest {
 	if b == nil {
 		return nil

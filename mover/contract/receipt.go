@@ -126,7 +126,8 @@ func (r Receipt) validate() error {
 	return nil
 }
 
-// printable reports whether the text is one line that shows what it is: examples end in events and logs.
+// printable reports whether the text is one line that shows what it is: examples end in
+// events and logs.
 func printable(s string) bool {
 	if !utf8.ValidString(s) {
 		return false

@@ -44,7 +44,8 @@ const (
 func (r OmissionReason) Harmless() bool {
 	switch r {
 	case OmittedSocket, OmittedHoles, OmittedVanished:
-		// A program makes its sockets anew, holes read as the zeros that are kept, and what was removed is removed.
+		// A program makes its sockets anew, holes read as the zeros that are kept, and what was
+		// removed is removed.
 		return true
 	default:
 		return false

@@ -50,10 +50,10 @@ const (
 	f2fsMagic     = 0xf2f52010
 )
 
-// stampsOn says it of a file system by its magic number. Only those are listed that are known to set
-// a file's times at the latest when a page that was written back is stored to again, and its ctime
-// whenever anything is put in its place. Tmpfs doesn't do the first, SMB servers as late as they like,
-// FUSE and 9p as whoever is behind them likes, overlayfs as what is below it.
+// stampsOn says it of a file system by its magic number. Only those are listed that are known
+// to set a file's times at the latest when a page that was written back is stored to again, and
+// its change time whenever anything is put in its place. Tmpfs doesn't do the first, SMB servers
+// as late as they like, FUSE and 9p as whoever is behind them likes, overlayfs as what is below it.
 func stampsOn(magic uint32, writeBack time.Duration) stamps {
 	s := stamps{telling: true, settle: max(settled, writeBack+late), skew: stepped}
 
@@ -91,16 +91,18 @@ func (s stamps) windows(ps []*snapshot.Manifest) []window {
 // deceives reports whether the snapshot may have an entry with the same size, times, mode
 // and owner, and other content.
 //
-// The entry may have been written while the snapshot was taken, or so shortly before that the kernel
-// had not written it back: it sets no time for another store into a page that is still to be written. Or
-// something else of the same size and modification time has been put in its place: that has another
-// change time, which nobody can choose. What a snapshot took over from an earlier one stood the same
-// test there, and its change time has been the same since, so that it needs no other.
+// The entry may have been written while the snapshot was taken, or so shortly before that the
+// kernel had not written it back: it sets no time for another store into a page that is still to
+// be written. Or something else of the same size and modification time has been put in its place:
+// that has another change time, which nobody can choose. What a snapshot took over from an earlier
+// one stood the same test there, and its change time has been the same since, so that it needs no
+// other.
 func (w window) deceives(e beneath.Entry) bool {
 	if !e.ChangeTime.After(w.start) {
 		return false
 	}
 
-	// One that was modified after the snapshot's end isn't in it, unless somebody has set the time by hand.
+	// One that was modified after the snapshot's end isn't in it, unless somebody has set the
+	// time by hand.
 	return !e.ModTime.After(w.end) || e.ModTime.After(e.ChangeTime)
 }
