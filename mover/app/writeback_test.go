@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,6 +9,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/estiba-dev/estiba/mover/controllers/task"
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/runner"
+	"github.com/estiba-dev/estiba/mover/worker/protocol"
 )
 
 func TestHowLongTheKernelKeepsWhatItHasToWrite(t *testing.T) {
@@ -42,4 +48,21 @@ func TestHowLongTheKernelKeepsWhatItHasToWrite(t *testing.T) {
 	here, err := writeBack(virtualMemory)
 	require.NoError(t, err)
 	assert.Positive(t, here)
+}
+
+func TestABackupIsToldHowLongTheKernelKeepsWhatItHasToWrite(t *testing.T) {
+	r, changes := newRegistry(t, true, func(_ context.Context, w runner.Task, _ runner.Watch) (protocol.Result, error) {
+		here, err := writeBack(virtualMemory)
+		if err == nil && w.Request.Backup.WriteBack != here {
+			err = engine.Errorf(engine.CodeInternal, "it is told %s, and the kernel says %s", w.Request.Backup.WriteBack, here)
+		}
+
+		return protocol.Result{Backup: &engine.BackupResult{SnapshotID: "k1"}}, err
+	})
+
+	request := &engine.BackupRequest{Job: "vb-1"}
+	r.Begin("k", task.Work{Backup: request, Repository: restoreWork().Repository})
+
+	assert.Nil(t, until(t, r, changes, ended).Failure)
+	assert.Zero(t, request.WriteBack, "who asked keeps the request as it was")
 }
