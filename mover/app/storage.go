@@ -41,8 +41,9 @@ type locations struct {
 	options   store.Options
 	caches    *caches
 	away      *away
-	// room is what the brokers of all workers hold at a time.
-	room *store.Room
+	// room is what the brokers of all workers hold at a time, spool where they put what is too large for it.
+	room  *store.Room
+	spool string
 }
 
 func newLocations(reader client.Reader, c config.Config, counters *store.Counters) *locations {
@@ -54,7 +55,8 @@ func newLocations(reader client.Reader, c config.Config, counters *store.Counter
 		},
 		caches: newCaches(c.CacheDir, c.CacheTotal, hardFactor*(c.MetadataCache+c.ContentCache), time.Now),
 		away:   newAway(clock.RealClock{}),
-		room:   store.NewRoom(brokerMemory(c.MemoryShare)),
+		room:   store.NewRoom(brokerMemory(c.MemoryShare), c.Slots+c.Reserved),
+		spool:  c.CacheDir,
 	}
 	l.from = credentials.Surroundings{
 		Secrets:  l.secret,
@@ -167,7 +169,7 @@ func (l *locations) open(ctx context.Context, ref v1alpha1.RepositoryReference, 
 	}
 
 	return &served{
-		broker: store.NewBroker(st, store.BrokerOptions{ReadOnly: a.readOnly, Room: l.room}),
+		broker: store.NewBroker(st, store.BrokerOptions{ReadOnly: a.readOnly, Room: l.room, Spool: l.spool}),
 		close: sync.OnceValue(func() error {
 			release()
 

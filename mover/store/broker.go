@@ -3,11 +3,10 @@ package store
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path"
-	"strconv"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
@@ -23,8 +22,8 @@ const (
 	// MaxBlobSize is the largest blob that is taken, in bytes. kopia's packs are
 	// some 20 MB; indexes of very large repositories are more.
 	MaxBlobSize = 512 << 20
-	// unknownWeight is what a blob that is read in full is taken for until it was read: as large as a pack.
-	unknownWeight = 32 << 20
+	// pageWeight is what a page of a listing takes, in bytes, with all that it is made of.
+	pageWeight = 4 << 20
 )
 
 // BrokerOptions say how a Broker serves.
@@ -34,6 +33,9 @@ type BrokerOptions struct {
 	// Room bounds the bytes of blobs held at a time, of all brokers that share
 	// it; nil means one of this broker alone, of DefaultMemory.
 	Room *Room
+	// Spool is a folder on disk for a blob that is too large for the Room; empty
+	// means that for temporary files.
+	Spool string
 	// WorkerTimeout is how long the worker may take to send or take one blob, and
 	// so hold a part of the Room; 0 means DefaultWorkerTimeout.
 	WorkerTimeout time.Duration
@@ -41,12 +43,17 @@ type BrokerOptions struct {
 
 // Broker serves the storage of one repository to one worker. The storage must
 // be confined to that repository already, as by Open. The worker is not
-// trusted: a Broker checks all that it says, and knows nothing but blobs.
+// trusted: a Broker checks all that it says, and knows nothing but blobs. It holds
+// no more of them than its share of the Room, whatever the worker asks for.
 type Broker struct {
 	storage blob.Storage
-	room    *Room
+	share   *share
 	timeout time.Duration
 	mux     *http.ServeMux
+
+	spoolDir string
+	// spooling is held by the one blob on disk.
+	spooling chan struct{}
 }
 
 // NewBroker makes a Broker for st. It does not close st.
@@ -56,21 +63,28 @@ func NewBroker(st blob.Storage, o BrokerOptions) *Broker {
 	}
 
 	if o.Room == nil {
-		o.Room = NewRoom(DefaultMemory)
+		o.Room = NewRoom(DefaultMemory, 1)
 	}
 
 	if o.WorkerTimeout <= 0 {
 		o.WorkerTimeout = DefaultWorkerTimeout
 	}
 
-	b := &Broker{storage: &checked{st}, room: o.Room, timeout: o.WorkerTimeout, mux: http.NewServeMux()}
+	if o.Spool == "" {
+		o.Spool = os.TempDir()
+	}
+
+	b := &Broker{
+		storage: &checked{st}, share: &share{room: o.Room}, timeout: o.WorkerTimeout, mux: http.NewServeMux(),
+		spoolDir: o.Spool, spooling: make(chan struct{}, 1),
+	}
 
 	b.handle("GET "+pathBlobs+"/{id}", b.get)
 	b.handle("PUT "+pathBlobs+"/{id}", b.put)
-	b.handle("DELETE "+pathBlobs+"/{id}", b.remove)
-	b.handle("GET "+pathMetadata+"/{id}", b.metadata)
+	b.handle("DELETE "+pathBlobs+"/{id}", b.small(b.remove))
+	b.handle("GET "+pathMetadata+"/{id}", b.small(b.metadata))
 	b.handle("GET "+pathBlobs, b.list)
-	b.handle("GET "+pathCapacity, b.capacity)
+	b.handle("GET "+pathCapacity, b.small(b.capacity))
 
 	return b
 }
@@ -107,110 +121,28 @@ func fail(w http.ResponseWriter, err error) {
 // reply writes v; when the worker is gone there is nobody to tell.
 func reply(w io.Writer, v any) { _ = json.NewEncoder(w).Encode(v) }
 
-func (b *Broker) get(w http.ResponseWriter, r *http.Request) error {
-	offset, length, err := rangeOf(r)
-	if err != nil {
-		return err
+// small gives a request that moves no blob the room for its connection.
+func (b *Broker) small(serve func(w http.ResponseWriter, r *http.Request) error) func(w http.ResponseWriter, r *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		held, err := b.share.reserve(r.Context(), min(overhead, b.share.part()))
+		if err != nil {
+			return err
+		}
+
+		if held == nil { // another worker has come in between
+			return errCrowded()
+		}
+
+		defer held.release()
+
+		return serve(w, r)
 	}
-
-	weight := length
-	if weight < 0 {
-		weight = unknownWeight
-	}
-
-	held, err := b.room.reserve(r.Context(), weight)
-	if err != nil {
-		return err
-	}
-
-	defer held.release()
-
-	var out Buffer
-	if err := b.storage.GetBlob(r.Context(), blob.ID(r.PathValue("id")), offset, length, &out); err != nil {
-		return err // it goes onto the wire as it is
-	}
-
-	held.resize(int64(out.Length()))
-
-	// A worker that does not read must not keep the others from their part. Where
-	// there is no connection, there is none to wait for.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(b.timeout))
-
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Length", strconv.Itoa(out.Length()))
-	_, _ = w.Write(out.Bytes()) // when the worker is gone there is nobody to tell
-
-	return nil
 }
 
-func rangeOf(r *http.Request) (offset, length int64, err error) {
-	q := r.URL.Query()
-
-	offset, err = strconv.ParseInt(q.Get(queryOffset), 10, 64)
-	if err == nil {
-		length, err = strconv.ParseInt(q.Get(queryLength), 10, 64)
-	}
-
-	if err != nil {
-		return 0, 0, engine.Errorf(engine.CodeInvalidRequest, "range of blob: %w", err)
-	}
-
-	if offset < 0 || length > MaxBlobSize || offset > (1<<62) {
-		return 0, 0, fmt.Errorf("range %d+%d: %w", offset, length, blob.ErrInvalidRange)
-	}
-
-	return offset, length, nil
-}
-
-func (b *Broker) put(w http.ResponseWriter, r *http.Request) error {
-	size := r.ContentLength
-	if size < 0 || size > MaxBlobSize {
-		return engine.Errorf(engine.CodeInvalidRequest, "a blob of %d bytes is not taken", size)
-	}
-
-	// Checked here already, so that nothing is read for what is refused.
-	id := blob.ID(r.PathValue("id"))
-	if err := checkBlobID(id); err != nil {
-		return err
-	}
-
-	if b.storage.IsReadOnly() {
-		return refuseWrite("put", id)
-	}
-
-	held, err := b.room.reserve(r.Context(), size)
-	if err != nil {
-		return err
-	}
-
-	defer held.release()
-
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(b.timeout)) // as in get
-
-	content := make([]byte, size)
-	if _, err := io.ReadFull(r.Body, content); err != nil {
-		return engine.Errorf(engine.CodeInvalidRequest, "read %d bytes of blob %s from the worker: %w", size, id, err)
-	}
-
-	var (
-		o       blob.PutOptions
-		modTime time.Time
-	)
-
-	wanted := r.URL.Query().Has(queryModTime)
-	if wanted {
-		o.GetModTime = &modTime
-	}
-
-	if err := b.storage.PutBlob(r.Context(), id, Memory(content), o); err != nil {
-		return err // it goes onto the wire as it is
-	}
-
-	if wanted {
-		reply(w, written{ModTime: modTime})
-	}
-
-	return nil
+// errCrowded is for a worker whose part of the room has become too small for any
+// work: only a flood of workers makes it so.
+func errCrowded() error {
+	return engine.Errorf(engine.CodeStoreUnavailable, "too many workers share the memory for blobs on their way")
 }
 
 func (b *Broker) remove(_ http.ResponseWriter, r *http.Request) error {
@@ -243,32 +175,69 @@ func (b *Broker) capacity(w http.ResponseWriter, r *http.Request) error {
 // errWorkerGone ends a listing that nobody takes any more.
 var errWorkerGone = errors.New("the worker has gone")
 
+// list hands on a page at a time. The next one is asked for when the worker has
+// taken this one, or most of it.
 func (b *Broker) list(w http.ResponseWriter, r *http.Request) error {
-	count := 0
-	lines := json.NewEncoder(w)
+	held, err := b.share.reserve(r.Context(), min(pageWeight, b.share.part()))
+	if err != nil {
+		return err
+	}
+
+	if held == nil {
+		return errCrowded()
+	}
+
+	defer held.release()
 
 	w.Header().Set("Content-Type", "application/x-ndjson")
 
-	err := b.storage.ListBlobs(r.Context(), blob.ID(r.URL.Query().Get(queryPrefix)), func(m blob.Metadata) error {
-		count++
+	count := 0
+	lines := json.NewEncoder(w)
+	prefix := blob.ID(r.URL.Query().Get(queryPrefix))
 
-		if err := lines.Encode(listLine{Blob: &m}); err != nil {
-			return errWorkerGone
+	for after := ""; ; {
+		p, err := listPage(r.Context(), b.storage, prefix, after)
+		if err != nil {
+			return endListing(w, count, err)
 		}
 
-		return nil
-	})
+		b.letWrite(w)
 
-	switch {
-	case err == nil:
-		reply(w, listLine{Count: &count})
-	case errors.Is(err, errWorkerGone):
-	case count == 0:
+		for i := range p.blobs {
+			if err := lines.Encode(listLine{Blob: &p.blobs[i]}); err != nil {
+				return nil //nolint:nilerr // when the worker is gone there is nobody to tell
+			}
+		}
+
+		count += len(p.blobs)
+
+		if after = p.next; after == "" {
+			reply(w, listLine{Count: &count})
+
+			return nil
+		}
+	}
+}
+
+// endListing ends one in its middle.
+func endListing(w io.Writer, count int, err error) error {
+	if count == 0 {
 		return err // it goes onto the wire as it is
-	default:
-		f := toFailure(err)
-		reply(w, listLine{Failure: &f})
 	}
 
+	f := toFailure(err)
+	reply(w, listLine{Failure: &f})
+
 	return nil
+}
+
+// letWrite bounds how long the worker may take to read. Where there is no
+// connection, there is none to wait for.
+func (b *Broker) letWrite(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(b.timeout))
+}
+
+// letRead bounds how long the worker may take to write.
+func (b *Broker) letRead(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(b.timeout))
 }

@@ -114,7 +114,7 @@ func TestTheBrokerServesManyRequestsWithinItsMemory(t *testing.T) {
 
 	ctx := context.Background()
 	// Room for two blobs at a time; a larger one passes alone.
-	client := brokered(t, newMemory(), store.BrokerOptions{Room: store.NewRoom(2 * size)})
+	client := brokered(t, newMemory(), store.BrokerOptions{Room: store.NewRoom(2*size, 1)})
 
 	var wg sync.WaitGroup
 

@@ -45,7 +45,7 @@ func TestBrokersShareTheRoom(t *testing.T) {
 	var (
 		now, most atomic.Int64
 		wg        sync.WaitGroup
-		room      = store.NewRoom(2 * size)
+		room      = store.NewRoom(6*size, 3)
 	)
 
 	for range 3 {
@@ -61,7 +61,7 @@ func TestBrokersShareTheRoom(t *testing.T) {
 	}
 
 	wg.Wait()
-	require.LessOrEqual(t, most.Load(), int64(2*size))
+	require.LessOrEqual(t, most.Load(), int64(6*size))
 }
 
 // A worker that asks for a blob and takes none of it, and one that announces one and sends none.
@@ -98,7 +98,7 @@ func TestAWorkerThatDoesNotMoveGivesItsRoomBack(t *testing.T) {
 			st := newMemory()
 			require.NoError(t, st.PutBlob(t.Context(), "p1", store.Memory(noise(size)), blob.PutOptions{}))
 
-			room := store.NewRoom(size)
+			room := store.NewRoom(size, 1)
 			brokerEnd, workerEnd := net.Pipe()
 
 			go func() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +23,8 @@ const (
 	connectionWindow = 4<<20 - 1
 	maxStreams       = 256
 	socketBuffer     = 4 << 20
+	// maxHeader is what a request's headers may take, in bytes; an honest one has some 300.
+	maxHeader = 8 << 10
 )
 
 // SocketPair makes the two ends of a connection between a Broker and a worker.
@@ -63,8 +67,14 @@ func (b *Broker) ServeConn(ctx context.Context, conn net.Conn) error {
 
 	protocols.SetUnencryptedHTTP2(true)
 
+	// The worker is sure of its part from the start, and what it sends must not fill
+	// the daemon's memory by its headers, nor the daemon's log.
+	b.share.enter()
+	defer b.share.leave()
+
 	server := &http.Server{
 		Handler: b, Protocols: &protocols, ReadHeaderTimeout: time.Minute, HTTP2: http2Config(),
+		MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 
