@@ -17,6 +17,7 @@ import (
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -192,10 +193,10 @@ func TestARestoreThatFailsKeepsTheApplicationFromStarting(t *testing.T) {
 	}
 }
 
-func TestAPodThatIsDeletedGetsItsVolumeBackAtOnce(t *testing.T) {
+func TestAPodThatIsDeletedGetsItsVolumeBackAtOnceAndItsClaimIsBackedUpAllTheSame(t *testing.T) {
 	c := open(t)
-	c.bigPod(24, 24<<20)
-	c.limit(slow)
+	kept := c.keepVolume(c.bigPod(24, 24<<20))
+	lift := c.limit(slow)
 	c.start(c.namespace)
 	c.running(c.namespace, "data")
 
@@ -210,11 +211,68 @@ func TestAPodThatIsDeletedGetsItsVolumeBackAtOnce(t *testing.T) {
 	}))
 	assert.Less(t, time.Since(start), 30*time.Second)
 
+	lift()
+
+	b, err := c.WaitBackup(c.ctx, c.namespace)
+	require.NoError(t, err)
+	c.requireBackup(b, velerov1.BackupPhaseCompleted)
+
+	job := c.completed(c.namespace, 1)[0]
+	assert.Equal(t, contract.StagingPodName(job.Name), job.Status.Pod.Name)
+	c.event(c.Namespace, "VolumeBackup", job.Name, "PodLost")
+
+	c.deleteNamespace()
+	c.restore(c.namespace, c.namespace)
+	c.sameDir(kept, c.volume(c.podAgain()))
+}
+
+func TestABoundOfVelerosThatHasPassedIsNamed(t *testing.T) {
+	c := open(t)
+	c.bigPod(26, 48<<20)
+	c.limit(slow)
+
+	_, err := c.Velero(c.ctx, "backup", "create", c.namespace, "--include-namespaces", c.namespace, "--snapshot-volumes=false", "--item-operation-timeout", "2s")
+	require.NoError(t, err)
+
 	job := c.ended(c.namespace, "data")
-	assert.Equal(t, v1alpha1.PhaseFailed, job.Status.Phase)
-	assert.Contains(t, []string{"PodDeleted", "PodNotFound"}, job.Status.Reason)
-	assert.Contains(t, job.Status.Message, c.namespace+"/big")
-	assert.Contains(t, c.endsPartial(c.namespace), job.Status.Reason)
+	assert.Equal(t, v1alpha1.PhaseCanceled, job.Status.Phase)
+	assert.Equal(t, "OperationTimedOut", job.Status.Reason)
+	assert.Contains(t, job.Status.Message, "no longer than 2s")
+	assert.Contains(t, job.Status.Message, "velero backup create --item-operation-timeout")
+}
+
+func TestABackupIsCompletedRightAfterItsLocationWasMoved(t *testing.T) {
+	t.Parallel()
+
+	c := open(t)
+	c.app(classDelete, lab.Data{Files: 10, Bytes: 1 << 16, Seed: 27})
+
+	location := &velerov1.BackupStorageLocation{}
+	require.NoError(t, c.Get(c.ctx, client.ObjectKey{Namespace: c.Namespace, Name: "default"}, location))
+
+	location = &velerov1.BackupStorageLocation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.namespace}, Spec: *location.Spec.DeepCopy()}
+	location.Spec.Default, location.Spec.ObjectStorage.Prefix = false, c.namespace+"-a"
+	c.create(location)
+
+	for i, prefix := range []string{c.namespace + "-a", c.namespace + "-b"} {
+		c.eventually("the location to be available at "+prefix, func(ctx context.Context) (bool, error) {
+			if err := c.Get(ctx, client.ObjectKeyFromObject(location), location); err != nil {
+				return false, err
+			}
+
+			if location.Spec.ObjectStorage.Prefix != prefix {
+				location.Spec.ObjectStorage.Prefix = prefix
+
+				return false, client.IgnoreNotFound(c.Update(ctx, location))
+			}
+
+			return location.Status.Phase == velerov1.BackupStorageLocationPhaseAvailable, nil
+		})
+
+		name := fmt.Sprintf("%s-%d", c.namespace, i)
+		c.backup(name, "--storage-location", location.Name)
+		c.completed(name, 2)
+	}
 }
 
 func TestADaemonKilledInTheMiddleGoesOn(t *testing.T) {
