@@ -29,6 +29,9 @@ type bench struct {
 	t       *testing.T
 	program string
 	dir     string
+	// ceiling of a worker's memory, in bytes; 0 is no bound. alone has it move one file at a time.
+	ceiling int64
+	alone   bool
 }
 
 func newBench(t *testing.T) *bench {
@@ -68,7 +71,7 @@ func (b *bench) run(r protocol.Request, volume string, capabilities []string) (p
 	r.Cache = protocol.Cache{Dir: filepath.Join(b.t.TempDir(), "cache"), MetadataBytes: 64 << 20, ContentBytes: 64 << 20}
 
 	task := runner.Task{
-		Request: r,
+		Request: r, Alone: b.alone,
 		OpenStorage: func(ctx context.Context) (runner.Storage, error) {
 			st, err := store.Open(ctx, settings.Settings{Kind: settings.Filesystem, Path: filepath.Join(b.dir, "store")}, nil, "repository",
 				store.Options{RetryFor: -1, ReadOnly: readOnly(r.Verb)})
@@ -85,7 +88,7 @@ func (b *bench) run(r protocol.Request, volume string, capabilities []string) (p
 
 	var fences protocol.Fences
 
-	result, err := runner.New(runner.Config{Executable: start}).Run(b.t.Context(), task, runner.Watch{
+	result, err := runner.New(runner.Config{Executable: start, MemoryCeiling: b.ceiling}).Run(b.t.Context(), task, runner.Watch{
 		Fences: func(f protocol.Fences) { fences = f },
 	})
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,8 @@ type known struct {
 	at         v1alpha1.RepositoryReference
 	cancelled  time.Time
 	forget     bool
+	// alone tells that an earlier run was ended for want of memory.
+	alone bool
 	// refused is why the task never got to the runner.
 	refused *state.Failure
 	since   time.Time
@@ -55,7 +58,8 @@ const keyTimeout = 10 * time.Second
 
 // Begin begins the work, unless one of the same key is queued or runs.
 func (r *registry) Begin(key string, w task.Work) {
-	if s, ok := r.tasks.Status(key); ok && s.State != runner.Done {
+	before, ran := r.tasks.Status(key)
+	if ran && before.State != runner.Done {
 		return
 	}
 
@@ -74,6 +78,10 @@ func (r *registry) Begin(key string, w task.Work) {
 	}
 
 	k := &known{uid: w.UID, attempt: w.Attempt, verb: verbOf(w), exchanging: previous != "", at: w.Repository, since: r.clock.Now()}
+	if old := r.known[key]; ran && old != nil && old.uid == w.UID {
+		k.alone = old.alone || engine.CodeOf(before.Err) == engine.CodeMemoryExceeded
+	}
+
 	r.known[key] = k
 
 	if err != nil {
@@ -90,6 +98,7 @@ func (r *registry) Begin(key string, w task.Work) {
 			},
 			Format: r.config.Format, Backup: timed(w.Backup), Restore: w.Restore, Forget: w.Forget,
 		},
+		Name: key, Turn: turnOf(w), Alone: k.alone,
 		Frozen:      w.Frozen,
 		OpenVolume:  w.OpenVolume,
 		BeforeWrite: w.BeforeWrite,
@@ -127,6 +136,16 @@ func verbOf(w task.Work) protocol.Verb {
 	default:
 		return protocol.VerbOpenRepository
 	}
+}
+
+// turnOf is what backups of one volume have one after the other: the next takes over what the one before it has
+// stored, where side by side each would read and store all of it.
+func turnOf(w task.Work) string {
+	if w.Backup == nil {
+		return ""
+	}
+
+	return strings.Join([]string{w.Repository.ID, w.Backup.Host, w.Backup.Path, w.Backup.Instance}, "\x00")
 }
 
 func keyFailure(err error, at v1alpha1.RepositoryReference) *state.Failure {
@@ -173,7 +192,7 @@ func (r *registry) Look(key string) (task.Run, bool) {
 }
 
 func (r *registry) fill(run *task.Run, k *known, s runner.Status) {
-	run.Progress, run.Position = s.Progress, s.Position
+	run.Progress, run.Position, run.Behind = s.Progress, s.Place.Number, s.Place.Behind
 
 	if s.Fences != nil {
 		run.Fences = &task.Fences{Detail: s.Fences.Detail}

@@ -320,3 +320,67 @@ func TestThePreviousKeyGoesAlongWhileThereIsOne(t *testing.T) {
 	assert.NotEqual(t, first.Password, second.Password)
 	assert.True(t, failure.Retryable, "the key may have been exchanged after the worker had opened the repository")
 }
+
+func backupWork() task.Work {
+	return task.Work{
+		UID: "u", Attempt: 1, Repository: v1alpha1.RepositoryReference{BackupStorageLocation: "default", Namespace: "app", ID: "aaaaaaaaaaaaaaaaaaaaaaaaaa"},
+		Backup:     &engine.BackupRequest{Host: "app", Path: "/persistentvolumeclaim/data", Instance: "pvc/u/v", Job: "vb-1"},
+		OpenVolume: func(context.Context) (*os.File, error) { return nil, nil },
+	}
+}
+
+func TestAWorkerThatHadNoMemoryIsTriedAgainAlone(t *testing.T) {
+	t.Parallel()
+
+	begun := make(chan runner.Task, 10)
+	fail := make(chan error, 10)
+	r, changes := newRegistry(t, true, func(_ context.Context, task runner.Task, _ runner.Watch) (protocol.Result, error) {
+		begun <- task
+		return protocol.Result{}, <-fail
+	})
+
+	for i, alone := range []bool{false, true, true} {
+		fail <- map[bool]error{
+			false: engine.Errorf(engine.CodeMemoryExceeded, "1 GiB"), true: engine.Errorf(engine.CodeStoreStalled, "no byte"),
+		}[alone]
+
+		w := backupWork()
+		w.Attempt = int32(i + 1)
+		r.Begin("k", w)
+		assert.Equal(t, alone, (<-begun).Alone, "attempt %d", i+1)
+
+		run := until(t, r, changes, ended)
+		assert.True(t, run.Failure.Retryable)
+	}
+
+	fail <- nil
+
+	w := backupWork()
+	w.UID = "another"
+	r.Begin("k", w)
+	assert.False(t, (<-begun).Alone, "a namesake")
+}
+
+func TestBackupsOfOneVolumeTakeTurns(t *testing.T) {
+	t.Parallel()
+
+	first := backupWork()
+	turn := turnOf(first)
+	assert.NotEmpty(t, turn)
+
+	for name, change := range map[string]func(*task.Work){
+		"another repository": func(w *task.Work) { w.Repository.ID = "b" },
+		"another namespace":  func(w *task.Work) { w.Backup.Host = "b" },
+		"another volume":     func(w *task.Work) { w.Backup.Path = "b" },
+		"its successor":      func(w *task.Work) { w.Backup.Instance = "b" },
+		"a restore":          func(w *task.Work) { w.Backup, w.Restore = nil, &engine.RestoreRequest{} },
+	} {
+		w := backupWork()
+		change(&w)
+		assert.NotEqual(t, turn, turnOf(w), name)
+	}
+
+	w := backupWork()
+	w.Backup.Job, w.Frozen = "vb-2", true
+	assert.Equal(t, turn, turnOf(w))
+}

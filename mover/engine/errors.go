@@ -42,7 +42,8 @@ const (
 	CodeTargetFull Code = "TargetFull"
 	// CodeTargetUnwritable: an entry could not be written into the volume, or an attribute not set.
 	CodeTargetUnwritable Code = "TargetUnwritable"
-	// CodeMemoryExceeded: the worker used more memory than its ceiling and was ended.
+	// CodeMemoryExceeded: the worker used more memory than its ceiling, and more than others left, and was ended. Retryable:
+	// it has written down how far it got, and the next attempt has the memory of all.
 	CodeMemoryExceeded Code = "MemoryExceeded"
 	// CodeWorkerDied: the worker ended without a result. Retryable.
 	CodeWorkerDied Code = "WorkerDied"
@@ -57,7 +58,7 @@ const (
 // Retryable tells whether trying again, unchanged, can help.
 func (c Code) Retryable() bool {
 	switch c {
-	case CodeStoreUnavailable, CodeStoreStalled, CodeStoreLostWrite, CodeClockSkewed, CodeWorkerDied:
+	case CodeStoreUnavailable, CodeStoreStalled, CodeStoreLostWrite, CodeClockSkewed, CodeWorkerDied, CodeMemoryExceeded:
 		return true
 	default:
 		return false

@@ -31,8 +31,8 @@ type Config struct {
 	// Reserved is how many more are planned for frozen jobs; default 0. More than that
 	// may run, because frozen jobs don't wait; other jobs then do.
 	Reserved int
-	// MemoryCeiling of one worker, in bytes; 0 is no bound. See Ceiling. Those that begin
-	// beyond the planned ones have less, and all together use no more than the planned ones may.
+	// MemoryCeiling is what one worker may use whatever others use, in bytes; 0 is no bound. See Ceiling. It may use more
+	// as long as all together use no more than the planned ones may. Those that begin beyond the planned ones have less.
 	MemoryCeiling int64
 	// MemoryPoll is how often a worker's memory is looked at; default 250 ms. What a
 	// worker can take within that time goes beyond its ceiling.
@@ -113,8 +113,16 @@ type Storage interface {
 
 // Task is one job for a worker.
 type Task struct {
-	// Request for the worker. Version, Strict and MemoryCeiling are set by the runner.
+	// Request for the worker. What depends on the machine and on who else runs is set by the runner: Version, Strict,
+	// the bounds of memory, and how many files are moved at a time.
 	Request protocol.Request
+	// Name of the task, for those that wait for it.
+	Name string
+	// Turn is what one task at a time has: those of one turn run one after the other, in the order they came. Frozen ones
+	// don't wait for it. Empty waits for nobody.
+	Turn string
+	// Alone marks a job that was ended for want of memory: it runs beside frozen jobs only, and moves one file at a time.
+	Alone bool
 	// Frozen marks a job that an application is kept frozen for: it goes before all others.
 	Frozen bool
 	// OpenVolume opens the volume's folder. It is called once the slot is there,
@@ -135,8 +143,8 @@ type Task struct {
 // Watch is told how a task gets on, by one goroutine at a time. Each function
 // may be nil, and must return quickly.
 type Watch struct {
-	// Queued tells the task's place in the queue, from 1 on, whenever it changes.
-	Queued func(position int)
+	// Queued tells where the task stands that waits, whenever that changes.
+	Queued func(Place)
 	// Started tells that a slot is there and the worker is being started.
 	Started func()
 	// Fences tells which fences the worker runs behind.
@@ -147,7 +155,7 @@ type Watch struct {
 
 func (w Watch) withDefaults() Watch {
 	if w.Queued == nil {
-		w.Queued = func(int) {}
+		w.Queued = func(Place) {}
 	}
 
 	if w.Started == nil {

@@ -5,10 +5,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // minimumCeiling is the least that a worker is given, in bytes: below it, the
@@ -41,69 +39,37 @@ func (c Config) planned() int { return c.Slots + c.Reserved }
 // memory is what all workers together may use, in bytes; 0 is no bound.
 func (c Config) memory() int64 { return c.MemoryCeiling * int64(c.planned()) }
 
-// ceiling gives that of one worker which begins while so many run, itself included.
-func (c Config) ceiling(running int) int64 {
-	if c.MemoryCeiling <= 0 || running <= c.planned() {
+// ceiling gives that of the worker that has the slot. One that is alone has those of all slots but the reserved ones.
+func (c Config) ceiling(of *slot) int64 {
+	switch {
+	case c.MemoryCeiling <= 0:
+		return 0
+	case of.count > c.planned():
+		return max(minimumCeiling, c.memory()/int64(of.count))
+	case of.alone && !of.frozen:
+		return c.MemoryCeiling * int64(c.Slots)
+	default:
 		return c.MemoryCeiling
 	}
-
-	return max(minimumCeiling, c.memory()/int64(running))
 }
 
-// pool watches what all workers use together. Each keeps the ceiling it began with,
-// so that while more run than were planned, for the sake of frozen jobs, their ceilings add
-// up to more than there is; what they use must not.
-type pool struct {
-	// total is in bytes; 0 is no bound.
-	total int64
+// perReader is what a file that is read or written takes of a worker's memory, in bytes: a pack that is
+// filled or sent, and what belongs to it.
+const perReader = 24 << 20
 
-	mu   sync.Mutex
-	used []*share
-}
-
-// share is what one worker uses; guarded by pool.mu.
-type share struct {
-	frozen bool
-	bytes  int64
-}
-
-func (p *pool) join(frozen bool) *share {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	s := &share{frozen: frozen}
-	p.used = append(p.used, s)
-
-	return s
-}
-
-func (p *pool) leave(s *share) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	p.used = slices.DeleteFunc(p.used, func(o *share) bool { return o == s })
-}
-
-// take notes what a worker uses, in bytes, and gives what all use together if that is too much and this
-// worker is the one to go: the one that began last and loses least by it, and one that nobody is frozen for before any other.
-func (p *pool) take(s *share, bytes int64) (together int64, goes bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	s.bytes = bytes
-
-	var last *share
-
-	for _, o := range p.used {
-		together += o.bytes
-
-		if last == nil || last.frozen || !o.frozen {
-			last = o
-		}
+// parallel is how many files a worker reads or writes at a time: reading waits for the store as much as it
+// computes, and half of the memory is for everything else.
+func (c Config) parallel(ceiling int64) int {
+	n := 2 * c.Processors
+	if ceiling > 0 {
+		n = min(n, int(ceiling/2/perReader))
 	}
 
-	return together, p.total > 0 && together > p.total && last == s
+	return min(max(n, 1), maxParallel)
 }
+
+// maxParallel bounds the files that are read at a time, whatever the machine.
+const maxParallel = 32
 
 // softLimit is what the worker's own runtime is told, in bytes. The rest is for
 // what the runtime does not count.

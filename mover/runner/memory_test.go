@@ -51,45 +51,114 @@ func TestWhatRunsBeyondTheSlotsHasLess(t *testing.T) {
 	c := Config{Slots: 2, Reserved: 1, MemoryCeiling: 400 * mib}
 
 	for running, want := range map[int]int64{1: 400 * mib, 3: 400 * mib, 4: 300 * mib, 6: 200 * mib, 100: minimumCeiling} {
-		assert.Equal(t, want, c.ceiling(running), "%d running", running)
+		assert.Equal(t, want, c.ceiling(&slot{count: running}), "%d running", running)
 	}
 
-	assert.Zero(t, Config{Slots: 2}.ceiling(100), "no limit is no ceiling")
+	assert.Equal(t, int64(800*mib), c.ceiling(&slot{want: want{alone: true}, count: 1}), "alone it has the ceilings of all slots")
+	assert.Equal(t, int64(400*mib), c.ceiling(&slot{want: want{alone: true, frozen: true}, count: 3}))
+	assert.Zero(t, Config{Slots: 2}.ceiling(&slot{count: 100}), "no limit is no ceiling")
 	assert.Equal(t, int(1200/128), newSlots(c.withDefaults()).most, "as many as have room at all")
 	assert.Zero(t, newSlots(Config{}.withDefaults()).most)
 }
 
+func TestAsManyFilesAtATimeAsProcessorsAndMemoryAllow(t *testing.T) {
+	const mib = 1 << 20
+
+	tests := map[string]struct {
+		processors int
+		ceiling    int64
+		want       int
+	}{
+		"twice as many as processors":             {processors: 2, ceiling: 597 * mib, want: 4},
+		"what fits into half of the memory":       {processors: 64, ceiling: 597 * mib, want: 12},
+		"the smallest ceiling":                    {processors: 64, ceiling: minimumCeiling, want: 2},
+		"never none":                              {processors: 64, ceiling: 1 * mib, want: 1},
+		"without a limit the processors alone":    {processors: 4, want: 8},
+		"a large machine without a limit, though": {processors: 256, want: maxParallel},
+	}
+
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, test.want, Config{Processors: test.processors}.parallel(test.ceiling))
+		})
+	}
+}
+
+// worker is one of a pool, in bytes.
+type worker struct {
+	frozen        bool
+	ceiling, used int64
+}
+
 func TestTogetherNoMoreThanThereIs(t *testing.T) {
 	tests := map[string]struct {
-		// frozen are the workers, in the order they began; goes is who is to go when each uses bytes.
-		frozen []bool
-		bytes  int64
-		goes   int
+		// workers in the order they began.
+		workers []worker
+		// goes is who is to go, and how; -1 is nobody.
+		goes int
+		how  pressure
 	}{
-		"nobody goes while there is room":                    {frozen: []bool{false, true, true}, bytes: 100, goes: -1},
-		"the last one that nobody is frozen for goes":        {frozen: []bool{false, true, false, true}, bytes: 100, goes: 2},
-		"of frozen ones, the one that began last goes":       {frozen: []bool{true, true, true, true}, bytes: 100, goes: 3},
-		"an older one goes before any that is frozen":        {frozen: []bool{false, true, true, true}, bytes: 100, goes: 0},
-		"one that uses all that there is goes, though alone": {frozen: []bool{true}, bytes: 301, goes: 0},
+		"nobody goes while there is room": {
+			workers: []worker{{used: 100, ceiling: 100}, {used: 100, ceiling: 100}, {used: 60, ceiling: 100}}, goes: -1,
+		},
+		"one may use what others leave": {workers: []worker{{used: 250, ceiling: 100}, {used: 20, ceiling: 100}}, goes: -1},
+		"who uses more than its ceiling is told in time": {
+			workers: []worker{{used: 200, ceiling: 100}, {used: 90, ceiling: 100}}, goes: 0, how: tight,
+		},
+		"and ended at once when there is no more": {
+			workers: []worker{{used: 220, ceiling: 100}, {used: 90, ceiling: 100}}, goes: 0, how: over,
+		},
+		"not who keeps to its ceiling, though it began last": {
+			workers: []worker{{used: 220, ceiling: 100}, {used: 90, ceiling: 100, frozen: true}, {used: 90, ceiling: 100}}, goes: 0, how: over,
+		},
+		"of two, who went further": {
+			workers: []worker{{used: 140, ceiling: 100}, {used: 150, ceiling: 100}, {used: 11, ceiling: 100}}, goes: 1, how: over,
+		},
+		"and one that nobody is frozen for before one that is": {
+			workers: []worker{{used: 120, ceiling: 100}, {used: 190, ceiling: 100, frozen: true}}, goes: 0, how: over,
+		},
+		"a frozen one that went too far before one that did not": {
+			workers: []worker{{used: 80, ceiling: 100}, {used: 230, ceiling: 100, frozen: true}}, goes: 1, how: over,
+		},
+		"within their ceilings, the last one that nobody is frozen for": {
+			workers: []worker{{used: 80, ceiling: 100}, {used: 80, ceiling: 100, frozen: true}, {used: 80, ceiling: 100}, {used: 80, ceiling: 100, frozen: true}},
+			goes:    2, how: over,
+		},
+		"within their ceilings nobody is told before it must be": {
+			workers: []worker{{used: 90, ceiling: 100}, {used: 90, ceiling: 100}, {used: 90, ceiling: 100}, {used: 20, ceiling: 100}}, goes: -1,
+		},
+		"of frozen ones, the one that began last": {
+			workers: []worker{{used: 90, ceiling: 100, frozen: true}, {used: 90, ceiling: 100, frozen: true}, {used: 90, ceiling: 100, frozen: true}, {used: 90, ceiling: 100, frozen: true}},
+			goes:    3, how: over,
+		},
+		"one alone that uses all that there is": {workers: []worker{{used: 301, ceiling: 100, frozen: true}}, goes: 0, how: over},
+		"one alone that nearly does":            {workers: []worker{{used: 290, ceiling: 300}}, goes: 0, how: tight},
 	}
 
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			p := &pool{total: 300}
 
-			var shares []*share
-			for _, f := range test.frozen {
-				shares = append(shares, p.join(f))
-			}
+			var (
+				shares []*share
+				all    int64
+			)
 
-			for _, s := range shares {
-				p.take(s, test.bytes)
+			for _, w := range test.workers {
+				s := p.join(w.frozen, w.ceiling)
+				s.bytes = w.used
+				shares, all = append(shares, s), all+w.used
 			}
 
 			for i, s := range shares {
-				together, goes := p.take(s, test.bytes)
-				assert.Equal(t, int64(len(shares))*test.bytes, together)
-				assert.Equal(t, i == test.goes, goes, "worker %d", i)
+				want := fits
+				if i == test.goes {
+					want = test.how
+				}
+
+				together, how := p.take(s, s.bytes)
+				assert.Equal(t, all, together)
+				assert.Equal(t, want, how, "worker %d", i)
 			}
 
 			if test.goes < 0 {
@@ -99,15 +168,35 @@ func TestTogetherNoMoreThanThereIs(t *testing.T) {
 			p.leave(shares[test.goes])
 
 			for i, s := range shares {
-				if _, goes := p.take(s, test.bytes); i != test.goes {
-					assert.False(t, goes, "there is room now")
+				if _, how := p.take(s, s.bytes); i != test.goes {
+					assert.Equal(t, fits, how, "there is room now")
 				}
 			}
 		})
 	}
 
-	_, goes := (&pool{}).take(&share{}, 1<<60)
-	assert.False(t, goes, "no limit")
+	_, how := (&pool{}).take(&share{}, 1<<60)
+	assert.Equal(t, fits, how, "no limit")
+}
+
+func TestMemoryThatIsNotGivenBackCountsAsUsed(t *testing.T) {
+	p := &pool{total: 300}
+	gone, there := p.join(false, 100), p.join(false, 100)
+
+	p.take(gone, 150)
+	p.abandon(gone)
+
+	together, how := p.take(there, 100)
+	assert.Equal(t, int64(250), together)
+	assert.Equal(t, fits, how)
+
+	_, how = p.take(there, 160)
+	assert.Equal(t, over, how, "who is there goes, although another one has gone further")
+
+	p.leave(gone)
+
+	_, how = p.take(there, 160)
+	assert.Equal(t, fits, how)
 }
 
 func TestParseMemory(t *testing.T) {

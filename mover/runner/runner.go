@@ -43,20 +43,41 @@ func (r *Runner) Run(ctx context.Context, t Task, w Watch) (protocol.Result, err
 		return protocol.Result{}, err
 	}
 
-	slot, err := r.slots.acquire(ctx, t.Frozen, w.Queued)
+	slot, err := r.slots.acquire(ctx, want{frozen: t.Frozen, alone: t.Alone, turn: t.Turn, name: t.Name}, w.Queued)
 	if err != nil {
 		return protocol.Result{}, canceled(t.Request.Verb, err)
 	}
 	defer slot.release()
 
-	t.Request.MemoryCeiling = r.config.ceiling(slot.running)
-
+	r.config.fit(&t, slot)
 	w.Started()
 
 	result, err := r.work(ctx, t, w)
 	r.config.Metrics.WorkerEnded(string(t.Request.Verb), string(engine.CodeOf(err)))
 
 	return result, err
+}
+
+// fit sets what depends on the machine and on who else runs.
+func (c Config) fit(t *Task, of *slot) {
+	q := &t.Request
+	q.MemoryCeiling, q.MemoryMost = c.ceiling(of), c.memory()
+
+	parallel := c.parallel(q.MemoryCeiling)
+	if t.Alone {
+		parallel = 1
+	}
+
+	// What the task's maker holds is left as it is.
+	if q.Backup != nil {
+		b := *q.Backup
+		b.Parallel, q.Backup = parallel, &b
+	}
+
+	if q.Restore != nil {
+		b := *q.Restore
+		b.Parallel, q.Restore = parallel, &b
+	}
 }
 
 func (t Task) validate() error {
@@ -85,7 +106,7 @@ func (r *Runner) work(ctx context.Context, t Task, w Watch) (protocol.Result, er
 		return protocol.Result{}, err
 	}
 
-	s := &supervision{process: p, config: r.config, task: t, watch: w, permits: make(chan error, 1), pool: r.pool, share: r.pool.join(t.Frozen)}
+	s := &supervision{process: p, config: r.config, task: t, watch: w, permits: make(chan error, 1), pool: r.pool, share: r.pool.join(t.Frozen, t.Request.MemoryCeiling)}
 	defer r.pool.leave(s.share)
 
 	return s.run(ctx, storage)
@@ -144,10 +165,8 @@ type supervision struct {
 	share    *share
 	result   *protocol.Result
 	lastLine string
-	// tooBig is the memory for which the worker was killed, in bytes.
-	tooBig int64
-	// together is what all workers used when this one was killed for it, in bytes.
-	together int64
+	// spent is the memory for which the worker was told to end, or was killed; nil if it was not.
+	spent *spent
 	// stopping says that the worker was told to end.
 	stopping bool
 	// asked says that the worker has asked to write, and permits takes the answer.
@@ -233,7 +252,9 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 		case <-overdue:
 			s.process.kill()
 		case <-poll.C():
-			s.checkMemory()
+			if s.checkMemory() {
+				overdue = s.config.Clock.After(s.config.CancelGrace)
+			}
 		}
 	}
 }
@@ -273,27 +294,31 @@ func (s *supervision) take(p protocol.Report) bool {
 	return true
 }
 
-func (s *supervision) checkMemory() {
-	ceiling := s.task.Request.MemoryCeiling
-	if ceiling <= 0 || s.tooBig > 0 || s.together > 0 {
-		return
-	}
-
+// checkMemory tells the worker to end, or kills it, once it uses memory that is not there. It reports whether the
+// worker was told to end just now.
+func (s *supervision) checkMemory() bool {
 	used, err := memoryOf(s.process.pid())
 	if err != nil {
-		return // It has just ended.
+		return false // It has just ended.
 	}
 
-	together, goes := s.pool.take(s.share, used)
-
-	switch {
-	case used > ceiling:
-		s.tooBig = used
-		s.process.kill()
-	case goes:
-		s.together = together
-		s.process.kill()
+	together, q := s.pool.take(s.share, used)
+	if q == fits || q == tight && s.spent != nil {
+		return false
 	}
+
+	if s.spent == nil {
+		s.spent = &spent{used: used, together: together, beyond: used > nearly(s.task.Request.MemoryCeiling)}
+	}
+
+	if q == over {
+		s.process.kill()
+		return false
+	}
+
+	s.process.terminate()
+
+	return true
 }
 
 // verdict says how the job ended.
@@ -305,14 +330,8 @@ func (s *supervision) verdict(ctx context.Context, readErr error) (protocol.Resu
 		return protocol.Result{}, fmt.Errorf("%s: write down that the volume is about to be changed: %w", verb, s.refused)
 	case s.result != nil:
 		return s.judge(ctx, *s.result)
-	case s.tooBig > 0:
-		return protocol.Result{}, engine.Errorf(engine.CodeMemoryExceeded,
-			"%s: the worker used %d MiB of memory and was ended; its ceiling is %d MiB: raise the container's memory limit or use fewer slots",
-			verb, s.tooBig>>20, s.task.Request.MemoryCeiling>>20)
-	case s.together > 0:
-		return protocol.Result{}, engine.Errorf(engine.CodeWorkerDied,
-			"%s: the worker was ended to make room, as the one that began last: all workers together used %d MiB of memory, and %d MiB are theirs, with more of them than slots because applications are frozen: raise the container's memory limit",
-			verb, s.together>>20, s.pool.total>>20)
+	case s.spent != nil && !s.stopping:
+		return protocol.Result{}, s.spent.err(verb, s.task.Request)
 	case s.stopping:
 		return protocol.Result{}, canceled(verb, context.Cause(ctx))
 	case readErr != nil:
@@ -335,6 +354,8 @@ func (s *supervision) judge(ctx context.Context, r protocol.Result) (protocol.Re
 		return r, nil
 	case !known(engine.CodeOf(err)):
 		return r, engine.Errorf(engine.CodeInternal, "%s: the worker failed with a code that is unknown here (%.40q): %s", verb, engine.CodeOf(err), err)
+	case s.spent != nil && !s.stopping:
+		return r, s.spent.err(verb, s.task.Request)
 	case s.stopping && engine.CodeOf(err).Retryable():
 		// What it was talking to may have ended before it.
 		return r, canceled(verb, errors.Join(context.Cause(ctx), err))

@@ -310,6 +310,42 @@ func TestMemoryCeiling(t *testing.T) {
 	assert.ErrorContains(t, err, "its ceiling is 96 MiB")
 }
 
+// A worker that takes more than its ceiling has what the others leave; then it is told to end, with time to
+// write down what it has.
+func TestMemoryThatOthersLeave(t *testing.T) {
+	const ceiling = 96 << 20
+
+	var most, written int64
+
+	r := runner.New(runner.Config{Executable: child(t), Slots: 2, MemoryCeiling: ceiling, MemoryPoll: 20 * time.Millisecond})
+
+	_, err := r.Run(t.Context(), task(t, protocol.VerbBackup, workertest.Grow), runner.Watch{
+		Progress: func(p engine.Progress) { most, written = max(most, p.BytesDone), p.FilesDone },
+	})
+
+	require.Error(t, err)
+	assert.Equal(t, engine.CodeMemoryExceeded, engine.CodeOf(err), err)
+	require.ErrorContains(t, err, "of the 192 MiB that are theirs")
+	assert.Greater(t, most, int64(ceiling), "nobody else needs it")
+	assert.Less(t, most, int64(2*ceiling))
+	assert.Equal(t, int64(1), written, "it ended by itself")
+}
+
+func TestHowMuchAtATimeIsTheRunnersToSay(t *testing.T) {
+	// The worker's request is in its engine's hands: the script shows it.
+	job := task(t, protocol.VerbBackup, workertest.Parallel)
+	program := child(t)
+
+	for alone, want := range map[bool]string{false: "3", true: "1"} {
+		job.Alone = alone
+
+		result, err := runner.New(runner.Config{Executable: program, Processors: 8, MemoryCeiling: 150 << 20}).Run(t.Context(), job, runner.Watch{})
+		require.NoError(t, err)
+		assert.Equal(t, want, result.Backup.SnapshotID)
+		assert.Zero(t, job.Request.Backup.Parallel, "the task's own request is left as it is")
+	}
+}
+
 // An application that is frozen waits for no other job, and the memory holds nevertheless.
 func TestFrozenJobsBeginAtOnce(t *testing.T) {
 	const frozen = 4
@@ -334,7 +370,7 @@ func TestFrozenJobsBeginAtOnce(t *testing.T) {
 
 			_, _ = r.Run(ctx, job, runner.Watch{
 				Progress: func(engine.Progress) { progress <- name },
-				Queued:   func(int) { queued <- name },
+				Queued:   func(runner.Place) { queued <- name },
 			})
 		}()
 	}

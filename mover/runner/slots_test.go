@@ -11,8 +11,9 @@ import (
 
 // arrival is one job that asks for a slot.
 type arrival struct {
-	name   string
-	frozen bool
+	name          string
+	frozen, alone bool
+	turn          string
 }
 
 // crowd is a number of jobs that stand before the slots, in the order they came.
@@ -38,11 +39,11 @@ func (c *crowd) arrive(a arrival) {
 	c.t.Helper()
 
 	got := make(chan func(), 1)
-	queued := make(chan int, 100)
+	queued := make(chan Place, 100)
 	c.got[a.name] = got
 
 	go func() {
-		slot, err := c.slots.acquire(context.Background(), a.frozen, func(p int) { queued <- p })
+		slot, err := c.slots.acquire(context.Background(), want{a.frozen, a.alone, a.turn, a.name}, func(p Place) { queued <- p })
 		if err == nil {
 			got <- slot.release
 		}
@@ -119,6 +120,30 @@ func TestSlots(t *testing.T) {
 			free: 1, reserved: 1, most: 2, arrivals: []arrival{{name: "a"}, {name: "b"}, {name: "f", frozen: true}, {name: "g", frozen: true}},
 			running: []string{"a", "f"}, done: "a", next: "g",
 		},
+		"one that moves the same volume waits, and keeps nobody else from a slot": {
+			free: 2, arrivals: []arrival{{name: "a", turn: "v"}, {name: "b", turn: "v"}, {name: "c"}, {name: "d"}},
+			running: []string{"a", "c"}, done: "a", next: "b",
+		},
+		"those of one volume go in the order they came": {
+			free: 3, arrivals: []arrival{{name: "a", turn: "v"}, {name: "b", turn: "v"}, {name: "c", turn: "v"}},
+			running: []string{"a"}, done: "a", next: "b",
+		},
+		"a frozen job waits for no other of its volume": {
+			free: 2, reserved: 1, arrivals: []arrival{{name: "a", turn: "v"}, {name: "f", turn: "v", frozen: true}, {name: "b", turn: "v"}},
+			running: []string{"a", "f"}, also: []string{"a"}, done: "f", next: "b",
+		},
+		"one that needs all memory waits until others are done": {
+			free: 2, arrivals: []arrival{{name: "a"}, {name: "b"}, {name: "m", alone: true}, {name: "c"}},
+			running: []string{"a", "b"}, also: []string{"a"}, done: "b", next: "m",
+		},
+		"none begins beside one that needs all memory": {
+			free: 2, reserved: 1, arrivals: []arrival{{name: "m", alone: true}, {name: "a"}, {name: "f", frozen: true}},
+			running: []string{"m", "f"}, done: "m", next: "a",
+		},
+		"a frozen one that needs all memory doesn't wait for it": {
+			free: 2, reserved: 1, arrivals: []arrival{{name: "a"}, {name: "f", frozen: true, alone: true}, {name: "b"}},
+			running: []string{"a", "f", "b"},
+		},
 	}
 
 	for name, test := range tests {
@@ -154,36 +179,36 @@ func TestSlots(t *testing.T) {
 func TestPlacesInTheQueue(t *testing.T) {
 	s := &slots{free: 1, changed: func(int, int) {}}
 
-	running, err := s.acquire(context.Background(), false, func(int) {})
+	running, err := s.acquire(context.Background(), want{}, func(Place) {})
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithCancelCause(context.Background())
-	first, second := make(chan int, 10), make(chan int, 10)
+	first, second := make(chan Place, 10), make(chan Place, 10)
 	left, done := make(chan error, 1), make(chan struct{})
 
 	go func() {
-		_, err := s.acquire(ctx, false, func(p int) { first <- p })
+		_, err := s.acquire(ctx, want{}, func(p Place) { first <- p })
 		left <- err
 	}()
 
-	assert.Equal(t, 1, <-first)
+	assert.Equal(t, Place{Number: 1}, <-first)
 
 	go func() {
 		defer close(done)
 
-		last, err := s.acquire(context.Background(), false, func(p int) { second <- p })
+		last, err := s.acquire(context.Background(), want{}, func(p Place) { second <- p })
 		if assert.NoError(t, err) {
 			last.release()
 			last.release()
 		}
 	}()
 
-	assert.Equal(t, 2, <-second)
+	assert.Equal(t, Place{Number: 2}, <-second)
 
 	cancel(ErrCanceled)
 	require.ErrorIs(t, <-left, ErrCanceled)
 
-	assert.Equal(t, 1, <-second, "those behind move up when one leaves")
+	assert.Equal(t, Place{Number: 1}, <-second, "those behind move up when one leaves")
 	running.release()
 	<-done
 
@@ -193,7 +218,7 @@ func TestPlacesInTheQueue(t *testing.T) {
 func TestLeavingWithASlot(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		s := &slots{free: 1, changed: func(int, int) {}}
-		w := &waiter{frozen: frozen, place: make(chan int, 1)}
+		w := &waiter{want: want{frozen: frozen}, place: make(chan Place, 1)}
 		s.enqueue(w)
 		require.NotNil(t, w.given)
 
@@ -201,4 +226,31 @@ func TestLeavingWithASlot(t *testing.T) {
 
 		assert.Zero(t, s.ordinary+s.frozen, "a waiter that is cancelled as it is given a slot gives it back")
 	}
+}
+
+func TestWhoWaitsForItsTurnIsToldBehindWhom(t *testing.T) {
+	s := &slots{free: 1, changed: func(int, int) {}}
+
+	running, err := s.acquire(t.Context(), want{turn: "v", name: "first"}, func(Place) {})
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	places, left := make(chan Place, 10), make(chan error, 1)
+
+	go func() {
+		_, err := s.acquire(ctx, want{turn: "v", name: "second"}, func(p Place) { places <- p })
+		left <- err
+	}()
+
+	assert.Equal(t, Place{Behind: "first"}, <-places)
+
+	other := &waiter{place: make(chan Place, 1)}
+	s.enqueue(other)
+	assert.Equal(t, Place{Number: 1}, <-other.place, "who waits for a turn stands in nobody's way")
+
+	cancel(ErrCanceled)
+	require.ErrorIs(t, <-left, ErrCanceled)
+
+	running.release()
+	assert.NotNil(t, other.given)
 }

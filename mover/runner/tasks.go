@@ -25,8 +25,8 @@ const (
 // Status is what is known of a task.
 type Status struct {
 	State State
-	// Position in the queue, from 1 on; 0 where it does not wait.
-	Position int
+	// Place where it waits; zero where it does not.
+	Place    Place
 	Progress engine.Progress
 	// Fences that the worker runs behind; nil while unknown.
 	Fences *protocol.Fences
@@ -111,16 +111,16 @@ func (t *Tasks) run(ctx context.Context, key string, e *entry, task Task) {
 	}
 
 	result, err := t.runs.Run(ctx, task, Watch{
-		Queued: func(position int) { update(func(s *Status) { s.Position = position }) },
+		Queued: func(at Place) { update(func(s *Status) { s.Place = at }) },
 		Started: func() {
-			update(func(s *Status) { s.State, s.Position, s.Started = Running, 0, t.clock.Now() })
+			update(func(s *Status) { s.State, s.Place, s.Started = Running, Place{}, t.clock.Now() })
 		},
 		Fences:   func(f protocol.Fences) { update(func(s *Status) { s.Fences = &f }) },
 		Progress: func(p engine.Progress) { update(func(s *Status) { s.Progress = p }) },
 	})
 
 	update(func(s *Status) {
-		s.State, s.Position, s.Ended = Done, 0, t.clock.Now()
+		s.State, s.Place, s.Ended = Done, Place{}, t.clock.Now()
 		s.Result, s.Err = result, err
 	})
 }

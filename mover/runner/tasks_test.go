@@ -79,9 +79,9 @@ func TestTasksFollowTheirRun(t *testing.T) {
 
 	assert.Equal(t, runner.Status{State: runner.Queued}, b.tasks.Start("a", runner.Task{}))
 
-	b.step <- func(w runner.Watch) { w.Queued(2) }
+	b.step <- func(w runner.Watch) { w.Queued(runner.Place{Number: 2}) }
 	assert.Equal(t, "a", <-b.changed)
-	assert.Equal(t, runner.Status{State: runner.Queued, Position: 2}, b.status(t, "a"))
+	assert.Equal(t, runner.Status{State: runner.Queued, Place: runner.Place{Number: 2}}, b.status(t, "a"))
 
 	b.step <- func(w runner.Watch) { w.Started() }
 	<-b.changed

@@ -131,6 +131,14 @@ func TestNextBackup(t *testing.T) {
 			phase: v1alpha1.PhaseFailed, reason: state.ReasonPodReplaced,
 		},
 		"a queued job waits": {job: backup(), seen: queued, phase: v1alpha1.PhaseAccepted, reason: state.ReasonQueued, after: 5 * time.Second},
+		"a job that waits for another of its volume says so": {
+			job: backup(waitsFor(state.ReasonVolumeNotMounted)), seen: state.Observed{Task: state.Task{State: state.TaskQueued, Attempt: 1, Behind: "vb-0"}},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonVolumeBusy, after: 5 * time.Second,
+		},
+		"a cancelled job does not wait for another of its volume": {
+			job: backup(canceled), seen: state.Observed{Task: state.Task{State: state.TaskQueued, Attempt: 1, Behind: "vb-0"}},
+			phase: v1alpha1.PhaseCanceling, reason: state.ReasonCancelRequested, action: state.ActionCancel, after: 30 * time.Second,
+		},
 		"a job that is queued once more does not go back": {
 			job: backup(in(v1alpha1.PhaseInProgress, "StoreStalled"), attempts(1)), seen: queued,
 			phase: v1alpha1.PhaseInProgress, reason: state.ReasonQueued, after: 5 * time.Second,

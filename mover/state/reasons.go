@@ -8,6 +8,8 @@ const (
 	ReasonAccepted = "Accepted"
 	// ReasonQueued: the job waits for a free slot on its node.
 	ReasonQueued = "Queued"
+	// ReasonVolumeBusy: the job waits for another one that uploads the same volume.
+	ReasonVolumeBusy = "VolumeBusy"
 	// ReasonRunning: the worker runs.
 	ReasonRunning = "Running"
 	// ReasonResumed: the daemon was started anew and starts the worker again.

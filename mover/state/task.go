@@ -29,6 +29,8 @@ type Task struct {
 	Attempt int32
 	// Ran tells whether a worker was really started.
 	Ran bool
+	// Behind is the job that a queued one waits for, because it moves the same volume; empty where it waits for a slot.
+	Behind string
 	// CancelRequested is when the run was told to stop; zero if it was not.
 	CancelRequested time.Time
 	// Ended is when it ended.
@@ -125,7 +127,7 @@ func next(w work, o Observed, now time.Time, b Bounds) Decision {
 
 	switch o.Task.State {
 	case TaskQueued:
-		return waitingForSlot(w, b)
+		return waitingForSlot(w, o.Task.Behind, b)
 	case TaskRunning:
 		return Decision{Phase: v1alpha1.PhaseInProgress, Reason: ReasonRunning, Action: ActionNone, RequeueAfter: b.Poll}
 	case TaskEnded:
@@ -212,8 +214,8 @@ func completed(t Task) Decision {
 }
 
 // waitingForSlot never takes a job back from InProgress: the phase only goes forward.
-func waitingForSlot(w work, b Bounds) Decision {
-	if comes(w.status.Reason) {
+func waitingForSlot(w work, behind string, b Bounds) Decision {
+	if behind == "" && comes(w.status.Reason) {
 		// It looks again for what was missing, and has been waiting since then.
 		d := stay(w.status)
 		d.RequeueAfter = b.Recheck
@@ -221,7 +223,12 @@ func waitingForSlot(w work, b Bounds) Decision {
 		return d
 	}
 
-	return Decision{Phase: forward(w.status), Reason: ReasonQueued, Message: "waits for a free slot on its node", Action: ActionNone, RequeueAfter: b.Recheck}
+	d := Decision{Phase: forward(w.status), Reason: ReasonQueued, Message: "waits for a free slot on its node", Action: ActionNone, RequeueAfter: b.Recheck}
+	if behind != "" {
+		d.Reason, d.Message = ReasonVolumeBusy, fmt.Sprintf("waits for VolumeBackup %s, which uploads the same volume; what it stores need not be read again", behind)
+	}
+
+	return d
 }
 
 // comes tells whether the reason is one of something that comes by itself.

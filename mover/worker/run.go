@@ -89,6 +89,12 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 
+	// Writing down what there is, after the job was cancelled, takes memory too.
+	fitting, fitted := context.WithCancel(context.WithoutCancel(ctx))
+	defer fitted()
+
+	go fitMemory(fitting, request.MemoryMost)
+
 	e, err := newEngine(ctx, request, deps, log)
 	if err != nil {
 		return protocol.Result{}, err

@@ -42,7 +42,7 @@ func TestSlowAWorkerBeyondItsCeilingDiesAlone(t *testing.T) {
 	calm, err := c.VolumeDir(c.ctx, pod, "calm")
 	require.NoError(t, err)
 	require.NoError(t, lab.FillVolume(calm, lab.Data{Files: 20, Bytes: 1 << 20, Seed: 85}))
-	c.crowd(crowded, 400_000)
+	c.crowd(crowded, 1_000_000)
 	c.limitMemory(resource.NewQuantity(limit, resource.BinarySI))
 
 	before := c.daemons()
@@ -73,7 +73,8 @@ func TestSlowAWorkerBeyondItsCeilingDiesAlone(t *testing.T) {
 
 		assert.Equal(t, v1alpha1.PhaseFailed, job.Status.Phase)
 		assert.Equal(t, "MemoryExceeded", job.Status.Reason)
-		assert.Contains(t, job.Status.Message, fmt.Sprintf("its ceiling is %d MiB: raise the container's memory limit or use fewer slots", ceiling/mebi))
+		assert.Contains(t, job.Status.Message, fmt.Sprintf("its ceiling is %d MiB", 2*ceiling/mebi), "alone it had the part of both slots")
+		assert.Contains(t, job.Status.Message, fmt.Sprintf("of the %d MiB that are theirs: raise the container's memory limit or use fewer slots (attempt 3 of 3, the last)", 3*ceiling/mebi))
 	}
 
 	assert.Equal(t, before, c.daemons(), "no daemon was started again")

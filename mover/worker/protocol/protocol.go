@@ -92,8 +92,10 @@ type Request struct {
 	Cache Cache  `json:"cache"`
 	// Strict refuses to work where the kernel lacks a fence.
 	Strict bool `json:"strict,omitempty"`
-	// MemoryCeiling is what the worker may use, in bytes; 0 means no bound.
+	// MemoryCeiling is what the worker may use in any case, in bytes; 0 means no bound.
 	MemoryCeiling int64 `json:"memoryCeiling,omitempty"`
+	// MemoryMost is what it may use as long as others leave it that, in bytes.
+	MemoryMost int64 `json:"memoryMost,omitempty"`
 
 	// Format is for VerbCreateRepository.
 	Format engine.Format `json:"format,omitempty"`

@@ -31,8 +31,12 @@ const (
 	Wait Script = "wait"
 	// Deaf reports progress once, and then does not listen to its context.
 	Deaf Script = "deaf"
-	// Allocate takes more and more memory.
+	// Allocate takes more and more memory, and does not listen to its context.
 	Allocate Script = "allocate"
+	// Grow takes more and more memory, tells how many bytes, and when it is told to end, one file.
+	Grow Script = "grow"
+	// Parallel has the snapshot's ID say how many files a backup may read at a time.
+	Parallel Script = "parallel"
 	// Panic dies as Go programs die.
 	Panic Script = "panic"
 	// Exit ends the process without a result.

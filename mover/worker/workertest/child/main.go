@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -59,7 +60,12 @@ func (e *scripted) Rewrap(context.Context) error { return nil }
 
 // Backup runs the script that the job names.
 func (e *scripted) Backup(ctx context.Context, r engine.BackupRequest, p engine.ProgressFunc) (engine.BackupResult, error) {
+	if workertest.Script(r.Job) == workertest.Parallel {
+		return engine.BackupResult{SnapshotID: strconv.Itoa(r.Parallel)}, nil
+	}
+
 	id, err := e.do(ctx, workertest.Script(r.Job), r.Root, p)
+
 	return engine.BackupResult{SnapshotID: id}, err
 }
 
@@ -102,7 +108,12 @@ func (e *scripted) do(ctx context.Context, s workertest.Script, root *os.File, p
 	case workertest.Deaf:
 		select {}
 	case workertest.Allocate:
-		return "", allocate()
+		return "", allocate(context.WithoutCancel(ctx), func(int64) {})
+	case workertest.Grow:
+		err := allocate(ctx, func(n int64) { p(engine.Progress{BytesDone: n}) })
+		p(engine.Progress{FilesDone: 1})
+
+		return "", err
 	case workertest.Panic:
 		panic("the engine is at its end")
 	case workertest.Exit:
@@ -119,22 +130,28 @@ func (e *scripted) do(ctx context.Context, s workertest.Script, root *os.File, p
 }
 
 // allocate takes memory until somebody ends it, some 100 MiB in a second.
-func allocate() error {
+func allocate(ctx context.Context, took func(bytes int64)) error {
+	const piece, most = 5 << 20, 400
+
 	var held [][]byte
 
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 
-	for range tick.C {
-		b := make([]byte, 5<<20)
+	for len(held) < most {
+		select {
+		case <-ctx.Done():
+			return engine.Errorf(engine.CodeCanceled, "take memory: %w", ctx.Err())
+		case <-tick.C:
+		}
+
+		b := make([]byte, piece)
 		for i := 0; i < len(b); i += 4096 {
 			b[i] = 1
 		}
 
 		held = append(held, b)
-		if len(held) > 400 {
-			break
-		}
+		took(int64(len(held)) * piece)
 	}
 
 	return fmt.Errorf("nobody stopped the allocation of %d pieces", len(held))

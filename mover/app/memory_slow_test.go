@@ -1,0 +1,53 @@
+//go:build slow
+
+package app
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/worker/protocol"
+)
+
+// A volume that doesn't fit into a worker's memory is broken off in time to write down
+// what was uploaded, and the next attempt, which has more, doesn't read that again.
+func TestSlowWhatWasUploadedBeforeTheMemoryEndedIsNotReadAgain(t *testing.T) {
+	const (
+		mebi  = 1 << 20
+		files = 150_000
+	)
+
+	b := newBench(t)
+	volume := filepath.Join(b.dir, "volume")
+	require.NoError(t, os.Mkdir(volume, 0o755))
+
+	for i := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(volume, fmt.Sprintf("file-%06d", i)), fmt.Appendf(nil, "line %d\n", i), 0o600))
+	}
+
+	_, _, err := b.run(protocol.Request{Verb: protocol.VerbCreateRepository, Format: engine.FormatFast}, "", nil)
+	require.NoError(t, err)
+
+	backup := protocol.Request{Verb: protocol.VerbBackup, Backup: &engine.BackupRequest{Host: "h", Path: "/v", Instance: "i", Job: "job"}}
+	all := []string{"DAC_OVERRIDE"}
+
+	b.ceiling = 96 * mebi
+	_, _, err = b.run(backup, volume, all)
+	require.Error(t, err)
+	assert.Equal(t, engine.CodeMemoryExceeded, engine.CodeOf(err), err)
+	t.Log(err)
+
+	b.ceiling, b.alone = 1024*mebi, true
+	result, _, err := b.run(backup, volume, all)
+	require.NoError(t, err)
+	assert.True(t, result.Backup.Incremental)
+	assert.Equal(t, int64(files), result.Backup.Summary.Files)
+	assert.Less(t, result.Backup.Summary.ReadBytes, result.Backup.Summary.Bytes, "it went on from what was written down")
+	t.Logf("read %d of %d bytes", result.Backup.Summary.ReadBytes, result.Backup.Summary.Bytes)
+}
