@@ -12,11 +12,18 @@ import (
 const remedyForData = "delete the pod, and the claim too to get an empty volume, and restore again; or, to give up what is there, restore again with the annotation " +
 	contract.AnnotationExistingData + " on the Restore: overwrite (other files stay) or mirror (they are deleted)"
 
+// remedyForHung is about a volume, too.
+const remedyForHung = "see whether the storage behind the volume answers on this node (its disk, or the server behind its mount); what hangs ends when that does, or when the node is started anew"
+
 // remedied gives a failure's message with the objects behind it, which a worker
 // does not know, and with what a person can do about it.
 func remedied(code engine.Code, message string, r v1alpha1.RepositoryReference) string {
 	if code == engine.CodeTargetNotEmpty {
 		return message + "; " + remedyForData
+	}
+
+	if code == engine.CodeVolumeHung {
+		return message + "; " + remedyForHung
 	}
 
 	remedy := remedyOf(code, r.BackupStorageLocation)

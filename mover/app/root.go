@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/estiba-dev/estiba/mover/beneath"
 	"github.com/estiba-dev/estiba/mover/config"
 	"github.com/estiba-dev/estiba/mover/worker"
 	"github.com/estiba-dev/estiba/mover/worker/protocol"
@@ -24,7 +25,7 @@ func Main(args []string, env func(string) string, stdout, stderr io.Writer) int 
 		case protocol.CommandLockIn:
 			return worker.LockIn(args[1:])
 		case protocol.CommandRun:
-			return worker.Run(args[1:], worker.Deps{NewEngine: newEngine})
+			return worker.Run(args[1:], worker.Deps{NewEngine: newEngine, Tick: beneath.Tick})
 		}
 	}
 

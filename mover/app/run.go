@@ -130,7 +130,7 @@ func (p *process) startTasks(k *keys, notify func(namespace, key string)) error 
 
 	r := runner.New(runner.Config{
 		Slots: p.config.Slots, Reserved: p.config.Reserved, MemoryCeiling: ceiling, CancelGrace: p.config.Bounds.Cancel,
-		Strict: p.config.Strict, Log: p.log.WithName("worker"), Metrics: p.metrics, Clock: p.clock,
+		VolumeStall: p.config.VolumeStall, Strict: p.config.Strict, Log: p.log.WithName("worker"), Metrics: p.metrics, Clock: p.clock,
 	})
 
 	p.config.MetadataCache, p.config.ContentCache = cacheSizes(

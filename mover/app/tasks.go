@@ -98,7 +98,7 @@ func (r *registry) Begin(key string, w task.Work) {
 			},
 			Format: r.config.Format, Backup: timed(w.Backup), Restore: w.Restore, Forget: w.Forget,
 		},
-		Name: key, Turn: turnOf(w), Alone: k.alone,
+		Name: key, Volume: w.Volume, Turn: turnOf(w), Alone: k.alone,
 		Frozen:      w.Frozen,
 		OpenVolume:  w.OpenVolume,
 		BeforeWrite: w.BeforeWrite,

@@ -41,17 +41,18 @@ func (d *descriptor) close() error {
 
 // closeFD closes fd. Linux has released it also when EINTR is returned.
 func closeFD(fd int) error {
-	if err := unix.Close(fd); err != nil && !errors.Is(err, unix.EINTR) {
+	err := noted(&under, func() error { return unix.Close(fd) })
+	if err != nil && !errors.Is(err, unix.EINTR) {
 		return err
 	}
 	return nil
 }
 
 // uninterrupted repeats f while a signal interrupts it, which network and FUSE
-// file systems let happen.
+// file systems let happen. All calls to the volume go through it, or through noted.
 func uninterrupted(f func() error) error {
 	for {
-		if err := f(); !errors.Is(err, unix.EINTR) {
+		if err := noted(&under, f); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

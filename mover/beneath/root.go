@@ -101,7 +101,8 @@ func (v *volume) adopt(fd int, noStatxMountID bool) (Entry, error) {
 // like a vanished file later.
 func checkProc(fd int) error {
 	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, procPath(fd), 0, unix.STATX_INO, &st); err != nil {
+	err := uninterrupted(func() error { return unix.Statx(unix.AT_FDCWD, procPath(fd), 0, unix.STATX_INO, &st) })
+	if err != nil {
 		return fmt.Errorf("look through /proc, which is needed: %w", err)
 	}
 	return nil
@@ -137,7 +138,7 @@ func (r *Root) Sync() error {
 		return fmt.Errorf("sync volume: %w", err)
 	}
 	defer r.syncFD.release()
-	if err := unix.Syncfs(fd); err != nil {
+	if err := noted(&syncs, func() error { return unix.Syncfs(fd) }); err != nil {
 		return fmt.Errorf("sync volume: %w", err)
 	}
 	return nil

@@ -148,10 +148,11 @@ func (t *TempFile) WriteAt(p []byte, off int64) (int, error) {
 	}
 	done := 0
 	for done < len(p) {
-		n, err := unix.Pwrite(t.fd, p[done:], off+int64(done))
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
+		n := 0
+		err := uninterrupted(func() (err error) {
+			n, err = unix.Pwrite(t.fd, p[done:], off+int64(done))
+			return err
+		})
 		if err != nil {
 			return done, fmt.Errorf("write file %q at %d: %w", t.name, off+int64(done), err)
 		}

@@ -42,7 +42,11 @@ type volume struct {
 // openAt opens the single component name, or ".", relative to dirfd.
 func (v *volume) openAt(dirfd int, name string, flags int, mode uint32) (int, error) {
 	for try := 0; ; try++ {
-		fd, err := v.openOnce(dirfd, name, flags, mode)
+		fd := -1
+		err := noted(&under, func() (err error) {
+			fd, err = v.openOnce(dirfd, name, flags, mode)
+			return err
+		})
 		if err == nil || (!errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)) || try == openTries {
 			return fd, err
 		}

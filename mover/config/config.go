@@ -69,6 +69,8 @@ type Config struct {
 	UploadLimit, DownloadLimit int64
 	// StoreRetry bounds how long a failing request to a store is repeated, StoreStall how long one may move no byte.
 	StoreRetry, StoreStall time.Duration
+	// VolumeStall bounds how long one call to a volume may take.
+	VolumeStall time.Duration
 	// Env gives the variables of the environment that clouds set for pods that have a role of theirs.
 	Env func(name string) string
 	// CredentialsSecret and CredentialsKey name the credentials of locations that name none.
@@ -111,6 +113,7 @@ func Default(role Role, env func(string) string) Config {
 		Format:         engine.FormatFast,
 		StoreRetry:     15 * time.Minute,
 		StoreStall:     2 * time.Minute,
+		VolumeStall:    5 * time.Minute,
 
 		Env:               env,
 		CredentialsSecret: "cloud-credentials",
@@ -166,6 +169,7 @@ func (c *Config) addNodeFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.HostRoot, "host-root", c.HostRoot, "where folders of the node are mounted, each at its own path, that hostPath volumes may be moved of")
 	f.DurationVar(&c.Heartbeat, "heartbeat", c.Heartbeat, "how often the daemon's Lease is renewed")
 	f.IntVar(&c.Reserved, "reserved-slots", c.Reserved, "how many more workers are planned for, for applications that are quiesced by hooks; their jobs wait for no slot")
+	f.DurationVar(&c.VolumeStall, "volume-stall-timeout", c.VolumeStall, "how long a single call to a volume may take; twelve times that for a sync")
 	f.DurationVar(&c.Bounds.Cancel, "cancel-timeout", c.Bounds.Cancel, "how long a cancelled worker may take to end")
 	f.DurationVar(&c.Bounds.Freeze, "freeze-timeout", c.Bounds.Freeze, "how long an application may be quiesced for a job without a deadline of its own")
 	f.DurationVar(&c.Bounds.MissingPod, "missing-job-timeout", c.Bounds.MissingPod, "how long a gate waits for a job that does not exist")
@@ -224,6 +228,7 @@ func (c *Config) Validate() error {
 		"freeze-timeout": c.Bounds.Freeze, "retry-delay": c.Bounds.RetryDelay, "unscheduled-timeout": c.Bounds.Unscheduled, "staging-timeout": c.Bounds.Staging,
 		"node-lost-timeout": c.Bounds.NodeLost, "no-daemon-timeout": c.Bounds.NoDaemon, "missing-pod-timeout": c.Bounds.MissingPod,
 		"job-retention": c.Bounds.Retention, "interruption-timeout": c.Bounds.Interruptions, "deletion-timeout": c.Bounds.Abandon, "store-retry-timeout": c.StoreRetry, "store-stall-timeout": c.StoreStall,
+		"volume-stall-timeout": c.VolumeStall,
 	} {
 		need(d > 0, "--%s is %s, expected more than 0", name, d)
 	}

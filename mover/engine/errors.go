@@ -36,6 +36,8 @@ const (
 	CodeSnapshotNotFound Code = "SnapshotNotFound"
 	// CodeSourceUnreadable: an entry of the volume could not be read.
 	CodeSourceUnreadable Code = "SourceUnreadable"
+	// CodeVolumeHung: a call to the volume did not come back, so that its storage seems to be gone. Retryable.
+	CodeVolumeHung Code = "VolumeHung"
 	// CodeTargetNotEmpty: the volume holds data, and the restore was not told what is to become of it.
 	CodeTargetNotEmpty Code = "TargetNotEmpty"
 	// CodeTargetFull: the volume has no room for the data.
@@ -58,7 +60,7 @@ const (
 // Retryable tells whether trying again, unchanged, can help.
 func (c Code) Retryable() bool {
 	switch c {
-	case CodeStoreUnavailable, CodeStoreStalled, CodeStoreLostWrite, CodeClockSkewed, CodeWorkerDied, CodeMemoryExceeded:
+	case CodeStoreUnavailable, CodeStoreStalled, CodeStoreLostWrite, CodeClockSkewed, CodeWorkerDied, CodeMemoryExceeded, CodeVolumeHung:
 		return true
 	default:
 		return false

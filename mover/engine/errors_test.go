@@ -30,7 +30,7 @@ func TestTheCodeOfAnErrorIsThatOfTheOutermost(t *testing.T) {
 
 func TestOnlyWhatMayPassIsRetryable(t *testing.T) {
 	for code, want := range map[engine.Code]bool{
-		engine.CodeStoreUnavailable: true, engine.CodeStoreStalled: true, engine.CodeStoreLostWrite: true, engine.CodeWorkerDied: true, engine.CodeMemoryExceeded: true, engine.CodeClockSkewed: true,
+		engine.CodeStoreUnavailable: true, engine.CodeStoreStalled: true, engine.CodeStoreLostWrite: true, engine.CodeWorkerDied: true, engine.CodeMemoryExceeded: true, engine.CodeVolumeHung: true, engine.CodeClockSkewed: true,
 		engine.CodeStoreFull: false,
 		engine.CodeCanceled:  false, engine.CodeWrongKey: false, engine.CodeSourceUnreadable: false, engine.CodeTargetFull: false,
 		engine.CodeRepositoryDamaged: false, engine.CodeCredentialsInvalid: false, engine.CodeInternal: false, engine.CodeSnapshotNotFound: false,

@@ -26,6 +26,7 @@ type Metrics struct {
 	repos       *prometheus.GaugeVec
 	workers     *prometheus.CounterVec
 	running     prometheus.Gauge
+	stuck       prometheus.Gauge
 	queued      prometheus.Gauge
 	registry    prometheus.Registerer
 }
@@ -58,11 +59,12 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 		repos:       gauges("repositories", "Repositories, by their phase and reason.", "phase", "reason"),
 		workers:     counters("workers_total", "Workers that ended, by what they did and the code of their failure.", "verb", "code"),
 		running:     prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "workers_running", Help: "Workers that run."}),
+		stuck:       prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "workers_stuck", Help: "Workers that were killed and don't end, because a call to their volume does not come back."}),
 		queued:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "queue_length", Help: "Pieces of work that wait for a slot."}),
 	}
 
 	for _, c := range []prometheus.Collector{
-		m.jobs, m.duration, m.waiting, m.read, m.stored, m.lastSuccess, m.omissions, m.fences, m.lost, m.repos, m.workers, m.running, m.queued,
+		m.jobs, m.duration, m.waiting, m.read, m.stored, m.lastSuccess, m.omissions, m.fences, m.lost, m.repos, m.workers, m.running, m.queued, m.stuck,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -138,6 +140,9 @@ func (m *Metrics) Workers(running, queued int) {
 
 // WorkerEnded counts a worker that ended; the code is empty for a success.
 func (m *Metrics) WorkerEnded(verb, code string) { m.workers.WithLabelValues(verb, code).Inc() }
+
+// WorkersStuck shows how many workers were killed and don't end.
+func (m *Metrics) WorkersStuck(n int) { m.stuck.Set(float64(n)) }
 
 // Traffic is what went to and came from object stores since the start.
 type Traffic struct {

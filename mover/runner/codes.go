@@ -9,7 +9,7 @@ func known(c engine.Code) bool {
 	case engine.CodeCanceled, engine.CodeStoreUnavailable, engine.CodeStoreStalled, engine.CodeStoreLostWrite, engine.CodeStoreReadOnly,
 		engine.CodeStoreFull, engine.CodeClockSkewed, engine.CodeCredentialsInvalid, engine.CodeRepositoryNotFound, engine.CodeRepositoryDamaged, engine.CodeWrongKey,
 		engine.CodeSnapshotNotFound, engine.CodeSourceUnreadable, engine.CodeTargetNotEmpty, engine.CodeTargetFull, engine.CodeTargetUnwritable,
-		engine.CodeMemoryExceeded, engine.CodeWorkerDied, engine.CodeFenceMissing, engine.CodeInvalidRequest, engine.CodeInternal:
+		engine.CodeMemoryExceeded, engine.CodeVolumeHung, engine.CodeWorkerDied, engine.CodeFenceMissing, engine.CodeInvalidRequest, engine.CodeInternal:
 		return true
 	default:
 		return false

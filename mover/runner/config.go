@@ -41,6 +41,12 @@ type Config struct {
 	CancelGrace time.Duration
 	// ExitGrace is how long a worker has to end after its result; default 10 s.
 	ExitGrace time.Duration
+	// LeaveGrace is how long a worker has to end after it was killed, before it is left behind; default 10 s.
+	LeaveGrace time.Duration
+	// StartGrace is how long a worker has to put up its fences; default 2 minutes.
+	StartGrace time.Duration
+	// VolumeStall is how long a call to a volume may take; 0 is no bound.
+	VolumeStall time.Duration
 	// Strict refuses jobs where the kernel lacks a fence.
 	Strict bool
 	// Executable is the program that has the worker's commands; default this very program.
@@ -61,6 +67,8 @@ type Metrics interface {
 	Workers(running, queued int)
 	// WorkerEnded is called once for each task that had a slot; the code is empty for a success.
 	WorkerEnded(verb, code string)
+	// WorkersStuck is called whenever the number of workers has changed that were killed and don't end.
+	WorkersStuck(n int)
 }
 
 type noMetrics struct{}
@@ -69,12 +77,16 @@ func (noMetrics) Workers(int, int) {}
 
 func (noMetrics) WorkerEnded(string, string) {}
 
+func (noMetrics) WorkersStuck(int) {}
+
 func (c Config) withDefaults() Config {
 	c.Slots = max(c.Slots, 1)
 	c.Reserved = max(c.Reserved, 0)
 	c.MemoryPoll = orDefault(c.MemoryPoll, 250*time.Millisecond)
 	c.CancelGrace = orDefault(c.CancelGrace, 30*time.Second)
 	c.ExitGrace = orDefault(c.ExitGrace, 10*time.Second)
+	c.LeaveGrace = orDefault(c.LeaveGrace, 10*time.Second)
+	c.StartGrace = orDefault(c.StartGrace, 2*time.Minute)
 	c.Executable = orDefault(c.Executable, "/proc/self/exe")
 	c.Processors = orDefault(c.Processors, runtime.GOMAXPROCS(0))
 
@@ -118,6 +130,9 @@ type Task struct {
 	Request protocol.Request
 	// Name of the task, for those that wait for it.
 	Name string
+	// Volume names the volume of a task that moves one, for people and for this runner: no task is begun for a volume on
+	// which a worker of an earlier one is stuck.
+	Volume string
 	// Turn is what one task at a time has: those of one turn run one after the other, in the order they came. Frozen ones
 	// don't wait for it. Empty waits for nobody.
 	Turn string

@@ -17,13 +17,14 @@ type Runner struct {
 	config Config
 	slots  *slots
 	pool   *pool
+	stuck  *stuck
 }
 
 // New makes a Runner.
 func New(c Config) *Runner {
 	c = c.withDefaults()
 
-	return &Runner{config: c, slots: newSlots(c), pool: &pool{total: c.memory()}}
+	return &Runner{config: c, slots: newSlots(c), pool: &pool{total: c.memory()}, stuck: &stuck{changed: c.Metrics.WorkersStuck}}
 }
 
 // Run waits for a slot, runs the task in a worker process and gives its result.
@@ -61,7 +62,7 @@ func (r *Runner) Run(ctx context.Context, t Task, w Watch) (protocol.Result, err
 // fit sets what depends on the machine and on who else runs.
 func (c Config) fit(t *Task, of *slot) {
 	q := &t.Request
-	q.MemoryCeiling, q.MemoryMost = c.ceiling(of), c.memory()
+	q.MemoryCeiling, q.MemoryMost, q.VolumeStall = c.ceiling(of), c.memory(), c.VolumeStall
 
 	parallel := c.parallel(q.MemoryCeiling)
 	if t.Alone {
@@ -107,9 +108,28 @@ func (r *Runner) work(ctx context.Context, t Task, w Watch) (protocol.Result, er
 	}
 
 	s := &supervision{process: p, config: r.config, task: t, watch: w, permits: make(chan error, 1), pool: r.pool, share: r.pool.join(t.Frozen, t.Request.MemoryCeiling)}
-	defer r.pool.leave(s.share)
 
-	return s.run(ctx, storage)
+	result, err := s.run(ctx, storage)
+	if s.left {
+		r.leave(s)
+	} else {
+		r.pool.leave(s.share)
+	}
+
+	return result, err
+}
+
+// leave leaves a worker behind that was killed and doesn't end: the slot is for others. What it holds of memory stays used, and its
+// volume is not tried again, until it has ended.
+func (r *Runner) leave(s *supervision) {
+	r.pool.abandon(s.share)
+	r.stuck.add(s.task.Volume, s.process.pid())
+
+	go func() {
+		<-s.process.ended
+		r.pool.leave(s.share)
+		r.stuck.remove(s.process.pid())
+	}()
 }
 
 // startWorker opens the volume as late, and closes it as early, as can be.
@@ -117,6 +137,10 @@ func (r *Runner) startWorker(ctx context.Context, t Task) (*process, error) {
 	var volume *os.File
 
 	if t.OpenVolume != nil {
+		if err := r.stuck.refuse(t.Volume); err != nil {
+			return nil, err
+		}
+
 		f, err := t.OpenVolume(ctx)
 		if err != nil && ctx.Err() != nil {
 			return nil, canceled(t.Request.Verb, context.Cause(ctx))
@@ -169,6 +193,12 @@ type supervision struct {
 	spent *spent
 	// stopping says that the worker was told to end.
 	stopping bool
+	// silent says that it was killed because it never put up its fences.
+	silent bool
+	// left says that it was killed and left behind, because it did not end.
+	left bool
+	// leaving fires when a worker that was killed is to be left behind.
+	leaving <-chan time.Time
 	// asked says that the worker has asked to write, and permits takes the answer.
 	asked   bool
 	permits chan error
@@ -212,14 +242,14 @@ func (s *supervision) run(ctx context.Context, storage Storage) (protocol.Result
 	return s.verdict(ctx, err)
 }
 
-// watchOver returns when the worker has ended and its reports are read.
+// watchOver returns when the worker has ended, or was left behind, and its reports are read.
 func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Report) {
 	poll := s.config.Clock.NewTicker(s.config.MemoryPoll)
 	defer poll.Stop()
 
 	var overdue <-chan time.Time
 
-	canceled, abort, ended := ctx.Done(), s.task.abort, s.process.ended
+	canceled, abort, ended, begin := ctx.Done(), s.task.abort, s.process.ended, s.config.Clock.After(s.config.StartGrace)
 
 	for reports != nil || ended != nil {
 		select {
@@ -228,6 +258,8 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 				reports = nil
 				continue
 			}
+
+			begin = nil
 
 			s.answer(ctx, p)
 
@@ -240,6 +272,10 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 		case <-ended:
 			ended = nil
 			s.process.endReading()
+		case <-s.leaving:
+			s.left = ended != nil
+			ended = nil
+			s.process.endReading()
 		case <-canceled:
 			canceled = nil
 			s.stopping = true
@@ -248,14 +284,26 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 		case <-abort:
 			abort = nil
 			s.stopping = true
-			s.process.kill()
+			s.kill()
+		case <-begin:
+			s.silent = true
+			s.kill()
 		case <-overdue:
-			s.process.kill()
+			s.kill()
 		case <-poll.C():
 			if s.checkMemory() {
 				overdue = s.config.Clock.After(s.config.CancelGrace)
 			}
 		}
+	}
+}
+
+// kill ends the worker. What waits for a dead disk or mount ends with that wait only, whatever it is told.
+func (s *supervision) kill() {
+	s.process.kill()
+
+	if s.leaving == nil {
+		s.leaving = s.config.Clock.After(s.config.LeaveGrace)
 	}
 }
 
@@ -312,7 +360,7 @@ func (s *supervision) checkMemory() bool {
 	}
 
 	if q == over {
-		s.process.kill()
+		s.kill()
 		return false
 	}
 
@@ -334,6 +382,8 @@ func (s *supervision) verdict(ctx context.Context, readErr error) (protocol.Resu
 		return protocol.Result{}, s.spent.err(verb, s.task.Request)
 	case s.stopping:
 		return protocol.Result{}, canceled(verb, context.Cause(ctx))
+	case verb.MovesVolume() && (s.silent || s.left):
+		return protocol.Result{}, engine.Errorf(engine.CodeVolumeHung, "%s: the worker hangs and does not end; the last it said: %q", verb, s.lastLine)
 	case readErr != nil:
 		return protocol.Result{}, engine.Errorf(engine.CodeInternal, "%s: %w", verb, readErr)
 	default:

@@ -40,6 +40,8 @@ type Deps struct {
 	// engine is an io.Closer, it is closed when the job is done. An error that is
 	// no *engine.Error counts as CodeInternal.
 	NewEngine func(ctx context.Context, s Settings) (engine.Engine, error)
+	// Tick is called at regular intervals; see beneath.Tick. Nil watches over no volume.
+	Tick func() (call, sync int)
 }
 
 // Run is the second stage of a worker, with the arguments that follow the
@@ -58,8 +60,11 @@ func Run(args []string, deps Deps) int {
 }
 
 func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, error) {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	defer stop()
+	signaled, ignore := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer ignore()
+
+	ctx, stop := context.WithCancelCause(signaled)
+	defer stop(nil)
 
 	s, err := protocol.ParseSurroundings(args)
 	if err != nil {
@@ -94,6 +99,7 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 	defer fitted()
 
 	go fitMemory(fitting, request.MemoryMost)
+	go watchVolume(ctx, request.VolumeStall, deps.Tick, stop)
 
 	e, err := newEngine(ctx, request, deps, log)
 	if err != nil {
@@ -109,7 +115,7 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 	result, err := j.do(ctx)
 	closeEngine(e, log)
 
-	return result, err
+	return result, withHung(ctx, err)
 }
 
 // closeIn puts up the fences of the second stage, and says which ones stand.

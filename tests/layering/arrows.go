@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"mover/worker":                    {"mover/engine", "mover/worker/protocol"},
 	"mover/worker/protocol":           {"mover/engine"},
 	"mover/worker/workertest":         {"mover/engine", "mover/worker/protocol"},
-	"mover/worker/workertest/child":   {"mover/engine", "mover/worker", "mover/worker/protocol", "mover/worker/workertest"},
+	"mover/worker/workertest/child":   {"mover/beneath", "mover/engine", "mover/worker", "mover/worker/protocol", "mover/worker/workertest"},
 	"mover/nodevolume":                {},
 	"mover/gate":                      {"mover/beneath", "mover/contract"},
 	"mover/store":                     {"mover/engine", "mover/store/settings"},

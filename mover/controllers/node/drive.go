@@ -30,7 +30,9 @@ type drive struct {
 	status *v1alpha1.JobStatus
 	pod    types.NamespacedName
 	podUID types.UID
-	claim  string
+	// volumeName is the volume's name in the pod.
+	volumeName string
+	claim      string
 	// omitted is what became of what a job of the kind left out.
 	omitted string
 	// claimUID is that of the claim, once it is known.
@@ -183,8 +185,18 @@ func (d *drive) begin(key string) {
 	w := d.work()
 	w.UID = workUID(d.object.GetUID(), d.podUID)
 	w.Attempt = d.status.Attempts + 1
+	w.Volume = d.volume()
 	w.OpenVolume = d.open
 	d.Tasks.Begin(key, w)
+}
+
+// volume names the volume for people, so that no other one has that name.
+func (d *drive) volume() string {
+	if d.claim != "" {
+		return fmt.Sprintf("claim %s/%s of UID %s", d.pod.Namespace, d.claim, d.claimUID)
+	}
+
+	return fmt.Sprintf("volume %s of pod %s of UID %s", d.volumeName, d.pod, d.podUID)
 }
 
 // open is called when the work has its slot: minutes may have passed since the last look.

@@ -37,7 +37,7 @@ func (n *Node) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	ref := readThrough(job)
 	d := &drive{
 		Node: n, kind: kindBackup, omitted: "not kept", object: job, status: &job.Status.JobStatus,
-		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, podUID: ref.Pod.UID, claim: claimOf(ref),
+		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, podUID: ref.Pod.UID, volumeName: ref.Name, claim: claimOf(ref),
 		check: func(ctx context.Context) (verdict, error) { return n.checkBackup(ctx, job) },
 		guard: func(ctx context.Context, _ podlist.Age) (*state.Finding, error) { return n.refilled(ctx, job) },
 		stopped: func(now time.Time) bool {
@@ -68,7 +68,7 @@ func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Res
 	d := &drive{
 		claimUID: job.Status.ClaimUID,
 		Node:     n, kind: kindRestore, omitted: "not restored", object: job, status: &job.Status.JobStatus,
-		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, claim: claimOf(ref),
+		pod: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Pod.Name}, volumeName: ref.Name, claim: claimOf(ref),
 		check:   func(ctx context.Context) (verdict, error) { return n.checkRestore(ctx, job) },
 		stopped: func(time.Time) bool { return job.Spec.Cancel || job.Status.Phase == v1alpha1.PhaseCanceling },
 		guard: func(ctx context.Context, age podlist.Age) (*state.Finding, error) {

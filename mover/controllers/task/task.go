@@ -23,6 +23,8 @@ type Work struct {
 	Attempt int32
 	// Repository to work with.
 	Repository v1alpha1.RepositoryReference
+	// Volume names the volume that is moved, for people; no other volume has that name.
+	Volume string
 	// Frozen work waits for no slot.
 	Frozen bool
 	// Create finds the repository, or makes it of Seed.

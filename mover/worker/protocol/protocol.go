@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/estiba-dev/estiba/mover/engine"
 )
@@ -96,6 +97,9 @@ type Request struct {
 	MemoryCeiling int64 `json:"memoryCeiling,omitempty"`
 	// MemoryMost is what it may use as long as others leave it that, in bytes.
 	MemoryMost int64 `json:"memoryMost,omitempty"`
+
+	// VolumeStall is how long a call to the volume may take; 0 means no bound.
+	VolumeStall time.Duration `json:"volumeStall,omitempty"`
 
 	// Format is for VerbCreateRepository.
 	Format engine.Format `json:"format,omitempty"`

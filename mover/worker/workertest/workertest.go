@@ -37,6 +37,8 @@ const (
 	Grow Script = "grow"
 	// Parallel has the snapshot's ID say how many files a backup may read at a time.
 	Parallel Script = "parallel"
+	// Hang makes a file in the volume, and tells a file when it has got there.
+	Hang Script = "hang"
 	// Panic dies as Go programs die.
 	Panic Script = "panic"
 	// Exit ends the process without a result.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/estiba-dev/estiba/mover/beneath"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/worker"
 	"github.com/estiba-dev/estiba/mover/worker/protocol"
@@ -34,7 +35,7 @@ func main() {
 	case protocol.CommandLockIn:
 		os.Exit(worker.LockIn(os.Args[2:]))
 	case protocol.CommandRun:
-		os.Exit(worker.Run(os.Args[2:], worker.Deps{NewEngine: newEngine}))
+		os.Exit(worker.Run(os.Args[2:], worker.Deps{NewEngine: newEngine, Tick: beneath.Tick}))
 	}
 
 	os.Exit(2)
@@ -114,6 +115,8 @@ func (e *scripted) do(ctx context.Context, s workertest.Script, root *os.File, p
 		p(engine.Progress{FilesDone: 1})
 
 		return "", err
+	case workertest.Hang:
+		return "", hang(ctx, root, p)
 	case workertest.Panic:
 		panic("the engine is at its end")
 	case workertest.Exit:
@@ -155,6 +158,28 @@ func allocate(ctx context.Context, took func(bytes int64)) error {
 	}
 
 	return fmt.Errorf("nobody stopped the allocation of %d pieces", len(held))
+}
+
+// hang makes a file, which takes for ever in a file system that is frozen.
+func hang(ctx context.Context, root *os.File, p engine.ProgressFunc) error {
+	made := make(chan error, 1)
+
+	go func() {
+		volume, err := beneath.Open(root, beneath.Options{})
+		if err == nil {
+			p(engine.Progress{FilesDone: 1})
+			_, err = volume.Dir().CreateFile("file", 0)
+		}
+
+		made <- err
+	}()
+
+	select {
+	case err := <-made:
+		return err
+	case <-ctx.Done():
+		return engine.Errorf(engine.CodeCanceled, "make a file: %w", ctx.Err())
+	}
 }
 
 func (e *scripted) fetch() (string, error) {
