@@ -40,6 +40,9 @@ const (
 	AnnotationVolumes = "estiba.dev/volumes"
 	// AnnotationVolume on a PersistentVolumeClaim or PersistentVolume in the tarball holds a ClaimRecord.
 	AnnotationVolume = "estiba.dev/volume"
+	// AnnotationVolumeUnprotected on a PersistentVolumeClaim in the tarball holds an UnprotectedRecord. It is no
+	// part of a ClaimRecord, which releases before can't read without a snapshot in it.
+	AnnotationVolumeUnprotected = "estiba.dev/volume-unprotected"
 	// AnnotationRestore on a restored Pod holds a GateRecord.
 	AnnotationRestore = "estiba.dev/restore"
 	// AnnotationHeld on a restored Pod says why it is held back by SchedulingGate.

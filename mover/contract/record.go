@@ -74,6 +74,15 @@ type PersistentVolume struct {
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
+// UnprotectedRecord is the value of AnnotationVolumeUnprotected: the claim's volume was to be moved and was not asked
+// for. A restore must say that its data isn't in the backup.
+type UnprotectedRecord struct {
+	Version int   `json:"version"`
+	Backup  Owner `json:"backup"`
+	// Reason in a word, and what it is about, for people.
+	Reason string `json:"reason"`
+}
+
 // GateRecord is the value of AnnotationRestore: which job fills which of the
 // restored pod's volumes.
 type GateRecord struct {
@@ -98,6 +107,19 @@ func (r ClaimRecord) Encode() (string, error) { r.Version = RecordVersion; retur
 
 // Encode gives the annotation's value.
 func (r GateRecord) Encode() (string, error) { r.Version = RecordVersion; return encode(r) }
+
+// Encode returns the annotation's value.
+func (r UnprotectedRecord) Encode() (string, error) { r.Version = RecordVersion; return encode(r) }
+
+// DecodeUnprotectedRecord reads the value of AnnotationVolumeUnprotected. Errors wrap ErrRecord.
+func DecodeUnprotectedRecord(s string) (UnprotectedRecord, error) {
+	var r UnprotectedRecord
+	if err := decode(s, &r, func() int { return r.Version }); err != nil {
+		return UnprotectedRecord{}, fmt.Errorf("annotation %s: %w", AnnotationVolumeUnprotected, err)
+	}
+
+	return r, nil
+}
 
 // DecodePodRecord reads the value of AnnotationVolumes. Errors wrap ErrRecord.
 func DecodePodRecord(s string) (PodRecord, error) {

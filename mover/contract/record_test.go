@@ -68,6 +68,10 @@ func TestRecordsHaveTheirShape(t *testing.T) {
 	require.NoError(t, err)
 	golden(t, "claim-record-volume.v1.json", whole)
 
+	lost, err := contract.UnprotectedRecord{Backup: owner, Reason: "RestoreNotDone: VolumeRestore vr-1 is InProgress"}.Encode()
+	require.NoError(t, err)
+	golden(t, "unprotected-record.v1.json", lost)
+
 	gate, err := contract.GateRecord{Restore: owner, Jobs: map[string]string{"data": "vr-1"}}.Encode()
 	require.NoError(t, err)
 	golden(t, "gate-record.v1.json", gate)
@@ -109,6 +113,13 @@ func TestRecordsOfTheGoldenFilesAreRead(t *testing.T) {
 	claim, err = contract.DecodeClaimRecord(read("claim-record-volume.v1.json"))
 	require.NoError(t, err)
 	assert.Equal(t, original(), claim.PersistentVolume)
+
+	lost, err := contract.DecodeUnprotectedRecord(read("unprotected-record.v1.json"))
+	require.NoError(t, err)
+	assert.Equal(t, "RestoreNotDone: VolumeRestore vr-1 is InProgress", lost.Reason)
+
+	_, err = contract.DecodeUnprotectedRecord(`{"version":2}`)
+	require.ErrorIs(t, err, contract.ErrRecord)
 
 	gate, err := contract.DecodeGateRecord(read("gate-record.v1.json"))
 	require.NoError(t, err)

@@ -8,7 +8,7 @@ func Strip(object map[string]any) bool {
 	stripped := false
 
 	if metadata, ok := object["metadata"].(map[string]any); ok {
-		annotated := stripKeys(metadata, "annotations", AnnotationVolumes, AnnotationVolume, AnnotationRestore, AnnotationHeld)
+		annotated := stripKeys(metadata, "annotations", AnnotationVolumes, AnnotationVolume, AnnotationVolumeUnprotected, AnnotationRestore, AnnotationHeld)
 		stripped = stripKeys(metadata, "labels", LabelUnfilled) || annotated
 	}
 

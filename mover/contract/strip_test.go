@@ -30,7 +30,7 @@ func TestStrip(t *testing.T) {
 		},
 		"records and the gate go, the rest stays in its order": {
 			in: object{
-				"metadata": object{"annotations": object{"a": "b", contract.AnnotationVolumes: "x", contract.AnnotationVolume: "y", contract.AnnotationRestore: "z", contract.AnnotationHeld: "w"}},
+				"metadata": object{"annotations": object{"a": "b", contract.AnnotationVolumes: "x", contract.AnnotationVolume: "y", contract.AnnotationVolumeUnprotected: "u", contract.AnnotationRestore: "z", contract.AnnotationHeld: "w"}},
 				"spec":     object{"volumes": named("data", contract.GateVolume, "logs"), "initContainers": named(contract.GateContainer, "setup"), "schedulingGates": named("theirs", contract.SchedulingGate)},
 			},
 			want: object{

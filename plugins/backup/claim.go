@@ -35,8 +35,12 @@ func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	ctx, cancel, updated, log := a.begin("claim", item, b)
 	defer cancel()
 
-	job, report := a.ask(ctx, log, updated, unfilled, b)
+	job, report, lost := a.ask(ctx, log, updated, unfilled, b)
 	if job == nil {
+		if err := annotateLost(updated, b, lost); err != nil {
+			unprotected(log, updated.GetName(), err)
+		}
+
 		return updated, nil, "", nil, nil
 	}
 
@@ -54,16 +58,16 @@ func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	return updated, nil, id, items, nil
 }
 
-// ask gives the claim's job, or nil where there is none to be. That the operation
-// is to report it is said by mine. Unfilled is the claim's label of that name.
+// ask gives the claim's job, or nil where there is none to be; lost is why, if somebody asked for the volume. That
+// the operation is to report it is said by mine. Unfilled is the claim's label of that name.
 func (a *ClaimAction) ask(
 	ctx context.Context, log logrus.FieldLogger, item *unstructured.Unstructured, unfilled string, b *velerov1.Backup,
-) (job *v1alpha1.VolumeBackup, mine bool) {
+) (job *v1alpha1.VolumeBackup, mine bool, lost string) {
 	claim, err := typed[corev1.PersistentVolumeClaim](item)
 	if err != nil {
 		unprotected(log, item.GetName(), err)
 
-		return nil, false
+		return nil, false, notAskedFor(err)
 	}
 
 	if unfilled != "" {
@@ -78,7 +82,7 @@ func (a *ClaimAction) ask(
 			unprotected(log, claim.Name, err)
 		}
 
-		return job, false
+		return job, false, ""
 	}
 
 	p, err := a.session.planClaim(ctx, b, claim)
@@ -86,7 +90,7 @@ func (a *ClaimAction) ask(
 		promised, unseen := a.session.promise(ctx, b, reference)
 		unprotected(log, claim.Name, errors.Join(err, unseen))
 
-		return promised, false
+		return promised, false, notAskedFor(err)
 	}
 
 	a.session.say(log, b, claim, p.verdict)
@@ -95,20 +99,20 @@ func (a *ClaimAction) ask(
 		// The record of its PersistentVolume was written before Velero took a snapshot of it.
 		a.session.forget(b, reference)
 
-		return nil, false
+		return nil, false, lostBy(p.verdict)
 	}
 
 	job, outcome, err := a.session.request(ctx, b, p, v1alpha1.RequestedByClaim)
 	if err != nil {
 		missed(log, p.verdict, err)
 
-		return job, false
+		return job, false, notAskedFor(err)
 	}
 
 	asked(log, job, string(outcome))
 	a.session.foresee(b, job)
 
-	return job, job.Spec.RequestedBy == v1alpha1.RequestedByClaim
+	return job, job.Spec.RequestedBy == v1alpha1.RequestedByClaim, ""
 }
 
 // volume gives the PersistentVolume that the claim is bound to. The data is worth more than its labels: where it

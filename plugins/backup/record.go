@@ -63,6 +63,22 @@ func annotateClaim(item *unstructured.Unstructured, b *velerov1.Backup, job *v1a
 	return nil
 }
 
+// annotateLost says on a claim that its data was to be in the backup, and isn't. Empty says nothing.
+func annotateLost(item *unstructured.Unstructured, b *velerov1.Backup, lost string) error {
+	if lost == "" {
+		return nil
+	}
+
+	text, err := contract.UnprotectedRecord{Backup: recordOwner(b), Reason: lost}.Encode()
+	if err != nil {
+		return err
+	}
+
+	contract.Annotate(item.Object, contract.AnnotationVolumeUnprotected, text)
+
+	return nil
+}
+
 func annotatePod(item *unstructured.Unstructured, b *velerov1.Backup, volumes map[string]contract.Volume, lost map[string]string) error {
 	if len(volumes)+len(lost) == 0 {
 		return nil

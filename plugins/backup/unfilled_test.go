@@ -52,15 +52,21 @@ func TestAClaimThatARestoreHasNotFilledIsRefusedByName(t *testing.T) {
 
 			assert.NotContains(t, ofVolume, contract.AnnotationVolume)
 			assert.NotContains(t, record, contract.AnnotationVolume)
+
+			said, err := contract.DecodeUnprotectedRecord(record[contract.AnnotationVolumeUnprotected])
+			require.NoError(t, err, "a restore of this backup must say that the data isn't in it")
+			assert.Contains(t, said.Reason, "RestoreNotDone: ")
+			assert.Equal(t, "nightly", said.Backup.Name)
+
 			assert.Empty(t, op)
 			assert.Empty(t, b.jobs())
 
-			said := false
+			loud := false
 			for _, line := range b.lines.AllEntries() {
-				said = said || line.Level == logrus.ErrorLevel && assert.ObjectsAreEqual("RestoreNotDone", line.Data["reason"]) && assert.Contains(t, line.Message, tt.says)
+				loud = loud || line.Level == logrus.ErrorLevel && assert.ObjectsAreEqual("RestoreNotDone", line.Data["reason"]) && assert.Contains(t, line.Message, tt.says)
 			}
 
-			assert.True(t, said, "Velero counts errors of its log")
+			assert.True(t, loud, "Velero counts errors of its log")
 		})
 	}
 }

@@ -69,6 +69,8 @@ func (a *ClaimAction) execute(
 
 	text, ok := annotations(in.ItemFromBackup)[contract.AnnotationVolume]
 	if !ok {
+		out.AdditionalItems = lost(log, item, in)
+
 		return out, nil
 	}
 

@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
@@ -86,11 +85,7 @@ func warnings(log logrus.FieldLogger, item *unstructured.Unstructured, record co
 		log.WithField("volume", name).Warnf("volume %s of pod %s/%s comes back without its data, for that is not in backup %s although it was to be: %s",
 			name, item.GetNamespace(), item.GetName(), record.Backup.Name, record.Unprotected[name])
 
-		list = append(list, velero.ResourceIdentifier{
-			GroupResource: schema.GroupResource{Group: v1alpha1.GroupName, Resource: "volume-data-not-in-backup"},
-			Namespace:     item.GetNamespace(),
-			Name:          "pod-" + item.GetName() + "-volume-" + name,
-		})
+		list = append(list, notInBackup(item, "pod-"+item.GetName()+"-volume-"+name))
 	}
 
 	return list
