@@ -44,9 +44,12 @@ func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 		return updated, nil, "", nil, nil
 	}
 
-	if err := annotateClaim(updated, b, job, a.volume(ctx, log, updated)); err != nil {
+	pv := a.volume(ctx, log, updated)
+	if err := annotateClaim(updated, b, job, pv); err != nil {
 		unprotected(log, updated.GetName(), err)
 	}
+
+	a.session.paired(log, b, pv)
 
 	var mine []*v1alpha1.VolumeBackup
 	if report {

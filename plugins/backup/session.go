@@ -52,6 +52,8 @@ type Session struct {
 	// earlier are the jobs that were there when this process first had to know, by the backup's UID and by volume.
 	earlier map[types.UID]map[string]*v1alpha1.VolumeBackup
 
+	bare bare
+
 	// A repository may be waited for; that must not keep others from what is known.
 	repositoryMu sync.Mutex
 	repositories map[repositoryKey]*repositoryAsk

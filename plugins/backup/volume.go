@@ -37,8 +37,9 @@ func (a *VolumeAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	}
 
 	if err != nil {
-		// The claim's action meets the same and says it aloud.
+		// The claim's action meets the same and says it aloud, or says that it didn't.
 		log.Infof("PersistentVolume %s gets no record: %v", updated.GetName(), err)
+		a.session.bare.note(b, updated.GetName(), err.Error())
 	}
 
 	return updated, nil, "", nil, nil

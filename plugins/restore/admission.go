@@ -21,16 +21,12 @@ type form struct {
 	container corev1.Container
 	// owner stands in for the controller that Velero takes off the pod; nil where none is needed.
 	owner *metav1.OwnerReference
-	// refused is why the API server takes the pod in no form; nil where it does.
-	refused error
 }
 
 // admitted asks the API server, without making anything, in which form it would take the pod with its gate: with
 // the first of the containers that it takes and, where it takes none and the pod was a controller's, with an owner.
 // A pod that it refuses is made anew by its controller, without the gate.
 func (s *Session) admitted(ctx context.Context, item *unstructured.Unstructured, containers []corev1.Container, original *corev1.Pod, r *velerov1.Restore) (form, error) {
-	var last error
-
 	for _, owned := range []bool{false, true} {
 		f := form{}
 
@@ -45,8 +41,13 @@ func (s *Session) admitted(ctx context.Context, item *unstructured.Unstructured,
 			return f, err
 		}
 
-		// Where it isn't the gate's fault, an owner may help.
-		other, err := s.refusal(ctx, item, f.owner, r)
+		// Where it would not be taken either if it were held back, it isn't the gate's fault, and an owner may help.
+		heldBack := item.DeepCopy()
+		if err := holdBack(heldBack, refusal.Error()); err != nil {
+			return form{}, err
+		}
+
+		other, err := s.refusal(ctx, heldBack, f.owner, r)
 		if err != nil {
 			return form{}, err
 		}
@@ -55,13 +56,10 @@ func (s *Session) admitted(ctx context.Context, item *unstructured.Unstructured,
 			return form{}, fmt.Errorf("the namespace admits the pod, but not with the gate's container: %w; set that up as the namespace wants it, in the ConfigMap with the label %s",
 				refusal, contract.LabelPluginConfig)
 		}
-
-		if last == nil {
-			last = other
-		}
 	}
 
-	return form{container: containers[0], refused: last}, nil
+	// Velero says why when it makes the pod.
+	return form{container: containers[0]}, nil
 }
 
 // first puts the first of the containers into the form with which the API server takes the pod; it returns why it takes none.

@@ -124,3 +124,25 @@ func TestTheGateAsksForMoreOnlyWhereTheNamespaceWantsIt(t *testing.T) {
 	assert.Equal(t, "2", pod.Spec.InitContainers[0].Resources.Limits.Cpu().String())
 	assert.Empty(t, pod.Spec.SchedulingGates)
 }
+
+func TestAPodWhoseGateIsRefusedIsHeldBackAlsoWhereNoPodMayStartWithoutAGate(t *testing.T) {
+	b := newBench(t)
+	b.refusing(func(p *unstructured.Unstructured) string {
+		inits, _, _ := unstructured.NestedSlice(p.Object, "spec", "initContainers")
+		gates, _, _ := unstructured.NestedSlice(p.Object, "spec", "schedulingGates")
+
+		switch {
+		case len(inits) == 2:
+			return "image not signed"
+		case len(gates) == 0:
+			return "claim data lacks its data"
+		default:
+			return ""
+		}
+	})
+
+	pod, _, err := b.pod(recorded("web", podRecord(t, "nightly")))
+	require.NoError(t, err)
+	assert.Len(t, pod.Spec.SchedulingGates, 1)
+	requireHeld(b, "image not signed")
+}
