@@ -65,7 +65,8 @@ func (c *cell) strictNamespace() {
 	for _, o := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.namespace, Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}},
 		&corev1.LimitRange{ObjectMeta: here, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{
-			{Type: corev1.LimitTypeContainer, Min: all("20m", "24Mi"), Max: all("1", "1Gi")},
+			// No limit may be above its request: whoever raises the one has to raise the other.
+			{Type: corev1.LimitTypeContainer, Min: all("20m", "16Mi"), Max: all("1", "1Gi"), MaxLimitRequestRatio: all("1", "1")},
 		}}},
 		&corev1.ResourceQuota{ObjectMeta: here, Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{
 			corev1.ResourceRequestsCPU: resource.MustParse("50m"), corev1.ResourceRequestsMemory: resource.MustParse("64Mi"),
@@ -80,7 +81,8 @@ func (c *cell) strictWorkload() {
 	c.t.Helper()
 
 	labels := map[string]string{"app": "pod"}
-	quantities := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("64Mi")}
+	// Less memory than the gate can live with.
+	quantities := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("16Mi")}
 
 	spec := lab.PodSpec(nil, []string{"scratch"})
 	spec.SecurityContext = &corev1.PodSecurityContext{
