@@ -97,7 +97,7 @@ func compareWithCp(b *testing.B, volume string) {
 
 	copied := filepath.Join(b.TempDir(), "copy")
 	target := b.TempDir()
-	e := newEngine(b, store(b, b.TempDir()))
+	e := newEngineAt(b, store(b, b.TempDir()), 10*time.Minute)
 
 	b.StartTimer()
 
