@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -29,6 +30,12 @@ func TestSlowWhatWasUploadedBeforeTheMemoryEndedIsNotReadAgain(t *testing.T) {
 
 	for i := range files {
 		require.NoError(t, os.WriteFile(filepath.Join(volume, fmt.Sprintf("file-%06d", i)), fmt.Appendf(nil, "line %d\n", i), 0o600))
+	}
+
+	// Younger files are read again, whatever was uploaded of them.
+	select {
+	case <-time.After(61 * time.Second):
+	case <-t.Context().Done():
 	}
 
 	_, _, err := b.run(protocol.Request{Verb: protocol.VerbCreateRepository, Format: engine.FormatFast}, "", nil)
