@@ -9,8 +9,8 @@ import (
 )
 
 // remedyForData is about a volume, and not about any repository.
-const remedyForData = "delete the pod, and the claim too to get an empty volume, and restore again; or, to give up what is there, restore again with the annotation " +
-	contract.AnnotationExistingData + " on the Restore: overwrite (other files stay) or mirror (they are deleted)"
+const remedyForData = "delete the pod, and the claim too to get an empty volume, and restore again; or delete the pod and restore again with the annotation " +
+	contract.AnnotationExistingData + " on the Restore: keep (what is there stays, and the pod starts on it), or, to give it up, overwrite (other files stay) or mirror (they are deleted)"
 
 // remedyForHung is about a volume, too.
 const remedyForHung = "see whether the storage behind the volume answers on this node (its disk, or the server behind its mount); what hangs ends when that does, or when the node is started anew"

@@ -231,7 +231,7 @@ func (r *registry) fill(run *task.Run, k *known, s runner.Status) {
 // incomplete keeps a result without what was asked for from being taken for a success.
 func incomplete(v protocol.Verb, r protocol.Result) *state.Failure {
 	lacks := v == protocol.VerbBackup && (r.Backup == nil || r.Backup.SnapshotID == "") ||
-		v == protocol.VerbRestore && (r.Restore == nil || r.Restore.SnapshotID == "" && r.Restore.Missing == "") ||
+		v == protocol.VerbRestore && (r.Restore == nil || r.Restore.SnapshotID == "" && r.Restore.Missing == "" && len(r.Restore.Kept) == 0) ||
 		v == protocol.VerbForget && r.Forget == nil
 	if !lacks {
 		return nil

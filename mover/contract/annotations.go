@@ -23,7 +23,7 @@ const (
 	// no snapshot: "fail", "empty" or "previous".
 	AnnotationOnMissingSnapshot = "estiba.dev/on-missing-snapshot"
 	// AnnotationExistingData on a Velero Restore says what is done about data that is found in
-	// a volume: "refuse", "overwrite" or "mirror".
+	// a volume: "refuse", "overwrite", "mirror" or "keep".
 	AnnotationExistingData = "estiba.dev/existing-data"
 	// LabelPluginConfig, with any value, marks the one ConfigMap in Velero's namespace that holds the
 	// plugins' settings.

@@ -108,6 +108,9 @@ type RestoreRequest struct {
 	// Existing says what becomes of data that is in the volume. Where the volume has to be
 	// empty and isn't, the restore fails with CodeTargetNotEmpty and has written nothing.
 	Existing ExistingData `json:"existing,omitempty"`
+	// Owned says that what is in the volume is its own: no restore has begun to fill it, or may have.
+	// ExistingKeep keeps only that.
+	Owned bool `json:"owned,omitempty"`
 	// Resumed says that an earlier run of the same job was let to write (see BeforeWrite):
 	// what is in the volume may be its own, and is not refused.
 	Resumed bool `json:"resumed,omitempty"`
@@ -130,6 +133,9 @@ type RestoreResult struct {
 	// SnapshotID is the ID of the kopia manifest that was restored; empty where none was.
 	SnapshotID string  `json:"snapshotID"`
 	Summary    Summary `json:"summary"`
+	// Kept are the first entries, quoted, of the data that was found in the volume and left as it
+	// is, where that was asked for; else it is empty.
+	Kept []string `json:"kept,omitempty"`
 	// Missing says why the job's snapshot could not be had, where OnMissing let the
 	// restore go on; else it is empty.
 	Missing string `json:"missing,omitempty"`

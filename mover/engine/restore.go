@@ -15,6 +15,9 @@ const (
 	// ExistingMirror removes, too, what the snapshot does not have. It stops where another
 	// file system is mounted, and leaves the folder LostAndFound itself.
 	ExistingMirror ExistingData = "mirror"
+	// ExistingKeep leaves a volume that holds data as it is, and restores into an empty one.
+	// What an earlier restore may have left half done is refused.
+	ExistingKeep ExistingData = "keep"
 )
 
 // LostAndFound is the folder that file systems make in their root for fsck.
@@ -61,10 +64,10 @@ func (r RestoreRequest) Validate() error {
 	}
 
 	switch r.Existing {
-	case "", ExistingRefuse, ExistingOverwrite, ExistingMirror:
+	case "", ExistingRefuse, ExistingOverwrite, ExistingMirror, ExistingKeep:
 	default:
-		return Errorf(CodeInvalidRequest, "restore volume: what to do about existing data is %q, expected %s, %s or %s",
-			r.Existing, ExistingRefuse, ExistingOverwrite, ExistingMirror)
+		return Errorf(CodeInvalidRequest, "restore volume: what to do about existing data is %q, expected %s, %s, %s or %s",
+			r.Existing, ExistingRefuse, ExistingOverwrite, ExistingMirror, ExistingKeep)
 	}
 
 	switch r.OnMissing {
@@ -101,5 +104,10 @@ func (r RestoreRequest) Continues(snapshot string) error {
 
 // Guarded tells whether the volume must be found empty before anything is written.
 func (r RestoreRequest) Guarded() bool {
-	return (r.Existing == "" || r.Existing == ExistingRefuse) && !r.Resumed
+	return (r.Existing == "" || r.Existing == ExistingRefuse || r.Existing == ExistingKeep) && !r.Resumed
+}
+
+// Keeps reports whether data that is found in the volume is to stay, and nothing be restored.
+func (r RestoreRequest) Keeps() bool {
+	return r.Existing == ExistingKeep && r.Owned && !r.Resumed
 }

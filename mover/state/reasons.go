@@ -18,6 +18,8 @@ const (
 	ReasonCompleted = "Completed"
 	// ReasonLeftEmpty: there was no snapshot to restore, and nothing was written, as was asked for that case.
 	ReasonLeftEmpty = "LeftEmpty"
+	// ReasonDataKept: the volume held data, and nothing was restored, as was asked for that case.
+	ReasonDataKept = "DataKept"
 	// ReasonPreviousRestored: there was no snapshot to restore, and an older one was, as was asked for that case.
 	ReasonPreviousRestored = "PreviousRestored"
 	// ReasonCancelRequested: somebody set spec.cancel.

@@ -68,6 +68,14 @@ func Filled(job *v1alpha1.VolumeRestore, c Claim) bool {
 	}
 }
 
+// Owned reports whether what is in the job's volume is known to be its own: its claim was there before the job, and
+// no restore had left it unfilled. Of a volume without a claim nobody knows.
+func Owned(job *v1alpha1.VolumeRestore) bool {
+	m := meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionClaimMarked)
+
+	return job.Spec.Target.Claim != nil && m != nil && m.Reason == MarkedInUse
+}
+
 // Marks reports whether the claim of a restore is to be marked before the decision is carried out.
 func (d Decision) Marks() bool { return d.Action == ActionRoute || d.Action == ActionStage }
 

@@ -133,3 +133,33 @@ func TestOfTwoRestoresOfAClaimTheLaterWaits(t *testing.T) {
 		})
 	}
 }
+
+func TestOnlyAClaimThatWasThereBeforeHasDataToKeep(t *testing.T) {
+	t.Parallel()
+
+	claim := &v1alpha1.ClaimReference{Name: "data", UID: "c"}
+
+	for name, test := range map[string]struct {
+		claim *v1alpha1.ClaimReference
+		mark  string
+		owned bool
+	}{
+		"one that was in use":                       {claim, state.MarkedInUse, true},
+		"one that an earlier restore left unfilled": {claim, state.MarkedUnfilled, false},
+		"one that nobody has looked at":             {claim, "", false},
+		"a volume without a claim":                  {nil, state.MarkedInUse, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			job := &v1alpha1.VolumeRestore{}
+			job.Spec.Target.Claim = test.claim
+
+			if test.mark != "" {
+				job.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionClaimMarked, Status: metav1.ConditionTrue, Reason: test.mark}}
+			}
+
+			assert.Equal(t, test.owned, state.Owned(job))
+		})
+	}
+}

@@ -170,7 +170,7 @@ func (r *reader) value(title, key, value string) bool {
 	case keyOnMissingSnapshot:
 		oneOf(r, title, value, &s.OnMissingSnapshot, v1alpha1.MissingFail, v1alpha1.MissingEmpty, v1alpha1.MissingPrevious)
 	case keyExistingData:
-		oneOf(r, title, value, &s.ExistingData, v1alpha1.ExistingRefuse, v1alpha1.ExistingOverwrite, v1alpha1.ExistingMirror)
+		oneOf(r, title, value, &s.ExistingData, v1alpha1.ExistingRefuse, v1alpha1.ExistingOverwrite, v1alpha1.ExistingMirror, v1alpha1.ExistingKeep)
 	case keyHostPathPrefixes:
 		s.HostPathPrefixes = r.prefixes(title, value)
 	case keySecretCSIDrivers:

@@ -104,6 +104,12 @@ func TestARestoreTouchesNoDataUnlessToldTo(t *testing.T) {
 	c.sameDir(newer, dir)
 	c.stop()
 
+	kept := c.namespace + "-kept"
+	c.restore(kept, c.namespace, annotated(contract.AnnotationExistingData, "keep")...)
+	assert.Equal(t, "DataKept", c.jobOf(kept, "data").Status.Reason)
+	c.sameDir(newer, c.volumes(a, c.pod(a))["data"])
+	c.stop()
+
 	over := c.namespace + "-over"
 	c.restore(over, c.namespace, annotated(contract.AnnotationExistingData, "overwrite")...)
 

@@ -69,7 +69,7 @@ type VolumeRestoreSpec struct {
 
 // ExistingData is what a restore does about data that it finds in the volume.
 //
-// +kubebuilder:validation:Enum=refuse;overwrite;mirror
+// +kubebuilder:validation:Enum=refuse;overwrite;mirror;keep
 type ExistingData string
 
 // What there is to do about it.
@@ -80,6 +80,8 @@ const (
 	ExistingOverwrite ExistingData = "overwrite"
 	// ExistingMirror removes, too, what the snapshot does not have.
 	ExistingMirror ExistingData = "mirror"
+	// ExistingKeep leaves a volume that holds data of its own as it is, and restores into an empty one.
+	ExistingKeep ExistingData = "keep"
 )
 
 // OnMissingSnapshot is what a restore does if there is no snapshot to restore.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -28,6 +29,7 @@ func (n *Node) restoreWork(job *v1alpha1.VolumeRestore) task.Work {
 		Expect:      jobs.ExpectedTags(s.Snapshot, s.Repository),
 		Description: titleOf(s.Target),
 		Existing:    engine.ExistingData(s.ExistingData),
+		Owned:       state.Owned(job),
 		Resumed:     job.Status.WritingSince != nil,
 		Begun:       begun(job),
 		OnMissing:   engine.MissingSnapshot(s.OnMissingSnapshot),
@@ -126,7 +128,13 @@ func (n *Node) still(job, begun *v1alpha1.VolumeRestore) bool {
 // note is what is to be said of a restore that ended well without the snapshot asked for.
 func note(job *v1alpha1.VolumeRestore, r *engine.RestoreResult) *state.Finding {
 	switch {
-	case r == nil || r.Missing == "":
+	case r == nil:
+		return nil
+	case len(r.Kept) > 0:
+		return &state.Finding{Reason: state.ReasonDataKept, Message: fmt.Sprintf(
+			"%s holds data (%s) and was left as it is, nothing was restored (spec.existingData is %s)",
+			titleOf(job.Spec.Target), strings.Join(shorten(r.Kept), ", "), v1alpha1.ExistingKeep)}
+	case r.Missing == "":
 		return nil
 	case r.Instead == nil:
 		return &state.Finding{Reason: state.ReasonLeftEmpty, Message: fmt.Sprintf(

@@ -127,6 +127,11 @@ func TestARestoreWithoutItsSnapshotSaysWhatItDid(t *testing.T) {
 			state.ReasonLeftEmpty,
 			[]string{"vb-1", "volume data of pod app/web-0 was left as it is"},
 		},
+		"what is kept": {
+			engine.RestoreResult{Kept: []string{`"db"`, `"wal"`}},
+			state.ReasonDataKept,
+			[]string{`"db", "wal"`, "volume data of pod app/web-0 holds data", "left as it is"},
+		},
 		"an older one": {
 			engine.RestoreResult{SnapshotID: "k0", Missing: "the repository has no finished snapshot of job vb-1", Instead: &engine.Snapshot{
 				ID: "k0", Time: start, Tags: map[string]string{contract.TagBackup: "the-day-before"},

@@ -106,6 +106,10 @@ func (m *Memory) Restore(ctx context.Context, r engine.RestoreRequest, p engine.
 		return engine.RestoreResult{}, err
 	}
 
+	if r.Keeps() && vacant(engine.RestoreRequest{Root: r.Root}) != nil {
+		return engine.RestoreResult{Kept: []string{"data"}}, nil
+	}
+
 	s, res, err := m.choose(r)
 	if err != nil {
 		return engine.RestoreResult{}, err

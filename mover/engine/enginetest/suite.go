@@ -49,6 +49,7 @@ func RunSuite(t *testing.T, empty, prepared func(t *testing.T) engine.Engine) {
 		"jobs can run concurrently":                                  runsConcurrently,
 		"the root stays open":                                        leavesRootOpen,
 		"a volume that holds data is refused and left as it is":      refusesData,
+		"a volume that holds data can be kept as it is":              keepsData,
 		"an empty lost+found is no data":                             passesLostAndFound,
 		"a restore that goes on may find what it wrote":              resumes,
 		"a restore that goes on writes the snapshot it began with":   resumesOneSnapshotOnly,

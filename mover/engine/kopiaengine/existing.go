@@ -27,13 +27,9 @@ func (w *restorer) vacant(r engine.RestoreRequest) error {
 		return nil
 	}
 
-	found, err := contents(w.root.Dir())
-	if err != nil {
-		return engine.Errorf(engine.CodeTargetUnwritable, "look whether the volume is empty: %w", err)
-	}
-
-	if len(found) == 0 {
-		return nil
+	found, err := held(w.root)
+	if err != nil || len(found) == 0 {
+		return err
 	}
 
 	volume := r.Description
@@ -46,8 +42,34 @@ func (w *restorer) vacant(r engine.RestoreRequest) error {
 		found, more = found[:engine.MaxFound], " and more"
 	}
 
-	return engine.Errorf(engine.CodeTargetNotEmpty, "%s holds data already, and nothing was written: it has %s%s",
-		volume, strings.Join(found, ", "), more)
+	half := ""
+	if r.Existing == engine.ExistingKeep {
+		half = "; it is not kept, since it may be what an earlier restore has left half done"
+	}
+
+	return engine.Errorf(engine.CodeTargetNotEmpty, "%s holds data already, and nothing was written: it has %s%s%s",
+		volume, strings.Join(found, ", "), more, half)
+}
+
+// kept returns the first entries of the data that the volume holds and is to keep.
+func kept(root *beneath.Root, r engine.RestoreRequest) ([]string, error) {
+	if !r.Keeps() {
+		return nil, nil
+	}
+
+	found, err := held(root)
+
+	return found[:min(len(found), engine.MaxFound)], err
+}
+
+// held returns the first entries of what a volume holds; see contents.
+func held(root *beneath.Root) ([]string, error) {
+	found, err := contents(root.Dir())
+	if err != nil {
+		return nil, engine.Errorf(engine.CodeTargetUnwritable, "look whether the volume is empty: %w", err)
+	}
+
+	return found, nil
 }
 
 // contents gives the first entries of a volume, quoted, and one more than are named

@@ -37,6 +37,11 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 
+	// What is kept needs no snapshot, nor a repository.
+	if res.Kept, err = kept(root, r); err != nil || len(res.Kept) > 0 {
+		return res, err
+	}
+
 	err = e.opened(ctx, readingAll, func(ctx context.Context, rep *repository.Repository) error {
 		m, err := choose(ctx, rep, r, &res)
 		if err != nil {
