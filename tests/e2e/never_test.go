@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/tests/testkit/lab"
 )
 
@@ -92,8 +93,8 @@ func TestSlowARestoreOfPodsThatNeverRunEndsWithAReason(t *testing.T) {
 	}
 }
 
-// A controller's template knows of no gate, so that a pod that it makes anew in the middle starts without its data.
-// The restore must not write under it, and says so.
+// A controller's template knows of no gate, so that a pod that it made anew in the middle would start without its data.
+// It is refused, until somebody takes the claim as it is.
 func TestSlowAPodThatItsControllerMakesAnewStopsTheRestore(t *testing.T) {
 	c := open(t)
 	a, _ := c.app(classDelete, lab.Data{Files: 100, Bytes: 24 << 20, Seed: 81})
@@ -123,6 +124,19 @@ func TestSlowAPodThatItsControllerMakesAnewStopsTheRestore(t *testing.T) {
 		assert.Contains(t, told, job.Status.Reason)
 	}
 
+	unfilled, err := c.unfilled(c.ctx, "data")
+	require.NoError(t, err)
+	require.NotEmpty(t, unfilled)
+
+	var pods corev1.PodList
+	require.NoError(t, c.List(c.ctx, &pods, client.InNamespace(c.namespace)))
+
+	for _, p := range pods.Items {
+		assert.Equal(t, gated.UID, p.UID, "no other pod was made")
+	}
+
+	_, err = c.Run(c.ctx, "kubectl", "label", "--namespace="+c.namespace, "pvc", "data", contract.LabelUnfilled+"-")
+	require.NoError(t, err)
 	assert.NotEqual(t, gated.UID, c.pod(a).UID, "the new pod waits for nobody")
 }
 
