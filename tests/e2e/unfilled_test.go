@@ -243,6 +243,13 @@ func TestAClaimStaysUnfilledWhenItsRestoreIsGone(t *testing.T) {
 	lift()
 	c.refusedBackup(c.namespace+"-ended", policy, "VolumeRestore "+filler, "Canceled")
 
+	// A restore of such a backup says so, though no pod asks for the data.
+	c.restore(c.namespace+"-none", c.namespace+"-ended", "--include-resources", claimsAlone)
+
+	describe, err := c.Velero(c.ctx, "restore", "describe", c.namespace+"-none", "--details")
+	require.NoError(t, err)
+	assert.Contains(t, describe, "volume-data-not-in-backup.estiba.dev/namespaces/"+c.namespace+"/claim-data")
+
 	require.NoError(t, c.Delete(c.ctx, job))
 	c.refusedBackup(c.namespace+"-gone", policy, "VolumeRestore "+filler, "is gone")
 
