@@ -49,7 +49,6 @@ func unexercised() map[right]string {
 		{"estiba-controller", "estiba.dev", "snapshotdeletions", "delete", ""}: late,
 		{"estiba-controller", "", "events", "patch", ""}:                       repeats,
 		{"estiba-node", "", "events", "patch", ""}:                             repeats,
-		{"estiba-controller", "estiba.dev", "volumerestores", "get", ""}:       "looks whether a restore's staging pod is still needed, if it is old",
 	}
 }
 
