@@ -61,6 +61,7 @@ func (a *PodAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 
 	v := &visit{session: a.session, log: log, backup: b, pod: pod, volumes: map[string]contract.Volume{}, lost: map[string]string{}}
 	v.volumesOf(ctx)
+	v.warnIfDropped(ctx)
 
 	if err := annotatePod(updated, b, v.volumes, v.lost); err != nil {
 		unprotected(log, "of pod "+pod.Name, err)

@@ -53,6 +53,7 @@ func New() Actions {
 		},
 		Delete: map[string]common.HandlerInitializer{
 			"estiba.dev/delete-pod":   func(log logrus.FieldLogger) (any, error) { return remove.NewPodAction(log, d), nil },
+			"estiba.dev/delete-job":   func(log logrus.FieldLogger) (any, error) { return remove.NewJobAction(log, d), nil },
 			"estiba.dev/delete-claim": func(log logrus.FieldLogger) (any, error) { return remove.NewClaimAction(log, d), nil },
 		},
 	}

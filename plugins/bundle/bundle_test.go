@@ -16,7 +16,7 @@ import (
 func TestNamesNeverChange(t *testing.T) {
 	assert.Equal(t, []string{
 		"estiba.dev/backup-claim", "estiba.dev/backup-pod", "estiba.dev/backup-volume",
-		"estiba.dev/delete-claim", "estiba.dev/delete-pod",
+		"estiba.dev/delete-claim", "estiba.dev/delete-job", "estiba.dev/delete-pod",
 		"estiba.dev/restore-batch-job", "estiba.dev/restore-claim", "estiba.dev/restore-job", "estiba.dev/restore-pod", "estiba.dev/restore-volume",
 	}, New().Names())
 }

@@ -1,5 +1,6 @@
 // Package remove holds the delete item actions: for each volume that a pod's or
-// a claim's record in the tarball names, they ask for the deletion of its snapshot.
+// a claim's record in the tarball names, or a job there tells of, they ask for the
+// deletion of its snapshot.
 //
 // Velero's Backup, and perhaps its storage location, are about to vanish, so
 // what is asked for holds all that is needed. Errors of such an action are only
@@ -22,6 +23,7 @@ import (
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -78,6 +80,12 @@ func NewClaimAction(log logrus.FieldLogger, s *Session) *Action {
 	return &Action{log: log, session: s, resource: "persistentvolumeclaims", key: contract.AnnotationVolume, volumes: claimVolume}
 }
 
+// NewJobAction returns the action for VolumeBackups, which Velero writes into a backup when their operation is over. They
+// tell of snapshots that no record does: those of a pod that Velero left out after its volumes had been asked for.
+func NewJobAction(log logrus.FieldLogger, s *Session) *Action {
+	return &Action{log: log, session: s, resource: "volumebackups." + v1alpha1.GroupName}
+}
+
 // AppliesTo says which items the action is for.
 func (a *Action) AppliesTo() (velero.ResourceSelector, error) {
 	return velero.ResourceSelector{IncludedResources: []string{a.resource}}, nil
@@ -88,12 +96,11 @@ func (a *Action) AppliesTo() (velero.ResourceSelector, error) {
 func (a *Action) Execute(in *velero.DeleteItemActionExecuteInput) error {
 	item := unstructured.Unstructured{Object: in.Item.UnstructuredContent()}
 
-	text, ok := item.GetAnnotations()[a.key]
-	if !ok {
+	owner, volumes, err := a.snapshots(&item)
+	if err == nil && len(volumes) == 0 {
 		return nil
 	}
 
-	owner, volumes, err := a.volumes(text)
 	if err != nil {
 		return fmt.Errorf("%s %s/%s: its snapshots are not deleted: %w", a.resource, item.GetNamespace(), item.GetName(), err)
 	}
@@ -108,6 +115,20 @@ func (a *Action) Execute(in *velero.DeleteItemActionExecuteInput) error {
 	defer cancel()
 
 	return a.ask(ctx, in.Backup, owner, volumes)
+}
+
+// snapshots returns whose snapshots the item tells of.
+func (a *Action) snapshots(item *unstructured.Unstructured) (contract.Owner, []contract.Volume, error) {
+	if a.volumes == nil {
+		return jobVolume(item)
+	}
+
+	text, ok := item.GetAnnotations()[a.key]
+	if !ok {
+		return contract.Owner{}, nil, nil
+	}
+
+	return a.volumes(text)
 }
 
 func (a *Action) ask(ctx context.Context, b *velerov1.Backup, owner contract.Owner, volumes []contract.Volume) error {
@@ -216,4 +237,20 @@ func claimVolume(text string) (contract.Owner, []contract.Volume, error) {
 	}
 
 	return r.Backup, []contract.Volume{r.Volume}, nil
+}
+
+// jobVolume reads a VolumeBackup as a record of its snapshot would.
+func jobVolume(item *unstructured.Unstructured) (contract.Owner, []contract.Volume, error) {
+	var job v1alpha1.VolumeBackup
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &job); err != nil {
+		return contract.Owner{}, nil, fmt.Errorf("read VolumeBackup: %w", err)
+	}
+
+	repo := job.Spec.Repository
+	if _, err := contract.RepositoryPath(repo.Namespace, repo.ID); err != nil {
+		return contract.Owner{}, nil, fmt.Errorf("spec.repository: %w", err)
+	}
+
+	return contract.Owner{Name: job.Spec.Backup.Name, UID: string(job.Spec.Backup.UID)},
+		[]contract.Volume{{Job: job.Name, Repository: contract.Repository{Namespace: repo.Namespace, ID: repo.ID}}}, nil
 }

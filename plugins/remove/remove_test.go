@@ -51,12 +51,14 @@ func TestExecute(t *testing.T) {
 		return encode(contract.PodRecord{Backup: contract.Owner{Name: backup, UID: "b-1"}, Volumes: map[string]contract.Volume{"a": volume("vb-1"), "b": volume("vb-2")}})
 	}
 
-	tests := map[string]struct {
+	type test struct {
 		action  func(s *remove.Session) *remove.Action
 		item    *unstructured.Unstructured
 		deleted []string
 		err     string
-	}{
+	}
+
+	tests := map[string]test{
 		"a pod's volumes":            {item: item(contract.AnnotationVolumes, pod("nightly")), deleted: []string{"vb-1", "vb-2"}},
 		"a pod without a record":     {item: item("", "")},
 		"a record of another backup": {item: item(contract.AnnotationVolumes, pod("older"))},
@@ -71,6 +73,26 @@ func TestExecute(t *testing.T) {
 			deleted: []string{"vb-3"},
 		},
 	}
+	ofJob := func(s *remove.Session) *remove.Action {
+		l, _ := logtest.NewNullLogger()
+
+		return remove.NewJobAction(l, s)
+	}
+	job := func(backup, namespace string) *unstructured.Unstructured {
+		u := item("", "")
+		u.SetName("vb-9")
+		u.Object["spec"] = map[string]any{
+			"backup":     map[string]any{"name": backup, "uid": "b-1"},
+			"repository": map[string]any{"backupStorageLocation": "of-then", "namespace": namespace, "id": id},
+		}
+
+		return u
+	}
+	tests["a job, such as that of a pod that Velero left out"] = test{action: ofJob, item: job("nightly", "shop"), deleted: []string{"vb-9"}}
+	tests["a job of another backup"] = test{action: ofJob, item: job("older", "shop")}
+	tests["a job of a foreign path"] = test{action: ofJob, item: job("nightly", "../shop"), err: "spec.repository"}
+	tests["a job that's broken"] = test{action: ofJob, item: &unstructured.Unstructured{Object: map[string]any{"spec": "x"}}, err: "read VolumeBackup"}
+
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			scheme := runtime.NewScheme()
