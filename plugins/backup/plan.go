@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,7 +22,9 @@ type plan struct {
 	node    string
 	volume  v1alpha1.VolumeReference
 	source  contract.Source
-	frozen  bool
+	// frozen says that an application is quiesced while the job runs, and left for how long it may be yet.
+	frozen bool
+	left   time.Duration
 }
 
 // planClaim decides on the volume behind a claim.
@@ -56,7 +59,7 @@ func (s *Session) planClaim(ctx context.Context, b *velerov1.Backup, claim *core
 
 		if carrier.Pod != nil {
 			p.node = carrier.Pod.Spec.NodeName
-			p.frozen = anyFrozen(c, b, t.settings.Policies)
+			p.frozen, p.left = s.anyFrozen(c, b, t.settings.Policies)
 		}
 	}
 
@@ -94,7 +97,7 @@ func claimSource(c volumeselect.Claim, carrier volumeselect.Carrier) contract.So
 
 // anyFrozen tells whether hooks freeze and thaw a running pod that mounts the
 // claim: its application is quiesced while the job runs. Velero runs none in a pod that the backup leaves out.
-func anyFrozen(c volumeselect.Claim, b *velerov1.Backup, policies *volumeselect.Policies) bool {
+func (s *Session) anyFrozen(c volumeselect.Claim, b *velerov1.Backup, policies *volumeselect.Policies) (frozen bool, left time.Duration) {
 	for i := range c.Pods {
 		pod := &c.Pods[i]
 		if pod.Status.Phase != corev1.PodRunning || !hooksOf(pod, b.Spec.Hooks).frozen() || !admitsPod(b, pod, policies) {
@@ -102,13 +105,17 @@ func anyFrozen(c volumeselect.Claim, b *velerov1.Backup, policies *volumeselect.
 		}
 
 		for j := range pod.Spec.Volumes {
-			if v1alpha1.ClaimName(pod, &pod.Spec.Volumes[j]) == c.Claim.Name {
-				return true
+			if v1alpha1.ClaimName(pod, &pod.Spec.Volumes[j]) != c.Claim.Name {
+				continue
+			}
+
+			if of := s.left(b, pod.UID); !frozen || of < left {
+				frozen, left = true, of
 			}
 		}
 	}
 
-	return false
+	return frozen, left
 }
 
 // planOwn decides on a volume that lives and dies with its pod.
@@ -127,7 +134,7 @@ func (s *Session) planOwn(ctx context.Context, b *velerov1.Backup, pod *corev1.P
 			Pod: v1alpha1.PodReference{Name: pod.Name, UID: pod.UID},
 		}
 		p.source = contract.EphemeralSource(workload(pod), string(pod.UID), volume.Name)
-		p.frozen = hooksOf(pod, b.Spec.Hooks).frozen()
+		p.frozen, p.left = hooksOf(pod, b.Spec.Hooks).frozen(), s.left(b, pod.UID)
 	}
 
 	return p, nil
@@ -154,8 +161,8 @@ func (p plan) job(b *velerov1.Backup, repo v1alpha1.RepositoryReference, by v1al
 	}
 
 	if p.frozen {
-		bound, _ := freezeBound(b) // the pod's action says what is wrong with it
-		spec.Options = v1alpha1.BackupOptions{Frozen: true, Deadline: &metav1.Duration{Duration: bound}}
+		// A deadline of nothing would count as none.
+		spec.Options = v1alpha1.BackupOptions{Frozen: true, Deadline: &metav1.Duration{Duration: max(p.left, time.Second)}}
 	}
 
 	return jobs.NewBackup(b.Namespace, p.node, spec)

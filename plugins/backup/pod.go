@@ -60,6 +60,11 @@ func (a *PodAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	}
 
 	v := &visit{session: a.session, log: log, backup: b, pod: pod, volumes: map[string]contract.Volume{}, lost: map[string]string{}}
+	hooks := hooksOf(pod, b.Spec.Hooks)
+	if hooks.post && !finalizing(b) {
+		v.askForBlock(ctx)
+	}
+
 	v.volumesOf(ctx)
 	v.warnIfDropped(ctx)
 
@@ -67,8 +72,8 @@ func (a *PodAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 		unprotected(log, "of pod "+pod.Name, err)
 	}
 
-	if hooks := hooksOf(pod, b.Spec.Hooks); hooks.post && !finalizing(b) && len(v.all) > 0 {
-		a.session.thawWait(log, b, v.all, hooks.frozen())
+	if hooks.post && !finalizing(b) && len(v.all) > 0 {
+		a.session.thawWait(log, b, pod.UID, v.all, hooks.frozen())
 	}
 
 	id, items := operationFor(b, v.mine)

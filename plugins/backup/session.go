@@ -45,6 +45,8 @@ type Session struct {
 	beats     remembered[map[string]time.Time]
 	daemons   remembered[map[string]bool]
 	reported  map[string]bool
+	// quiesced are the times since which the bound counts for a pod, by the backup's UID and the pod's.
+	quiesced map[string]time.Time
 	// finished are the jobs of the backup by volume, looked up when Velero finalizes.
 	finished remembered[map[string]*v1alpha1.VolumeBackup]
 	// promised are the jobs that records of PersistentVolumes and claims name.
@@ -77,6 +79,7 @@ func NewSession(connect operation.Connect, c clock.Clock) *Session {
 		volumes:      map[string]remembered[*corev1.PersistentVolume]{},
 		repositories: map[repositoryKey]*repositoryAsk{},
 		reported:     map[string]bool{},
+		quiesced:     map[string]time.Time{},
 		promised:     map[string]*v1alpha1.VolumeBackup{},
 		earlier:      map[types.UID]map[string]*v1alpha1.VolumeBackup{},
 	}

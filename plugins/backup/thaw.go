@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
@@ -28,8 +29,8 @@ const (
 // afterwards: Velero waits for nothing but this call between the hooks. Of an
 // application that is frozen, what isn't done within the bound is cancelled, for
 // it would be read while the application writes. Where a hook only clears up
-// afterwards, the jobs go on.
-func (s *Session) thawWait(log logrus.FieldLogger, b *velerov1.Backup, list []*v1alpha1.VolumeBackup, frozen bool) {
+// afterwards, the jobs go on. The bound is one for all pods whose hooks Velero runs together.
+func (s *Session) thawWait(log logrus.FieldLogger, b *velerov1.Backup, pod types.UID, list []*v1alpha1.VolumeBackup, frozen bool) {
 	id := operation.ID{Kind: operation.Backup}
 	for _, job := range list {
 		id.Jobs = append(id.Jobs, job.Name)
@@ -40,9 +41,10 @@ func (s *Session) thawWait(log logrus.FieldLogger, b *velerov1.Backup, list []*v
 		log.Warn(err)
 	}
 
-	log.Infof("a post hook follows: waiting up to %s for %d volumes (annotation %s of the Backup)", bound, len(list), contract.AnnotationFreezeTimeout)
+	left := s.left(b, pod)
+	log.Infof("a post hook follows: waiting up to %s for %d volumes (annotation %s of the Backup)", left, len(list), contract.AnnotationFreezeTimeout)
 
-	last := s.waitFor(b.Namespace, id, bound)
+	last := s.waitFor(b.Namespace, id, left)
 	if operation.Ended(id, last) {
 		return
 	}
