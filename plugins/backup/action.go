@@ -87,15 +87,23 @@ func operationFor(b *velerov1.Backup, list []*v1alpha1.VolumeBackup) (string, []
 	}
 
 	id := operation.ID{Kind: operation.Backup}
+	for _, job := range list {
+		id.Jobs = append(id.Jobs, job.Name)
+	}
+
+	return id.String(), jobItems(list)
+}
+
+// jobItems returns the jobs as items of a backup.
+func jobItems(list []*v1alpha1.VolumeBackup) []velero.ResourceIdentifier {
 	items := make([]velero.ResourceIdentifier, 0, len(list))
 
 	for _, job := range list {
-		id.Jobs = append(id.Jobs, job.Name)
 		items = append(items, velero.ResourceIdentifier{
 			GroupResource: schema.GroupResource{Group: v1alpha1.GroupName, Resource: "volumebackups"},
 			Namespace:     job.Namespace, Name: job.Name,
 		})
 	}
 
-	return id.String(), items
+	return items
 }

@@ -159,7 +159,10 @@ func (v *visit) askForBlock(ctx context.Context) {
 	for _, pod := range others {
 		s.first(string(b.UID) + "/block/" + string(pod.UID))
 
-		if s.askEarly(ctx, b, pod, now) {
+		jobs, all := s.askEarly(ctx, b, pod, now)
+		v.early = append(v.early, jobs...)
+
+		if all {
 			v.log.Infof("pod %s/%s is quiesced, too: its volumes are moved at the same time", pod.Namespace, pod.Name)
 		}
 	}
@@ -167,13 +170,13 @@ func (v *visit) askForBlock(ctx context.Context) {
 
 // askEarly asks for the jobs of a pod's volumes before Velero comes to it, and reports whether it has asked for all. It says
 // nothing: the pod's own action does.
-func (s *Session) askEarly(ctx context.Context, b *velerov1.Backup, pod *corev1.Pod, since time.Time) bool {
+func (s *Session) askEarly(ctx context.Context, b *velerov1.Backup, pod *corev1.Pod, since time.Time) (asked []*v1alpha1.VolumeBackup, all bool) {
 	var plans []plan
 
 	for i := range pod.Spec.Volumes {
 		p, ok := s.planEarly(ctx, b, pod, &pod.Spec.Volumes[i])
 		if !ok {
-			return false
+			return nil, false
 		}
 
 		if p.verdict.Move {
@@ -187,14 +190,17 @@ func (s *Session) askEarly(ctx context.Context, b *velerov1.Backup, pod *corev1.
 			by = v1alpha1.RequestedByClaim
 		}
 
-		if _, _, err := s.request(ctx, b, p, by); err != nil {
-			return false
+		job, _, err := s.request(ctx, b, p, by)
+		if err != nil {
+			return asked, false
 		}
+
+		asked = append(asked, job)
 	}
 
 	s.quiesce(b, pod.UID, since)
 
-	return true
+	return asked, true
 }
 
 // planEarly decides on a volume before its action is called. Whether Velero takes a CSI snapshot of a claim only the claim's

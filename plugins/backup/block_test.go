@@ -15,6 +15,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/plugins/operation"
 )
 
 func quiesced(name string, volumes ...corev1.Volume) *corev1.Pod {
@@ -175,4 +176,33 @@ func TestAClaimTakenByDefaultIsNotAskedForBeforeItsAction(t *testing.T) {
 			assert.Equal(t, c.early == 2, b.session.left(b.backup, second.UID) < DefaultFreezeBound)
 		})
 	}
+}
+
+// Velero leaves a pod out whose command before the backup fails. What was asked for by then has no record.
+func TestJobsThatAreAskedForEarlyAreInTheBackup(t *testing.T) {
+	first, second := quiesced("db-0", emptyDir("cache")), quiesced("db-1", emptyDir("cache"))
+	b := newBench(t, first, second)
+	b.backup.Spec.OrderedResources = map[string]string{"pods": "shop/db-0,shop/db-1"}
+
+	keepTime(t, b.clock, func(time.Duration) { b.set(v1alpha1.PhaseCompleted) })
+
+	_, _, op, items, err := NewPodAction(b.log, b.session).Execute(b.item(first), b.backup)
+	require.NoError(t, err)
+
+	id, err := operation.Parse(op)
+	require.NoError(t, err)
+	assert.Len(t, id.Jobs, 1, "each pod reports its own")
+
+	var names []string
+	for _, item := range items {
+		names = append(names, item.Name)
+	}
+
+	var want []string
+	for _, job := range b.jobs() {
+		want = append(want, job.Name)
+	}
+
+	assert.ElementsMatch(t, want, names)
+	assert.Len(t, want, 2)
 }

@@ -42,6 +42,8 @@ type visit struct {
 	lost map[string]string
 	// all are the jobs of the pod's volumes; mine are those that its operation reports.
 	all, mine []*v1alpha1.VolumeBackup
+	// early are those of other pods that were asked for with this one's.
+	early []*v1alpha1.VolumeBackup
 }
 
 // Execute decides on each volume of the pod, makes sure of the jobs, and
@@ -76,7 +78,12 @@ func (a *PodAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 		a.session.thawWait(log, b, pod.UID, v.all, hooks.frozen())
 	}
 
+	// Velero leaves a pod out whose command before the backup fails. Its jobs are in the backup then, so that a
+	// deletion finds their snapshots.
 	id, items := operationFor(b, v.mine)
+	if id != "" {
+		items = append(items, jobItems(v.early)...)
+	}
 
 	return updated, nil, id, items, nil
 }
