@@ -36,7 +36,7 @@ func TestVeleroFindsTheActions(t *testing.T) {
 
 	want := map[common.PluginKind][]string{
 		common.PluginKindBackupItemActionV2:  {"estiba.dev/backup-claim", "estiba.dev/backup-pod", "estiba.dev/backup-volume"},
-		common.PluginKindRestoreItemActionV2: {"estiba.dev/restore-claim", "estiba.dev/restore-job", "estiba.dev/restore-pod", "estiba.dev/restore-volume"},
+		common.PluginKindRestoreItemActionV2: {"estiba.dev/restore-batch-job", "estiba.dev/restore-claim", "estiba.dev/restore-job", "estiba.dev/restore-pod", "estiba.dev/restore-volume"},
 		common.PluginKindDeleteItemAction:    {"estiba.dev/delete-claim", "estiba.dev/delete-job", "estiba.dev/delete-pod"},
 	}
 
