@@ -39,6 +39,17 @@ const (
 	OmittedUnknown OmissionReason = "OmissionsUnknown"
 )
 
+// Known reports whether the reason is one of the above.
+func (r OmissionReason) Known() bool {
+	switch r {
+	case OmittedSocket, OmittedFIFO, OmittedDevice, OmittedMount, OmittedHardLink, OmittedXattr, OmittedHoles, OmittedVanished,
+		OmittedChanged, OmittedReplaced, OmittedTimestamp, OmittedOwner, OmittedUnreadable, OmittedUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
 // Harmless reports whether nothing that anybody could miss is lost by an omission for
 // the reason: it is counted, and nobody is warned. A reason that is not known is not harmless.
 func (r OmissionReason) Harmless() bool {

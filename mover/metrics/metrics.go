@@ -105,11 +105,12 @@ func (m *Metrics) JobEnded(j Job) {
 		m.waiting.WithLabelValues(j.Kind).Observe(j.Started.Sub(j.Created).Seconds())
 	}
 
-	m.read.WithLabelValues(j.Kind).Add(float64(j.VolumeBytes))
-	m.stored.Add(float64(j.StoredBytes))
+	// A counter that is to go down panics; what is counted is what a worker says.
+	m.read.WithLabelValues(j.Kind).Add(float64(max(j.VolumeBytes, 0)))
+	m.stored.Add(float64(max(j.StoredBytes, 0)))
 
 	for reason, n := range j.Omissions {
-		m.omissions.WithLabelValues(j.Kind, reason).Add(float64(n))
+		m.omissions.WithLabelValues(j.Kind, reason).Add(float64(max(n, 0)))
 	}
 
 	if j.Success {

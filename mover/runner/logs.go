@@ -8,17 +8,30 @@ import (
 	"strings"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
+	"k8s.io/utils/clock"
 )
 
-// maxLogLine bounds a line of a worker's log, in bytes; the rest is cut off.
-const maxLogLine = 64 << 10
+const (
+	// maxLogLine bounds a line of a worker's log, in bytes; the rest is cut off.
+	maxLogLine = 64 << 10
+	// The lines a second and the bytes a second of a worker's log that are passed on, each with what may
+	// come at once, such as the stacks of a program that panics. A worker that was
+	// taken over must not fill the node's disk, nor push other lines out of the log.
+	logLines, logLinesAtOnce = 20, 2000
+	logBytes, logBytesAtOnce = 64 << 10, 4 << 20
+)
 
 // forwardLog passes a worker's log on until its end, and gives the line that
 // tells best how the worker died: the first that a dying Go program writes, or
 // else the last of all.
-func forwardLog(r io.Reader, log logr.Logger) string {
-	var last, panicked string
+func forwardLog(r io.Reader, log logr.Logger, c clock.PassiveClock) string {
+	var (
+		last, panicked string
+		leftOut        int
+	)
 
+	some, much := rate.NewLimiter(logLines, logLinesAtOnce), rate.NewLimiter(logBytes, logBytesAtOnce)
 	lines := bufio.NewReaderSize(r, maxLogLine)
 
 	for {
@@ -30,12 +43,20 @@ func forwardLog(r io.Reader, log logr.Logger) string {
 				panicked = text
 			}
 
-			forwardLine(text, log)
+			if now := c.Now(); some.AllowN(now, 1) && much.AllowN(now, len(text)) {
+				forwardLine(text, log)
+			} else {
+				leftOut++
+			}
 		}
 
 		if err != nil {
 			break
 		}
+	}
+
+	if leftOut > 0 {
+		log.Info("the worker wrote more than is passed on", "lines", leftOut)
 	}
 
 	if panicked != "" {

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 )
 
 func TestCeiling(t *testing.T) {
@@ -260,7 +263,7 @@ func TestForwardLog(t *testing.T) {
 				lines.WriteString(args + "\n")
 			}, funcr.Options{})
 
-			assert.Equal(t, test.last, forwardLog(strings.NewReader(test.log), log))
+			assert.Equal(t, test.last, forwardLog(strings.NewReader(test.log), log, clock.RealClock{}))
 
 			for _, want := range test.logged {
 				assert.Contains(t, lines.String(), want)
@@ -268,5 +271,30 @@ func TestForwardLog(t *testing.T) {
 		})
 	}
 
-	assert.Equal(t, "x", forwardLog(strings.NewReader("x"), logr.Discard()))
+	assert.Equal(t, "x", forwardLog(strings.NewReader("x"), logr.Discard(), clock.RealClock{}))
+}
+
+func TestAFloodOfLogIsNotPassedOn(t *testing.T) {
+	for name, line := range map[string]string{"of lines": "x\n", "of bytes": strings.Repeat("x", maxLogLine-1) + "\n"} {
+		t.Run(name, func(t *testing.T) {
+			var (
+				lines, size int
+				last        string
+			)
+
+			log := funcr.New(func(_, args string) {
+				lines++
+				size += len(args)
+				last = args
+			}, funcr.Options{})
+
+			still := clocktesting.NewFakePassiveClock(time.Now())
+			flood := strings.Repeat(line, 20<<20/len(line))
+
+			assert.Equal(t, "fatal error: it has burst", forwardLog(strings.NewReader(flood+"fatal error: it has burst\n"), log, still), "how it died is known all the same")
+			assert.LessOrEqual(t, lines, logLinesAtOnce+1)
+			assert.Less(t, size, 5<<20)
+			assert.Contains(t, last, "more than is passed on")
+		})
+	}
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/worker/protocol"
 )
@@ -223,11 +225,18 @@ func (s *supervision) run(ctx context.Context, storage Storage) (protocol.Result
 	reports := make(chan protocol.Report)
 	readErr := make(chan error, 1)
 
-	go func() { logged <- forwardLog(s.process.log, s.config.Log.WithValues("worker", s.process.pid())) }()
+	go func() {
+		logged <- forwardLog(s.process.log, s.config.Log.WithValues("worker", s.process.pid()), s.config.Clock)
+	}()
 	go func() {
 		defer close(reports)
 
-		readErr <- protocol.ReadReports(s.process.reports, func(p protocol.Report) { reports <- p })
+		err := s.readReports(serving, reports)
+		if err != nil {
+			s.process.kill() // nobody listens to it any more
+		}
+
+		readErr <- err
 	}()
 
 	s.watchOver(ctx, reports)
@@ -240,6 +249,33 @@ func (s *supervision) run(ctx context.Context, storage Storage) (protocol.Result
 	closeAll(s.process.request, s.process.reports, s.process.log)
 
 	return s.verdict(ctx, err)
+}
+
+// The reports a second that are listened to, and how many may come at once: an honest
+// worker has some one a second, and each has the daemon look at its job.
+const reportRate, reportsAtOnce = 20, 100
+
+// readReports reads reports at a bounded pace, until the worker has ended: what is
+// left then is read at once.
+func (s *supervision) readReports(ctx context.Context, reports chan<- protocol.Report) error {
+	pacing, stop := context.WithCancel(ctx)
+	defer stop()
+
+	go func() {
+		select {
+		case <-s.process.ended:
+			stop()
+		case <-pacing.Done():
+		}
+	}()
+
+	pace := rate.NewLimiter(reportRate, reportsAtOnce)
+
+	// The caller says what was read.
+	return protocol.ReadReports(s.process.reports, func(p protocol.Report) {
+		_ = pace.Wait(pacing) // it fails when there is nothing to wait for any more
+		reports <- p
+	})
 }
 
 // watchOver returns when the worker has ended, or was left behind, and its reports are read.

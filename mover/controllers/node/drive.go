@@ -18,6 +18,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
+	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/metrics"
 	"github.com/estiba-dev/estiba/mover/state"
 )
@@ -366,7 +367,12 @@ func (d *drive) count(dec state.Decision, now time.Time) {
 
 	j.Omissions = map[string]int64{}
 	for _, o := range s.Omissions {
-		j.Omissions[o.Reason] += o.Count
+		reason := engine.OmissionReason(o.Reason)
+		if !reason.Known() {
+			reason = engine.OmittedUnknown // a worker's word makes no new series
+		}
+
+		j.Omissions[string(reason)] += o.Count
 	}
 
 	d.Metrics.JobEnded(j)

@@ -12,7 +12,7 @@ import (
 
 // MaxLine bounds a report, in bytes: a worker that was taken over must not be
 // able to fill the daemon's memory.
-const MaxLine = 16 << 20
+const MaxLine = 4 << 20
 
 // WriteRequest writes the document.
 func WriteRequest(w io.Writer, r Request) error {
@@ -99,6 +99,10 @@ func ReadReports(r io.Reader, take func(Report)) error {
 	lines.Buffer(make([]byte, 0, 4096), MaxLine)
 
 	for lines.Scan() {
+		if crowded(lines.Bytes()) {
+			return fmt.Errorf("read the worker's report: it has more than %d values", maxValues)
+		}
+
 		var p Report
 		if err := json.Unmarshal(lines.Bytes(), &p); err != nil {
 			return fmt.Errorf("read the worker's report: %w", err)
@@ -106,6 +110,10 @@ func ReadReports(r io.Reader, take func(Report)) error {
 
 		if p.Version != Version {
 			return fmt.Errorf("read the worker's report: version is %d, expected %d", p.Version, Version)
+		}
+
+		if err := p.Validate(); err != nil {
+			return fmt.Errorf("read the worker's report: %w", err)
 		}
 
 		take(p)

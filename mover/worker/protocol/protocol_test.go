@@ -85,6 +85,8 @@ func TestReportsThatAreNone(t *testing.T) {
 	tests := map[string]struct{ line, err string }{
 		"nonsense":        {line: "hello\n", err: "invalid character"},
 		"another version": {line: `{"version":2}` + "\n", err: "version is 2, expected 1"},
+		"many values":     {line: `{"version":1,"result":{"snapshots":[` + strings.Repeat("{},", 200_000) + "{}]}}\n", err: "more than 100000 values"},
+		"much of nothing": {line: strings.Repeat("[", 20_000) + "\n", err: "exceeded max depth"},
 		"no end of it":    {line: strings.Repeat("x", protocol.MaxLine+1), err: "token too long"},
 	}
 
@@ -92,6 +94,34 @@ func TestReportsThatAreNone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			err := protocol.ReadReports(strings.NewReader(test.line), func(protocol.Report) { assert.Fail(t, "not a report") })
 			require.ErrorContains(t, err, test.err)
+		})
+	}
+}
+
+func TestNoWorkerThatIsSoundReportsThat(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	many := make([]engine.Omission, 100)
+
+	for name, r := range map[string]protocol.Report{
+		"progress backwards":        {Progress: &engine.Progress{BytesDone: -1}},
+		"an endless snapshot":       {Writing: long},
+		"an unknown fence":          {Fences: &protocol.Fences{Missing: []protocol.Fence{"Moat"}}},
+		"endless fences":            {Fences: &protocol.Fences{Capabilities: make([]string, 100)}},
+		"a backup of minus one":     {Result: &protocol.Result{Backup: &engine.BackupResult{Summary: engine.Summary{ReadBytes: -1}}}},
+		"a restore of minus one":    {Result: &protocol.Result{Restore: &engine.RestoreResult{Summary: engine.Summary{Files: -1}}}},
+		"packs found":               {Result: &protocol.Result{Backup: &engine.BackupResult{LostPacks: -1}}},
+		"an endless snapshot's ID":  {Result: &protocol.Result{Backup: &engine.BackupResult{SnapshotID: long}}},
+		"another":                   {Result: &protocol.Result{Restore: &engine.RestoreResult{SnapshotID: long}}},
+		"omissions of minus one":    {Result: &protocol.Result{Backup: &engine.BackupResult{Summary: engine.Summary{Omissions: []engine.Omission{{Reason: "FIFO", Count: -1}}}}}},
+		"an endless reason":         {Result: &protocol.Result{Backup: &engine.BackupResult{Summary: engine.Summary{Omissions: []engine.Omission{{Reason: engine.OmissionReason(long)}}}}}},
+		"endless reasons":           {Result: &protocol.Result{Restore: &engine.RestoreResult{Summary: engine.Summary{Omissions: many}}}},
+		"snapshots that were found": {Result: &protocol.Result{Forget: &engine.ForgetResult{Deleted: -1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var pipe bytes.Buffer
+
+			require.NoError(t, protocol.NewReporter(&pipe).Report(r))
+			require.ErrorContains(t, protocol.ReadReports(&pipe, func(protocol.Report) { assert.Fail(t, "it is taken") }), "read the worker's report: ")
 		})
 	}
 }
