@@ -24,6 +24,9 @@ const (
 	// TagAllocated is what the files of the snapshot took up where they were, in bytes: their size
 	// without the holes. The engine adds it to the others; snapshots of earlier releases have none.
 	TagAllocated = "estiba-allocated"
+	// TagReadBack says up to which blobs the backup has read back what it takes over, one of each
+	// kind; the next one begins there. Any value is a place to begin.
+	TagReadBack = "estiba-read-back"
 )
 
 // Snapshot is what the tags of a snapshot say.

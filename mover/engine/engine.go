@@ -85,8 +85,8 @@ type BackupResult struct {
 	SnapshotID string `json:"snapshotID"`
 	// Incremental says that an earlier snapshot of the same instance spared reading.
 	Incremental bool `json:"incremental,omitempty"`
-	// LostPacks is how many packs of the repository the store was found to have lost
-	// before this backup began. What they held was dropped, so that it is uploaded
+	// LostPacks is how many blobs of the repository (packs and indexes) the store was found
+	// to have lost, cut or altered. What they held was dropped, so that it is uploaded
 	// again where a volume still has it; earlier snapshots that need it are damaged.
 	LostPacks int     `json:"lostPacks,omitempty"`
 	Summary   Summary `json:"summary"`

@@ -305,19 +305,30 @@ func (w *writer) FindManifests(ctx context.Context, labels map[string]string) ([
 }
 
 // openInsistently opens the repository by the password alone, and once more where it is damaged or
-// the key is wrong by one answer of the store.
+// the key is wrong by one answer of the store. An index blob that is damaged doesn't keep it
+// from that: the repository is then open without what is in it.
 func openInsistently(ctx context.Context, s Settings) (*Repository, error) {
-	r, err := open(ctx, s)
+	a, m := newAside(s.Storage), memory{storage: s.Storage, cache: s.CacheDir}
+
+	r, err := openOn(ctx, s, a)
 
 	switch engine.CodeOf(err) {
 	case engine.CodeRepositoryDamaged, engine.CodeWrongKey:
-		if m := (memory{storage: s.Storage, cache: s.CacheDir}); m.askAgain(ctx, err) {
+		if m.askAgain(ctx, err) {
 			m.forgetAll(cachedIndexes)
 
-			return open(ctx, s)
+			r, err = openOn(ctx, s, a)
 		}
 	default:
 	}
 
-	return r, err
+	if engine.CodeOf(err) != engine.CodeRepositoryDamaged || !m.askAgain(ctx, err) {
+		return r, err
+	}
+
+	if n, search := a.search(ctx, s); n == 0 || search != nil {
+		return nil, Explain(ctx, s.Storage, engine.CodeRepositoryDamaged, errors.Join(err, search))
+	}
+
+	return openOn(ctx, s, a)
 }

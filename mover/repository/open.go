@@ -68,7 +68,9 @@ type Settings struct {
 type Repository struct {
 	repo.DirectRepository
 
-	memory memory
+	memory   memory
+	aside    *aside
+	unlisted int
 
 	once  sync.Once
 	close error
@@ -77,6 +79,10 @@ type Repository struct {
 // Close closes the repository, and not its storage. Closing it again does nothing.
 func (r *Repository) Close(ctx context.Context) error {
 	r.once.Do(func() {
+		if r.unlisted > 0 {
+			_ = os.Unsetenv(ignoreMalformed) // It fails for names only that can't be set either.
+		}
+
 		if err := r.DirectRepository.Close(ctx); err != nil {
 			r.close = engine.Errorf(engine.CodeInternal, "close repository: %w", err)
 		}
@@ -109,7 +115,7 @@ func Open(ctx context.Context, s Settings) (*Repository, error) {
 		}
 
 		s.Password = other
-		r, err = open(ctx, s)
+		r, err = openInsistently(ctx, s)
 	}
 
 	return r, err
@@ -117,6 +123,11 @@ func Open(ctx context.Context, s Settings) (*Repository, error) {
 
 // open opens the repository by the password alone.
 func open(ctx context.Context, s Settings) (*Repository, error) {
+	return openOn(ctx, s, newAside(s.Storage))
+}
+
+// openOn opens the repository without what is set aside.
+func openOn(ctx context.Context, s Settings, a *aside) (*Repository, error) {
 	register()
 
 	file, err := writeConfig(s)
@@ -124,9 +135,9 @@ func open(ctx context.Context, s Settings) (*Repository, error) {
 		return nil, engine.Errorf(engine.CodeInternal, "open repository: %w", err)
 	}
 
-	st, kept := held{s.Storage, s.CacheDir}, memory{storage: s.Storage, cache: s.CacheDir}
+	st, kept := held{a, s.CacheDir}, memory{storage: s.Storage, cache: s.CacheDir}
 	if s.ReadAhead {
-		kept = memory{storage: s.Storage, ahead: newReadAhead(s.Storage)}
+		kept = memory{storage: s.Storage, ahead: newReadAhead(a)}
 		st = held{kept.ahead, ""}
 	}
 
@@ -161,7 +172,7 @@ func open(ctx context.Context, s Settings) (*Repository, error) {
 		return nil, Explain(ctx, s.Storage, engine.CodeRepositoryDamaged, fmt.Errorf("open repository: %w", err))
 	}
 
-	return &Repository{DirectRepository: direct, memory: kept}, nil
+	return &Repository{DirectRepository: direct, memory: kept, aside: a}, nil
 }
 
 // writeConfig writes the description that kopia opens a repository by. It tells

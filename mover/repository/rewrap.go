@@ -51,7 +51,7 @@ func Rewrap(ctx context.Context, s Settings) error {
 
 // look opens the repository anew.
 func look(ctx context.Context, s Settings) error {
-	r, err := open(ctx, s)
+	r, err := openInsistently(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -103,9 +103,9 @@ type VolumeBackupStatus struct {
 	// the same instance without reading them.
 	// +optional
 	Incremental bool `json:"incremental,omitempty"`
-	// LostPacks is the number of packs (blobs with the content of many files) that the
-	// store was found to have lost before this backup began. What the volume still had
-	// of them was uploaded again; earlier snapshots that need them are damaged.
+	// LostPacks is the number of blobs of the repository (packs, which hold the content of
+	// many files, and indexes) that the store was found to have lost, cut or altered. What the
+	// volume still had of them was uploaded again; earlier snapshots that need them are damaged.
 	// +optional
 	LostPacks int64 `json:"lostPacks,omitempty"`
 	// Summary of what was moved.

@@ -332,7 +332,7 @@ func (d *drive) tell(dec state.Decision, now time.Time) {
 
 	if job, ok := d.object.(*v1alpha1.VolumeBackup); ok && job.Status.LostPacks > 0 {
 		d.Events.Event(job, corev1.EventTypeWarning, eventLostPacks, fmt.Sprintf(
-			"the store has lost %d packs of repository %s; this backup is whole, and earlier snapshots that need them are damaged: see to the store", job.Status.LostPacks, job.Spec.Repository.ID))
+			"the store has lost or altered %d blobs of repository %s; this backup is whole, and earlier snapshots that need them are damaged: see to the store", job.Status.LostPacks, job.Spec.Repository.ID))
 	}
 
 	d.tellOmissions()

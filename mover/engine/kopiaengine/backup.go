@@ -12,6 +12,7 @@ import (
 	"github.com/kopia/kopia/snapshot"
 
 	"github.com/estiba-dev/estiba/mover/beneath"
+	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/repository"
 )
@@ -54,12 +55,26 @@ type backup struct {
 	// allocated is what the volume's files took up, in bytes, once all of them were seen.
 	allocated int64
 
-	packs   *packs
-	written *indexes
-	// lost are the packs that the store did not have when the backup began; dropped
-	// is how many of them counted as stored until then.
-	lost    lostPacks
-	dropped int
+	rep      *repository.Repository
+	calendar calendar
+	packs    *packs
+	written  *written
+	// lost are the packs that the store did not have when the backup began.
+	lost   lostPacks
+	damage damage
+
+	// parent is the finished snapshot that is taken over from, if there is one.
+	parent *snapshot.Manifest
+	// looked are the indexes in use when the new snapshot was last looked through.
+	looked map[blob.ID]int64
+	rota   rota
+	// shareRead says that the share of this backup was read back and is sound; closer that
+	// damage was found in it.
+	shareRead, closer bool
+	// recovered says that the index was looked for at the ends of packs.
+	recovered bool
+	// unrescued is how many lost contents this machine had not cached either.
+	unrescued int
 }
 
 func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
@@ -73,18 +88,30 @@ func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
 
 	var res engine.BackupResult
 
-	b.written = &indexes{Storage: b.engine.storage(), sizes: map[blob.ID]int64{}}
+	b.written = newWritten(b.engine.storage())
+	b.calendar.now = b.engine.cfg.Repository.Now
 
-	err = b.engine.openedOn(ctx, b.written, writing, func(ctx context.Context, rep *repository.Repository) error {
-		if err := b.prepare(ctx, rep); err != nil {
+	s := b.engine.cfg.Repository
+	s.Storage, s.Now = b.written, b.calendar.Now
+
+	err = openedOn(ctx, s, writing, func(ctx context.Context, rep *repository.Repository) error {
+		b.rep = rep
+
+		if err := b.prepare(ctx); err != nil {
 			return fmt.Errorf("look for lost packs: %w", err)
 		}
 
-		if res, err = b.upload(ctx, rep); err != nil {
+		if res, err = b.upload(ctx); err != nil {
 			return err
 		}
 
-		return readBack(ctx, rep, manifest.ID(res.SnapshotID))
+		if err := readBack(ctx, rep, manifest.ID(res.SnapshotID)); err != nil {
+			return err
+		}
+
+		b.tellDamage(ctx)
+
+		return rep.MoveAside(ctx)
 	})
 	if err != nil {
 		return engine.BackupResult{}, err
@@ -96,30 +123,26 @@ func (b *backup) run(ctx context.Context) (engine.BackupResult, error) {
 }
 
 // upload uploads the volume and saves the snapshot in a session of its own.
-func (b *backup) upload(ctx context.Context, rep repo.DirectRepository) (engine.BackupResult, error) {
-	var ps []*snapshot.Manifest
-	if b.stamps.telling {
-		ps = b.parents(ctx, rep)
-	}
-
+func (b *backup) upload(ctx context.Context) (engine.BackupResult, error) {
+	ps := b.parents(ctx)
 	if err := errors.Join(b.soft.Err(), repository.StorageErr(b.engine.storage())); err != nil {
 		return engine.BackupResult{}, fmt.Errorf("look for earlier snapshots: %w", err)
 	}
 
 	opts := repo.WriteSessionOptions{Purpose: "backup", OnUpload: func(n int64) { b.stored.Add(n) }}
 
-	ctx, w, err := rep.NewWriter(ctx, opts)
+	ctx, w, err := b.rep.NewWriter(ctx, opts)
 	if err != nil {
 		return engine.BackupResult{}, fmt.Errorf("begin to write: %w", err)
 	}
 
-	res, err := b.write(ctx, rep, w, ps)
+	res, err := b.write(ctx, w, ps)
 
 	return res, errors.Join(err, w.Close(context.WithoutCancel(ctx)))
 }
 
-func (b *backup) write(ctx context.Context, rep repo.DirectRepository, w repo.RepositoryWriter, ps []*snapshot.Manifest) (engine.BackupResult, error) {
-	m, src, err := b.passes(ctx, w, ps)
+func (b *backup) write(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest) (engine.BackupResult, error) {
+	m, src, err := b.passes(ctx, w, ps, nil)
 	if err != nil {
 		return engine.BackupResult{}, errors.Join(err, b.keep(ctx, w, m))
 	}
@@ -132,8 +155,12 @@ func (b *backup) write(ctx context.Context, rep repo.DirectRepository, w repo.Re
 
 	// Before there is a manifest: who dies from here on leaves none that names what
 	// nobody has looked for. A restore, or the next backup, would take it for whole.
-	if err := b.confirm(ctx, rep, m); err != nil {
+	if err := b.confirm(ctx, m); err != nil {
 		return engine.BackupResult{}, fmt.Errorf("look for what was written: %w", err)
+	}
+
+	if m, src, err = b.heal(ctx, w, m, src); err != nil {
+		return engine.BackupResult{}, errors.Join(err, b.keep(ctx, w, m))
 	}
 
 	omitted := src.omitted.list()
@@ -142,11 +169,11 @@ func (b *backup) write(ctx context.Context, rep repo.DirectRepository, w repo.Re
 		return engine.BackupResult{}, err
 	}
 
-	if err := b.confirm(ctx, rep, m); err != nil {
+	if err := b.confirm(ctx, m); err != nil {
 		return engine.BackupResult{}, fmt.Errorf("look for the snapshot that was written: %w", err)
 	}
 
-	res := engine.BackupResult{SnapshotID: string(m.ID), Incremental: len(ps) > 0, LostPacks: b.dropped, Summary: summaryOf(m)}
+	res := engine.BackupResult{SnapshotID: string(m.ID), Incremental: len(ps) > 0, LostPacks: b.damage.blobs(), Summary: summaryOf(m)}
 	res.Summary.ReadBytes = b.read
 	res.Summary.StoredBytes = b.stored.Load()
 	res.Summary.Omissions = omitted
@@ -193,8 +220,8 @@ func (b *backup) flush(ctx context.Context, w repo.RepositoryWriter) error {
 // confirm looks for all of it in the store. The packs come first: a storage that
 // has found out that it lost something may refuse to do anything more, and then the
 // snapshot could not be removed.
-func (b *backup) confirm(ctx context.Context, rep repo.DirectRepository, m *snapshot.Manifest) error {
-	if err := b.verify(ctx, rep, m); err != nil {
+func (b *backup) confirm(ctx context.Context, m *snapshot.Manifest) error {
+	if err := b.verify(ctx, m); err != nil {
 		return err
 	}
 
@@ -210,6 +237,7 @@ func (b *backup) confirm(ctx context.Context, rep repo.DirectRepository, m *snap
 func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest, omitted []engine.Omission) error {
 	m.Description = b.request.Description
 	m.Tags = kopiaTags(b.request)
+	m.Tags[tagPrefix+contract.TagReadBack] = b.rota.String()
 	m.Pins = []string{pin}
 
 	if complete(m) {
@@ -290,4 +318,14 @@ func readBack(ctx context.Context, rep repo.Repository, id manifest.ID) error {
 	}
 
 	return nil
+}
+
+// tellDamage says what was found of it, when the snapshot is whole.
+func (b *backup) tellDamage(ctx context.Context) {
+	if b.damage.blobs() == 0 {
+		return
+	}
+
+	b.engine.cfg.Log.WarnContext(ctx, "the store has lost or altered blobs of the repository: what they held was uploaded again where the volume has it, and earlier snapshots with it are damaged",
+		"packs", b.damage.packs, "indexes", b.rep.DamagedIndexes(), "unknown", b.damage.unknown)
 }

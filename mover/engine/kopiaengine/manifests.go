@@ -3,16 +3,19 @@ package kopiaengine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
 
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/repository"
 )
 
 // tagPrefix is what kopia's own command puts before the tags of snapshots, so that
@@ -59,7 +62,22 @@ func find(ctx context.Context, rep repo.Repository, labels map[string]string) ([
 		found = append(found, m)
 	}
 
+	if len(found) == 0 {
+		return nil, unlisted(rep)
+	}
+
 	return found, nil
+}
+
+// unlisted is an error where the repository can't tell which snapshots it has: none that was
+// found is none that there is.
+func unlisted(rep repo.Repository) error {
+	if r, ok := rep.(*repository.Repository); ok && r.Unlisted() > 0 {
+		return engine.Errorf(engine.CodeRepositoryDamaged,
+			"%d contents with the list of snapshots can't be read: bring the packs (blobs q…) back from versions or a replica of the bucket", r.Unlisted())
+	}
+
+	return nil
 }
 
 func findIDs(ctx context.Context, rep repo.Repository, labels map[string]string) ([]manifest.ID, error) {
@@ -114,18 +132,25 @@ const maxCheckpoints = 2
 // finished since, the latest first. What can't be read, or needs a pack that is
 // lost, is left out: a damaged repository must not keep a new backup from being
 // made, nor pass its damage on.
-func (b *backup) parents(ctx context.Context, rep repo.DirectRepository) []*snapshot.Manifest {
-	ids, err := findIDs(ctx, rep, chainLabels(b.request))
-	if err != nil {
-		return nil
-	}
+func (b *backup) parents(ctx context.Context) []*snapshot.Manifest {
+	ids, _ := findIDs(ctx, b.rep, chainLabels(b.request)) // None, where they can't be read.
 
 	var all []*snapshot.Manifest
 
 	for _, id := range ids {
-		if m, err := snapshot.LoadSnapshot(ctx, rep, id); err == nil && m.RootEntry != nil {
+		if m, err := snapshot.LoadSnapshot(ctx, b.rep, id); err == nil && m.RootEntry != nil {
 			all = append(all, m)
 		}
+	}
+
+	if b.rota == nil {
+		b.rota = rotaOf(lastComplete(all), b.request.Job)
+	}
+
+	if !b.stamps.telling {
+		b.parent = lastComplete(all)
+
+		return nil
 	}
 
 	var chosen []*snapshot.Manifest
@@ -141,10 +166,12 @@ func (b *backup) parents(ctx context.Context, rep repo.DirectRepository) []*snap
 			checkpoints++
 		}
 
-		if b.sound(ctx, rep, m) {
+		if b.sound(ctx, m) {
 			chosen = append(chosen, m)
 
 			if complete(m) {
+				b.parent = m
+
 				break
 			}
 		}
@@ -153,15 +180,33 @@ func (b *backup) parents(ctx context.Context, rep repo.DirectRepository) []*snap
 	return chosen
 }
 
-// sound tells whether a snapshot can be built upon. A finished one was verified when
-// it was made, so that only what was lost since matters. What was written down along
-// the way never was.
-func (b *backup) sound(ctx context.Context, rep repo.DirectRepository, m *snapshot.Manifest) bool {
-	if complete(m) && len(b.lost) == 0 {
-		return readRoot(ctx, rep, m) == nil
+// lastComplete returns the finished snapshot that was begun last; nil if there is none.
+func lastComplete(ms []*snapshot.Manifest) *snapshot.Manifest {
+	for _, m := range newest(ms) {
+		if complete(m) {
+			return m
+		}
 	}
 
-	return b.lost.spare(ctx, rep, m) == nil
+	return nil
+}
+
+// sound tells whether a snapshot can be built upon. A finished one was verified when
+// it was made, so that only what was lost since matters; what no packs were lost of is looked
+// up in the new snapshot. What was written down along the way never was verified.
+func (b *backup) sound(ctx context.Context, m *snapshot.Manifest) bool {
+	if complete(m) && len(b.lost) == 0 {
+		if readRoot(ctx, b.rep, m) == nil {
+			return true
+		}
+
+		// Where it is dropped, the root folder of this backup gets another one.
+		_ = b.dropUnreadable(ctx, []object.ID{m.RootEntry.ObjectID}) // The new snapshot is looked through.
+
+		return false
+	}
+
+	return b.lost.spare(ctx, b.rep, m) == nil
 }
 
 // readRoot reads the root folder of a snapshot and throws it away.
@@ -193,7 +238,7 @@ func (e *Engine) Snapshots(ctx context.Context) ([]engine.Snapshot, error) {
 
 	err := e.withRepository(ctx, reading, func(ctx context.Context, rep repo.Repository) error {
 		ms, err := find(ctx, rep, map[string]string{snapshot.UsernameLabel: contract.SnapshotUser})
-		if err != nil {
+		if err := errors.Join(err, unlisted(rep)); err != nil {
 			return err
 		}
 
@@ -241,7 +286,11 @@ func (e *Engine) Forget(ctx context.Context, r engine.ForgetRequest) (engine.For
 
 	err := e.withRepository(ctx, writing, func(ctx context.Context, rep repo.Repository) (err error) {
 		res.Deleted, err = forget(ctx, rep, jobLabels(r.Job, r.Expect))
-		if err != nil || res.Deleted == 0 {
+		if err == nil && res.Deleted == 0 {
+			return unlisted(rep)
+		}
+
+		if err != nil {
 			return err
 		}
 

@@ -40,12 +40,13 @@ func uploadPolicy() *policy.Tree {
 	})
 }
 
-// passes goes over the volume once, and again for what changed while it was read.
-// With an error, the manifest is what there is so far, or nil.
-func (b *backup) passes(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest) (*snapshot.Manifest, *source, error) {
-	defer b.startEstimate(ctx, ps)()
-
-	var again map[string]struct{}
+// passes goes over the volume once, and again for what changed while it was read. Where
+// it was gone over before, again are the raw paths that have to be read whatever the earlier
+// snapshots have. With an error, the manifest is what there is so far, or nil.
+func (b *backup) passes(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest, again map[string]struct{}) (*snapshot.Manifest, *source, error) {
+	if again == nil {
+		defer b.startEstimate(ctx, ps)()
+	}
 
 	for pass := 0; ; pass++ {
 		m, src, err := b.pass(ctx, w, ps, again)

@@ -3,12 +3,12 @@ package kopiaengine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/kopia/kopia/repo"
-	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/manifest"
 
 	"github.com/estiba-dev/estiba/mover/engine"
@@ -84,13 +84,17 @@ func (e *Engine) withRepository(ctx context.Context, a access, work func(context
 }
 
 func (e *Engine) opened(ctx context.Context, a access, work func(context.Context, *repository.Repository) error) error {
-	return e.openedOn(ctx, e.storage(), a, work)
+	return openedOn(ctx, e.cfg.Repository, a, func(ctx context.Context, rep *repository.Repository) error {
+		if err := rep.ReadManifests(ctx); err != nil {
+			return fmt.Errorf("read the manifests: %w", err)
+		}
+
+		return work(ctx, rep)
+	})
 }
 
-// openedOn opens the repository on what stands before the storage.
-func (e *Engine) openedOn(ctx context.Context, st blob.Storage, a access, work func(context.Context, *repository.Repository) error) error {
-	s := e.cfg.Repository
-	s.Storage = st
+// openedOn opens the repository by these settings.
+func openedOn(ctx context.Context, s repository.Settings, a access, work func(context.Context, *repository.Repository) error) error {
 	s.ReadOnly = s.ReadOnly || a != writing
 	s.ReadAhead = a == readingAll
 
