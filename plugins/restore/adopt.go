@@ -42,7 +42,7 @@ func (a *AdoptAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero
 
 	waiting, err := a.session.waiting(&original, in.Restore)
 	if err != nil {
-		return nil, fmt.Errorf("Job %s/%s is not restored, for it can't be seen whether a pod of it waits for its data, beside which it would start another one: %w; restore it again",
+		return nil, fmt.Errorf("job %s/%s is not restored, for it can't be seen whether a pod of it waits for its data, beside which it would start another one: %w; restore it again",
 			original.Namespace, original.Name, err)
 	}
 

@@ -150,6 +150,6 @@ func TestAJobIsNotRestoredBesideAPodThatMayWait(t *testing.T) {
 	})
 
 	_, err := b.restoredJob(backedUpJob())
-	require.ErrorContains(t, err, "Job shop/import is not restored")
+	require.ErrorContains(t, err, "job shop/import is not restored")
 	require.ErrorContains(t, err, "timed out")
 }

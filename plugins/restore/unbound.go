@@ -35,11 +35,7 @@ func (s *Session) unbound(claim runtime.Unstructured, r *velerov1.Restore) error
 	defer cancel()
 
 	var pv corev1.PersistentVolume
-	if err := c.Get(ctx, types.NamespacedName{Name: name}, &pv); err != nil {
-		if client.IgnoreNotFound(err) == nil {
-			return nil
-		}
-
+	if err := c.Get(ctx, types.NamespacedName{Name: name}, &pv); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("read PersistentVolume %s, which it was bound to: %w", name, err)
 	}
 
