@@ -108,7 +108,7 @@ const (
 	ReasonGatePassed = "GatePassed"
 	// ReasonUngatedPod: a pod mounts the volume without a gate of this restore.
 	ReasonUngatedPod = "UngatedPod"
-	// ReasonRouted: all pods stand at their gates, and the restore was given to a node.
+	// ReasonRouted: a pod stands at its gate, no other is without one, and the restore was given to a node.
 	ReasonRouted = "Routed"
 	// ReasonJobMissing: a VolumeRestore that a gate waits for does not exist.
 	ReasonJobMissing = "JobMissing"
@@ -145,7 +145,7 @@ const (
 	ReasonClaimUnmarked = "ClaimUnmarked"
 	// ReasonClaimNotFound: there is no such claim.
 	ReasonClaimNotFound = "ClaimNotFound"
-	// ReasonClaimPending: the claim is bound to no volume, so that there is nothing to back up.
+	// ReasonClaimPending: the claim is bound to no volume, so that there is nothing to back up, or gets none to restore into.
 	ReasonClaimPending = "ClaimPending"
 	// ReasonClaimLost: the claim has lost its volume.
 	ReasonClaimLost = "ClaimLost"
