@@ -159,7 +159,11 @@ type world struct {
 }
 
 // hasty is a clock by which no list is of any age to be shared: a test sees at once what it has changed.
-type hasty struct{ minutes atomic.Int64 }
+type hasty struct {
+	clocktesting.FakeClock
+
+	minutes atomic.Int64
+}
 
 func (h *hasty) Now() time.Time { return start.Add(time.Duration(h.minutes.Add(2)) * time.Minute) }
 

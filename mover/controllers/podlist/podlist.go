@@ -17,11 +17,11 @@ import (
 // Lists holds the last list of each namespace that was asked for a short while ago.
 type Lists struct {
 	reader client.Reader
-	clock  clock.PassiveClock
+	clock  clock.WithDelayedExecution
 
 	mu    sync.Mutex
 	lists map[string]*list
-	// changed is when something was heard of a pod of the namespace.
+	// changed is when something was heard of a pod of the namespace, while there is a list of it.
 	changed map[string]time.Time
 }
 
@@ -33,11 +33,11 @@ type list struct {
 	err   error
 }
 
-// keep is how long a list is held: no caller takes an older one.
-const keep = time.Minute
+// keep is how long a list is held: no caller takes an older one, and a large namespace is much to hold.
+const keep = 15 * time.Second
 
 // New returns Lists that read with the reader.
-func New(reader client.Reader, c clock.PassiveClock) *Lists {
+func New(reader client.Reader, c clock.WithDelayedExecution) *Lists {
 	return &Lists{reader: reader, clock: c, lists: map[string]*list{}, changed: map[string]time.Time{}}
 }
 
@@ -54,7 +54,9 @@ func (l *Lists) Changed(namespace string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	l.changed[namespace] = l.clock.Now()
+	if l.lists[namespace] != nil {
+		l.changed[namespace] = l.clock.Now()
+	}
 }
 
 // In returns the pods of the namespace, which nobody may change. Stale reports that something was heard of them since.
@@ -88,7 +90,6 @@ func (l *Lists) take(namespace string, age Age) (*list, bool) {
 	defer l.mu.Unlock()
 
 	now := l.clock.Now()
-	l.forget(now)
 
 	if have, ok := l.lists[namespace]; ok {
 		most := age.Most
@@ -118,18 +119,14 @@ func (l *Lists) begin(namespace string, now time.Time) *list {
 	return begun
 }
 
-// forget drops what nobody asks for any more.
-func (l *Lists) forget(now time.Time) {
-	for namespace, have := range l.lists {
-		if now.Sub(have.begun) > keep {
-			delete(l.lists, namespace)
-		}
-	}
+// drop lets go of the list, unless another one is in its place.
+func (l *Lists) drop(namespace string, gone *list) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 
-	for namespace, at := range l.changed {
-		if now.Sub(at) > keep {
-			delete(l.changed, namespace)
-		}
+	if l.lists[namespace] == gone {
+		delete(l.lists, namespace)
+		delete(l.changed, namespace)
 	}
 }
 
@@ -140,17 +137,18 @@ func (l *Lists) fetch(ctx context.Context, namespace string, into *list) {
 		into.err = fmt.Errorf("list pods of namespace %s: %w", namespace, err)
 	}
 
+	for i := range got.Items {
+		// Nobody decides anything by it, and it is half of a pod.
+		got.Items[i].ManagedFields = nil
+	}
+
 	into.pods = got.Items
 	close(into.done)
 
-	if into.err == nil {
+	if into.err != nil {
+		l.drop(namespace, into)
 		return
 	}
 
-	l.mu.Lock()
-	defer l.mu.Unlock()
-
-	if l.lists[namespace] == into {
-		delete(l.lists, namespace)
-	}
+	l.clock.AfterFunc(keep, func() { l.drop(namespace, into) })
 }

@@ -132,3 +132,23 @@ func TestAListHoldsThePodsOfItsNamespace(t *testing.T) {
 	require.Len(t, pods, 1)
 	assert.Equal(t, "web", pods[0].Name)
 }
+
+func TestAListIsNotHeldForLong(t *testing.T) {
+	var calls atomic.Int64
+
+	clock := clocktesting.NewFakeClock(time.Unix(1000, 0))
+	lists := podlist.New(counting(&calls, never), clock)
+	forever := podlist.Age{Most: time.Hour, Changed: time.Hour}
+
+	for _, passes := range []time.Duration{0, time.Second, 15 * time.Second} {
+		clock.Step(passes)
+
+		_, _, err := lists.In(t.Context(), "shop", forever)
+		require.NoError(t, err)
+	}
+
+	assert.Eventually(t, func() bool {
+		_, _, err := lists.In(t.Context(), "shop", forever)
+		return err == nil && calls.Load() == 2
+	}, time.Minute, time.Millisecond)
+}
