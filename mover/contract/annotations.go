@@ -25,6 +25,9 @@ const (
 	// AnnotationExistingData on a Velero Restore says what is done about data that is found in
 	// a volume: "refuse", "overwrite", "mirror" or "keep".
 	AnnotationExistingData = "estiba.dev/existing-data"
+	// AnnotationOnFileError on a Velero Restore says what is done about a file that can't be
+	// restored: "fail" or "skip".
+	AnnotationOnFileError = "estiba.dev/on-file-error"
 	// LabelPluginConfig, with any value, marks the one ConfigMap in Velero's namespace that holds the
 	// plugins' settings.
 	LabelPluginConfig = "estiba.dev/plugin-config"

@@ -124,6 +124,8 @@ type RestoreRequest struct {
 	BeforeWrite func(ctx context.Context, snapshot string) error `json:"-"`
 	// OnMissing says what to do where there is no finished snapshot of the job.
 	OnMissing MissingSnapshot `json:"onMissing,omitempty"`
+	// OnFileError says what to do about an entry that can't be restored.
+	OnFileError FileError `json:"onFileError,omitempty"`
 	// Previous goes with MissingPrevious.
 	Previous *Previous `json:"previous,omitempty"`
 }
@@ -136,6 +138,9 @@ type RestoreResult struct {
 	// Kept are the first entries, quoted, of the data that was found in the volume and left as it
 	// is, where that was asked for; else it is empty.
 	Kept []string `json:"kept,omitempty"`
+	// LeftOut counts the entries that could not be restored, where OnFileError let the restore go
+	// on; the omissions name them. What is in a folder that could not be read is not counted.
+	LeftOut int64 `json:"leftOut,omitempty"`
 	// Missing says why the job's snapshot could not be had, where OnMissing let the
 	// restore go on; else it is empty.
 	Missing string `json:"missing,omitempty"`

@@ -34,6 +34,13 @@ const (
 	OmittedTimestamp  OmissionReason = "TimestampOutOfRange"
 	OmittedOwner      OmissionReason = "Owner"
 	OmittedUnreadable OmissionReason = "Unreadable"
+	// OmittedDamaged: the repository does not have it, or not as it was; a restore left it out.
+	OmittedDamaged OmissionReason = "Damaged"
+	// OmittedUnwritable: it could not be written into the volume; a restore left it out.
+	OmittedUnwritable OmissionReason = "Unwritable"
+	// OmittedRoom: restored, the snapshot takes more room than the volume has, because each name of a
+	// hard link becomes a file of its own.
+	OmittedRoom OmissionReason = "TooBigForItsVolume"
 	// OmittedUnknown: what the snapshot lacks can't be told, because what was written
 	// about it is missing or can't be read.
 	OmittedUnknown OmissionReason = "OmissionsUnknown"

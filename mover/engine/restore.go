@@ -41,6 +41,19 @@ const (
 	MissingPrevious MissingSnapshot = "previous"
 )
 
+// FileError is what a restore does about an entry that the repository can't give back,
+// or that can't be written into the volume.
+type FileError string
+
+// What there is to do about it. The zero value is FileErrorFail.
+const (
+	// FileErrorFail ends the restore.
+	FileErrorFail FileError = "fail"
+	// FileErrorSkip leaves the entry out, with all that is in it, and goes on: RestoreResult.LeftOut counts it.
+	// A restore that could write nothing fails.
+	FileErrorSkip FileError = "skip"
+)
+
 // Previous describes the snapshots that may stand in for one that is missing.
 type Previous struct {
 	// Host and Path are their source: exactly those, never another one's.
@@ -68,6 +81,13 @@ func (r RestoreRequest) Validate() error {
 	default:
 		return Errorf(CodeInvalidRequest, "restore volume: what to do about existing data is %q, expected %s, %s, %s or %s",
 			r.Existing, ExistingRefuse, ExistingOverwrite, ExistingMirror, ExistingKeep)
+	}
+
+	switch r.OnFileError {
+	case "", FileErrorFail, FileErrorSkip:
+	default:
+		return Errorf(CodeInvalidRequest, "restore volume: what to do about an entry that fails is %q, expected %s or %s",
+			r.OnFileError, FileErrorFail, FileErrorSkip)
 	}
 
 	switch r.OnMissing {

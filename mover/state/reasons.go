@@ -20,6 +20,8 @@ const (
 	ReasonLeftEmpty = "LeftEmpty"
 	// ReasonDataKept: the volume held data, and nothing was restored, as was asked for that case.
 	ReasonDataKept = "DataKept"
+	// ReasonPartlyRestored: some files could not be restored, and were left out, as was asked for that case.
+	ReasonPartlyRestored = "PartlyRestored"
 	// ReasonPreviousRestored: there was no snapshot to restore, and an older one was, as was asked for that case.
 	ReasonPreviousRestored = "PreviousRestored"
 	// ReasonCancelRequested: somebody set spec.cancel.

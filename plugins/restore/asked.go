@@ -40,6 +40,7 @@ func (s *Session) begun(r *velerov1.Restore) *metav1.Time {
 // add says in a job's spec what is to become of data that is there, and what to do without a snapshot.
 func (a asked) add(spec *v1alpha1.VolumeRestoreSpec, source string) {
 	spec.ExistingData = a.settings.ExistingData
+	spec.OnFileError = a.settings.OnFileError
 	spec.OnMissingSnapshot = a.settings.OnMissingSnapshot
 
 	if spec.OnMissingSnapshot != v1alpha1.MissingPrevious {

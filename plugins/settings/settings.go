@@ -44,6 +44,7 @@ const (
 	keySecretCSIDrivers  = "secret-csi-drivers"
 	keyOnMissingSnapshot = "on-missing-snapshot"
 	keyExistingData      = "existing-data"
+	keyOnFileError       = "on-file-error"
 )
 
 // Settings are all that can be set.
@@ -61,6 +62,8 @@ type Settings struct {
 	OnMissingSnapshot v1alpha1.OnMissingSnapshot
 	// ExistingData says what a restore does about data that it finds in a volume.
 	ExistingData v1alpha1.ExistingData
+	// OnFileError says what a restore does about a file that it can't restore.
+	OnFileError v1alpha1.OnFileError
 	// Gate says how the init container that holds restored pods differs from what it is by default.
 	Gate Gate
 }
@@ -75,7 +78,7 @@ type Problems struct {
 
 // Defaults gives the settings where nobody sets anything.
 func Defaults() Settings {
-	return Settings{DefaultVolumes: OptIn, Unprotected: UnprotectedWarn, OnMissingSnapshot: v1alpha1.MissingFail, ExistingData: v1alpha1.ExistingRefuse}
+	return Settings{DefaultVolumes: OptIn, Unprotected: UnprotectedWarn, OnMissingSnapshot: v1alpha1.MissingFail, ExistingData: v1alpha1.ExistingRefuse, OnFileError: v1alpha1.FileErrorFail}
 }
 
 // Read gives the settings that the ConfigMap sets. The caller passes all
@@ -111,6 +114,7 @@ func (s Settings) ForRestore(name string, annotations map[string]string) (Settin
 
 	r.annotation(annotations, contract.AnnotationOnMissingSnapshot, keyOnMissingSnapshot)
 	r.annotation(annotations, contract.AnnotationExistingData, keyExistingData)
+	r.annotation(annotations, contract.AnnotationOnFileError, keyOnFileError)
 
 	return r.settings, r.problems
 }
@@ -171,6 +175,8 @@ func (r *reader) value(title, key, value string) bool {
 		oneOf(r, title, value, &s.OnMissingSnapshot, v1alpha1.MissingFail, v1alpha1.MissingEmpty, v1alpha1.MissingPrevious)
 	case keyExistingData:
 		oneOf(r, title, value, &s.ExistingData, v1alpha1.ExistingRefuse, v1alpha1.ExistingOverwrite, v1alpha1.ExistingMirror, v1alpha1.ExistingKeep)
+	case keyOnFileError:
+		oneOf(r, title, value, &s.OnFileError, v1alpha1.FileErrorFail, v1alpha1.FileErrorSkip)
 	case keyHostPathPrefixes:
 		s.HostPathPrefixes = r.prefixes(title, value)
 	case keySecretCSIDrivers:

@@ -36,7 +36,7 @@ func TestReadGivesWhatIsSetAndDefaultsForTheRest(t *testing.T) {
 
 	assert.Empty(t, problems)
 	assert.Equal(t, Settings{
-		DefaultVolumes: OptOut, Unprotected: UnprotectedFail, OnMissingSnapshot: v1alpha1.MissingPrevious, ExistingData: v1alpha1.ExistingRefuse,
+		DefaultVolumes: OptOut, Unprotected: UnprotectedFail, OnMissingSnapshot: v1alpha1.MissingPrevious, ExistingData: v1alpha1.ExistingRefuse, OnFileError: v1alpha1.FileErrorFail,
 		HostPathPrefixes: []string{"/srv/data", "/mnt/x", "/opt"}, SecretCSIDrivers: []string{"a.example", "b.example"},
 		Gate: Gate{
 			Image:           "registry.example/estiba:1",
@@ -118,10 +118,11 @@ func TestAnnotationsCountForMoreThanTheConfigMap(t *testing.T) {
 	assert.Equal(t, UnprotectedWarn, forBackup.Unprotected)
 	assert.Equal(t, []string{`Backup b, annotation estiba.dev/unprotected: "loud" is not allowed, only warn, fail; it counts as warn`}, problems.Errors)
 
-	forRestore, problems := base.ForRestore("r", map[string]string{contract.AnnotationOnMissingSnapshot: "empty", contract.AnnotationExistingData: ""})
+	forRestore, problems := base.ForRestore("r", map[string]string{contract.AnnotationOnMissingSnapshot: "empty", contract.AnnotationExistingData: "", contract.AnnotationOnFileError: "skip"})
 	assert.Empty(t, problems)
 	assert.Equal(t, v1alpha1.MissingEmpty, forRestore.OnMissingSnapshot)
 	assert.Equal(t, v1alpha1.ExistingOverwrite, forRestore.ExistingData)
+	assert.Equal(t, v1alpha1.FileErrorSkip, forRestore.OnFileError)
 }
 
 func TestTheGateTakesWhatIsSetAndCanAlwaysBeMade(t *testing.T) {

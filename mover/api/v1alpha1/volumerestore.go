@@ -35,7 +35,7 @@ type VolumeRestore struct {
 
 // VolumeRestoreSpec is what was asked for.
 //
-// +kubebuilder:validation:XValidation:rule="self.restore == oldSelf.restore && self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.target == oldSelf.target && self.existingData == oldSelf.existingData && self.onMissingSnapshot == oldSelf.onMissingSnapshot && has(self.previous) == has(oldSelf.previous) && (!has(self.previous) || self.previous == oldSelf.previous) && has(self.original) == has(oldSelf.original) && (!has(self.original) || self.original == oldSelf.original)",message="spec is immutable, except for cancel"
+// +kubebuilder:validation:XValidation:rule="self.restore == oldSelf.restore && self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.target == oldSelf.target && self.existingData == oldSelf.existingData && self.onMissingSnapshot == oldSelf.onMissingSnapshot && self.onFileError == oldSelf.onFileError && has(self.previous) == has(oldSelf.previous) && (!has(self.previous) || self.previous == oldSelf.previous) && has(self.original) == has(oldSelf.original) && (!has(self.original) || self.original == oldSelf.original)",message="spec is immutable, except for cancel"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="cancel can't be taken back"
 // +kubebuilder:validation:XValidation:rule="self.onMissingSnapshot != 'previous' || has(self.previous)",message="onMissingSnapshot 'previous' needs the field previous"
 type VolumeRestoreSpec struct {
@@ -55,6 +55,10 @@ type VolumeRestoreSpec struct {
 	// +kubebuilder:default=fail
 	// +optional
 	OnMissingSnapshot OnMissingSnapshot `json:"onMissingSnapshot,omitempty"`
+	// OnFileError says what becomes of a file that the repository can't give back, or that can't be written.
+	// +kubebuilder:default=fail
+	// +optional
+	OnFileError OnFileError `json:"onFileError,omitempty"`
 	// Previous says which snapshots may stand in, where onMissingSnapshot is previous.
 	// +optional
 	Previous *PreviousSnapshot `json:"previous,omitempty"`
@@ -97,6 +101,19 @@ const (
 	MissingEmpty OnMissingSnapshot = "empty"
 	// MissingPrevious restores the newest older snapshot of the same source, and says which one.
 	MissingPrevious OnMissingSnapshot = "previous"
+)
+
+// OnFileError is what a restore does about a file that it can't restore.
+//
+// +kubebuilder:validation:Enum=fail;skip
+type OnFileError string
+
+// What there is to do about it.
+const (
+	// FileErrorFail lets the job fail.
+	FileErrorFail OnFileError = "fail"
+	// FileErrorSkip leaves the file out; the job is completed, and names it.
+	FileErrorSkip OnFileError = "skip"
 )
 
 // SnapshotReference names a snapshot by what was known when the backup began.

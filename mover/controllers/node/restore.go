@@ -33,6 +33,7 @@ func (n *Node) restoreWork(job *v1alpha1.VolumeRestore) task.Work {
 		Resumed:     job.Status.WritingSince != nil,
 		Begun:       begun(job),
 		OnMissing:   engine.MissingSnapshot(s.OnMissingSnapshot),
+		OnFileError: engine.FileError(s.OnFileError),
 	}
 
 	if p := s.Previous; p != nil {
@@ -125,8 +126,35 @@ func (n *Node) still(job, begun *v1alpha1.VolumeRestore) bool {
 		equality.Semantic.DeepEqual(job.Status.Pod, begun.Status.Pod)
 }
 
-// note is what is to be said of a restore that ended well without the snapshot asked for.
+// note is what is to be said of a restore that ended well and not as usual.
 func note(job *v1alpha1.VolumeRestore, r *engine.RestoreResult) *state.Finding {
+	f := noteOtherwise(job, r)
+	if r == nil || r.LeftOut == 0 {
+		return f
+	}
+
+	var examples []string
+
+	for _, o := range r.Summary.Omissions {
+		if o.Reason == engine.OmittedDamaged || o.Reason == engine.OmittedUnwritable {
+			examples = append(examples, fmt.Sprintf("%s (%s)", strings.Join(shorten(o.Examples[:min(len(o.Examples), namedLeftOut)]), ", "), o.Reason))
+		}
+	}
+
+	left := fmt.Sprintf("%d entries could not be restored and were left out: %s (spec.onFileError is %s)",
+		r.LeftOut, strings.Join(examples, "; "), v1alpha1.FileErrorSkip)
+	if f != nil {
+		left = f.Message + "; " + left
+	}
+
+	return &state.Finding{Reason: state.ReasonPartlyRestored, Message: left}
+}
+
+// namedLeftOut is how many entries of a kind that were left out a message names.
+const namedLeftOut = 3
+
+// noteOtherwise is what is to be said of a restore of something else than the snapshot asked for.
+func noteOtherwise(job *v1alpha1.VolumeRestore, r *engine.RestoreResult) *state.Finding {
 	switch {
 	case r == nil:
 		return nil

@@ -132,6 +132,15 @@ func TestARestoreWithoutItsSnapshotSaysWhatItDid(t *testing.T) {
 			state.ReasonDataKept,
 			[]string{`"db", "wal"`, "volume data of pod app/web-0 holds data", "left as it is"},
 		},
+		"what could not be restored": {
+			engine.RestoreResult{SnapshotID: "k1", LeftOut: 6, Summary: engine.Summary{Omissions: []engine.Omission{
+				{Reason: engine.OmittedDamaged, Count: 5, Examples: []string{`"a"`, `"b"`, `"c"`, `"d"`}},
+				{Reason: engine.OmittedSocket, Count: 1, Examples: []string{`"s"`}},
+				{Reason: engine.OmittedUnwritable, Count: 1, Examples: []string{`"e"`}},
+			}}},
+			state.ReasonPartlyRestored,
+			[]string{`6 entries could not be restored and were left out: "a", "b", "c" (Damaged); "e" (Unwritable)`},
+		},
 		"an older one": {
 			engine.RestoreResult{SnapshotID: "k0", Missing: "the repository has no finished snapshot of job vb-1", Instead: &engine.Snapshot{
 				ID: "k0", Time: start, Tags: map[string]string{contract.TagBackup: "the-day-before"},

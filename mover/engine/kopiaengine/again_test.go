@@ -23,6 +23,8 @@ type noisy struct {
 	gets atomic.Int64
 	// flips reports whether the n-th answer, from 1, is altered.
 	flips func(n int64, id blob.ID) bool
+	// rotten are offsets of bytes that are altered in each answer that has them.
+	rotten map[blob.ID]int64
 }
 
 func (s *noisy) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
@@ -32,8 +34,12 @@ func (s *noisy) GetBlob(ctx context.Context, id blob.ID, offset, length int64, o
 	}
 
 	data := b.Bytes()
-	if s.flips(s.gets.Add(1), id) && len(data) > 0 {
+	if s.flips != nil && s.flips(s.gets.Add(1), id) && len(data) > 0 {
 		data[len(data)/2] ^= 1
+	}
+
+	if at, ok := s.rotten[id]; ok && at >= offset && at-offset < int64(len(data)) {
+		data[at-offset] ^= 1
 	}
 
 	out.Reset()

@@ -148,6 +148,7 @@ func (b *backup) write(ctx context.Context, w repo.RepositoryWriter, ps []*snaps
 	}
 
 	b.allocated = src.allocated.Load()
+	b.noteRoom(src)
 
 	if err := b.flush(ctx, w); err != nil {
 		return engine.BackupResult{}, err

@@ -157,6 +157,8 @@ func (w *restorer) removeExtras(ctx context.Context, d *beneath.Dir, id object.I
 		return err
 	}
 
+	stuck := map[string]struct{}{}
+
 	// On some file systems, those of servers above all, a listing passes over entries when others
 	// are removed meanwhile: the last one must have had nothing to remove.
 	for range removalPasses {
@@ -167,13 +169,24 @@ func (w *restorer) removeExtras(ctx context.Context, d *beneath.Dir, id object.I
 				return nil
 			}
 
+			if _, is := stuck[e.Name]; is {
+				return nil
+			}
+
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 
+			err := w.removeExtra(d, e, path)
+			if err != nil {
+				stuck[e.Name] = struct{}{}
+
+				return w.judge(ctx, join(path, e.Name), err)
+			}
+
 			removed = removed || !lostAndFound(e, path)
 
-			return w.removeExtra(d, e, path)
+			return nil
 		})
 		if err != nil || !removed {
 			return err

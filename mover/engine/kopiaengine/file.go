@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"sync"
 	"sync/atomic"
 
 	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/estiba-dev/estiba/mover/beneath"
 )
@@ -133,31 +133,35 @@ func (c *content) write(p []byte, at int64) error {
 // copy copies the content, a big one by several goroutines: the repository gives
 // each reader one piece after the other, and waits for the store in between.
 func (c *content) copy(ctx context.Context, r object.Reader) error {
-	var wg sync.WaitGroup
-	defer wg.Wait()
+	if c.entry.FileSize < span {
+		return c.end(c.spans(ctx, r))
+	}
+
+	// A failure of one of them ends the others, and is this file's alone.
+	g, ctx := errgroup.WithContext(ctx)
 
 	// Each reader loads the list of the file's pieces, so there is one for each
 	// goroutine and not for each span.
 	for range min(c.entry.FileSize/span, int64(cap(c.slots))) {
 		select {
 		case c.slots <- struct{}{}:
-			wg.Go(func() {
+			g.Go(func() error {
 				defer func() { <-c.slots }()
 
-				c.fail(c.help(ctx))
+				return c.help(ctx)
 			})
 		default:
 		}
 	}
 
-	if err := c.spans(ctx, r); err != nil {
-		return err
-	}
+	g.Go(func() error { return c.spans(ctx, r) })
 
-	wg.Wait()
+	return c.end(g.Wait())
+}
 
-	// A helper's failure stops everything.
-	if err := ctx.Err(); err != nil || c.entry.FileSize == 0 || c.ended.Load() {
+// end makes the file as long as it is to be.
+func (c *content) end(err error) error {
+	if err != nil || c.entry.FileSize == 0 || c.ended.Load() {
 		return err
 	}
 

@@ -57,7 +57,8 @@ func (w *restorer) folder(ctx context.Context, d *beneath.Dir, e *snapshot.DirEn
 		}
 	}
 
-	if err := w.children(ctx, d, &place{path: path, id: e.ObjectID, above: above}); err != nil {
+	// What could be read of a folder is there, and bears its attributes.
+	if err := w.judge(ctx, path, w.children(ctx, d, &place{path: path, id: e.ObjectID, above: above})); err != nil {
 		return err
 	}
 
@@ -91,7 +92,7 @@ func (w *restorer) children(ctx context.Context, d *beneath.Dir, here *place) er
 			return err
 		}
 
-		w.spread(&wg, func() error { return w.entry(ctx, d, c, raw, here) })
+		w.spread(&wg, func() error { return w.judge(ctx, join(here.path, raw), w.entry(ctx, d, c, raw, here)) })
 
 		return nil
 	})

@@ -2,6 +2,7 @@ package kopiaengine
 
 import (
 	"bytes"
+	"fmt"
 	"iter"
 	"strconv"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/beneath"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/engine"
 )
 
 const (
@@ -68,6 +70,14 @@ func allocated(e beneath.Entry) int64 {
 	}
 
 	return min(e.Size, e.Blocks*unit)
+}
+
+// noteRoom counts it if the snapshot would not fit into the volume that it is of.
+func (b *backup) noteRoom(src *source) {
+	space, err := b.root.Statfs()
+	if err == nil && space.TotalBytes > 0 && b.allocated > space.TotalBytes {
+		src.omitted.add(engine.OmittedRoom, fmt.Sprintf("a restore needs %d bytes, and the volume has %d", b.allocated, space.TotalBytes))
+	}
 }
 
 // signRoom writes on a snapshot what its files took up.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/snapshot"
 	"golang.org/x/sys/unix"
 
@@ -53,6 +55,7 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 		}
 
 		w := newRestorer(rep, root, r)
+		w.storage = e.storage()
 
 		if err := w.vacant(r); err != nil || m == nil {
 			return err
@@ -67,7 +70,7 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 
 		end()
 
-		res.Summary = w.summary()
+		res.Summary, res.LeftOut = w.summary(), w.leftOut.Load()
 		res.Summary.Omissions = engine.MergeOmissions(lacks(m), w.omitted.list())
 
 		return err
@@ -149,6 +152,10 @@ type restorer struct {
 	need, block int64
 	// mirror removes what the snapshot does not have.
 	mirror bool
+	// skip leaves out what can't be restored; leftOut counts it.
+	skip    bool
+	leftOut atomic.Int64
+	storage blob.Storage
 
 	count counter
 	dirs  counter // files counts the folders, totalFiles the links
@@ -180,6 +187,7 @@ func newRestorer(rep repo.Repository, root *beneath.Root, r engine.RestoreReques
 		root:   root,
 		block:  blockOf(space.BlockSize),
 		mirror: r.Existing == engine.ExistingMirror,
+		skip:   r.OnFileError == engine.FileErrorSkip,
 		slots:  make(chan struct{}, parallel-1),
 		buffers: sync.Pool{New: func() any {
 			b := make([]byte, copyBuffer)
@@ -206,6 +214,10 @@ func (w *restorer) run(ctx context.Context, m *snapshot.Manifest) error {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
+	if w.first == nil {
+		return w.nothing()
+	}
 
 	return w.first
 }
