@@ -66,15 +66,24 @@ func TestWhatAProgramStoresIntoItsMemoryIsInTheNextBackup(t *testing.T) {
 		"tmpfs": {func(t *testing.T) string { t.Helper(); return tmpfs(t, "4m") }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			volume := test.mount(t)
-			m := mapFile(t, filepath.Join(volume, "index"))
-			m.store("first value ", unix.MS_ASYNC)
+			m := mapFile(t, filepath.Join(test.mount(t), "index"))
+			volume := filepath.Dir(m.path)
+			st := store(t, t.TempDir())
 
 			// The file's times are older than the grain of any clock when the first backup begins.
-			st := store(t, t.TempDir())
-			backup(t, newEngineAt(t, st, 5*time.Second), volume, "vb-1")
+			e := newEngineAt(t, st, 5*time.Second)
 
-			require.False(t, m.store("SECOND VALUE", unix.MS_SYNC), "the store has set a time: this shows nothing")
+			unseen := func() bool {
+				m.store("first value ", unix.MS_ASYNC)
+				backup(t, e, volume, "vb-1")
+
+				return !m.store("SECOND VALUE", unix.MS_SYNC)
+			}
+
+			// On a machine that is slow enough, the kernel writes back what was stored first.
+			for tries := 1; !unseen(); tries++ {
+				require.Less(t, tries, 5, "the store has set a time: this shows nothing")
+			}
 
 			later := newEngineAt(t, st, 10*time.Minute)
 			assert.Equal(t, test.telling, backup(t, later, volume, "vb-2").Incremental)
