@@ -68,6 +68,10 @@ func (b *bench) run(r protocol.Request, volume string, capabilities []string) (p
 	require.NoError(b.t, os.WriteFile(start, fmt.Appendf(nil, "#!/bin/sh\nexec setpriv --bounding-set=%s %s \"$@\"\n", bounds, b.program), 0o700))
 
 	r.Version, r.Password = protocol.Version, strings.Repeat("ab", 32)
+	if r.Verb == protocol.VerbCreateRepository {
+		r.Seed = strings.Repeat("cd", 32)
+	}
+
 	r.Cache = protocol.Cache{Dir: filepath.Join(b.t.TempDir(), "cache"), MetadataBytes: 64 << 20, ContentBytes: 64 << 20}
 
 	task := runner.Task{
