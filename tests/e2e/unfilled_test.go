@@ -174,6 +174,12 @@ func TestNothingUsesAClaimBeforeItsRestoreHasFilledIt(t *testing.T) {
 	kept := c.filled("data", lab.Data{Files: 100, Bytes: 2 << 20, Seed: 91})
 	require.NoError(t, lab.FillVolume(c.sharedVolume("first"), lab.Data{Files: 20, Bytes: 1 << 20, Seed: 92}))
 	c.create(sharedClaim(c.namespace))
+	c.eventually("claim shared to be bound", func(ctx context.Context) (bool, error) {
+		var claim corev1.PersistentVolumeClaim
+		err := c.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: "shared"}, &claim)
+
+		return claim.Status.Phase == corev1.ClaimBound, err
+	})
 
 	policy := c.policy()
 	c.backup(c.namespace, "--resource-policies-configmap", policy)
@@ -258,11 +264,10 @@ func TestAClaimStaysUnfilledWhenItsRestoreIsGone(t *testing.T) {
 	})
 	require.ErrorContains(t, err, "claim data lacks its data until "+filler)
 
-	// One that a restore holds back may be made, and is no carrier for a backup.
+	// One that a restore holds back may be made.
 	held := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "held"}, Spec: lab.PodSpec([]string{"data"}, nil)}
 	held.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: contract.SchedulingGate}}
 	c.create(held)
-	c.refusedBackup(c.namespace+"-held", policy, "VolumeRestore "+filler)
 	require.NoError(t, c.Delete(c.ctx, held))
 
 	c.restore(c.namespace+"-2", c.namespace, "--include-resources", claimsAlone)
@@ -273,8 +278,8 @@ func TestAClaimStaysUnfilledWhenItsRestoreIsGone(t *testing.T) {
 	assert.Empty(t, name)
 	c.backup(c.namespace+"-after", "--resource-policies-configmap", policy)
 
-	// The pod of a restore that could not fill it says the same of a claim without a mark.
+	// It is no carrier for a backup, of a claim without a mark either.
 	held.ResourceVersion, held.UID = "", ""
 	c.create(held)
-	c.refusedBackup(c.namespace+"-held-2", policy, "scheduling gate")
+	c.refusedBackup(c.namespace+"-held", policy, "scheduling gate")
 }
