@@ -130,6 +130,9 @@ func TestALaterRestoreFillsWhatAnEarlierOneHasNot(t *testing.T) {
 	got := w.restore(t, one.Name)
 	require.Equal(t, one.Name, w.unfilled(t))
 
+	// What it has marked is its own also while it has no staging pod.
+	require.NoError(t, w.client.Delete(t.Context(), w.stage(t, one.Name)))
+
 	waits := w.restore(t, two.Name)
 	assert.Equal(t, state.ReasonClaimHeld, waits.Status.Reason)
 	assert.Contains(t, waits.Status.Message, one.Name)
