@@ -126,7 +126,7 @@ func TestEachCapabilityOfAWorkerIsNeeded(t *testing.T) {
 		{restore, "", ""},
 		{restore, "CHOWN", "set owner"},
 		{restore, "DAC_OVERRIDE", "permission denied"},
-		{restore, "FOWNER", "set times"},
+		{restore, "FOWNER", "set mode"},
 		{restore, "FSETID", "set mode"},
 	} {
 		t.Run(string(test.request.Verb)+" without "+test.without, func(t *testing.T) {

@@ -29,7 +29,9 @@ func TestSlowWhatWasUploadedBeforeTheMemoryEndedIsNotReadAgain(t *testing.T) {
 	require.NoError(t, os.Mkdir(volume, 0o755))
 
 	for i := range files {
-		require.NoError(t, os.WriteFile(filepath.Join(volume, fmt.Sprintf("file-%06d", i)), fmt.Appendf(nil, "line %d\n", i), 0o600))
+		dir := filepath.Join(volume, fmt.Sprintf("folder-%03d", i/1000))
+		require.NoError(t, os.MkdirAll(dir, 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("file-%06d", i)), fmt.Appendf(nil, "line %d\n", i), 0o600))
 	}
 
 	// Younger files are read again, whatever was uploaded of them.

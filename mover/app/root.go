@@ -25,7 +25,7 @@ func Main(args []string, env func(string) string, stdout, stderr io.Writer) int 
 		case protocol.CommandLockIn:
 			return worker.LockIn(args[1:])
 		case protocol.CommandRun:
-			return worker.Run(args[1:], worker.Deps{NewEngine: newEngine, Tick: beneath.Tick})
+			return worker.Run(args[1:], worker.Deps{NewEngine: newEngine, SetLinks: setLinks, Tick: beneath.Tick})
 		}
 	}
 

@@ -74,6 +74,32 @@ func clearForDir(dirfd int, name string, openErr error) error {
 // The target is raw bytes, not empty and without NUL. Errors are those of MakeDir,
 // and ErrChanged.
 func (d *Dir) MakeSymlink(name, target string, a Attrs) error {
+	return d.makeSymlink(name, target, func(dirfd int, name string) error { return d.vol.setLinkAttrs(dirfd, name, a) })
+}
+
+// MakeBareSymlink is MakeSymlink for who may not set a link's attributes; see SetLinkAttrs.
+func (d *Dir) MakeBareSymlink(name, target string) error {
+	return d.makeSymlink(name, target, func(int, string) error { return nil })
+}
+
+// SetLinkAttrs gives a symbolic link its owner and times. Errors: ErrChanged if it is none, ErrVanished, ErrName, ErrAttrs
+// and those of the kernel.
+func (d *Dir) SetLinkAttrs(name string, a Attrs) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	dirfd, err := d.desc.acquire()
+	if err != nil {
+		return fmt.Errorf("set attributes of link %q: %w", name, err)
+	}
+	defer d.desc.release()
+	if err := d.vol.setLinkAttrs(dirfd, name, a); err != nil {
+		return fmt.Errorf("set attributes of link %q: %w", name, err)
+	}
+	return nil
+}
+
+func (d *Dir) makeSymlink(name, target string, finish func(dirfd int, name string) error) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
@@ -85,7 +111,7 @@ func (d *Dir) MakeSymlink(name, target string, a Attrs) error {
 		return fmt.Errorf("make link %q: %w", name, err)
 	}
 	defer d.desc.release()
-	if err := d.vol.makeSymlink(dirfd, name, target, a); err != nil {
+	if err := d.vol.makeSymlink(dirfd, name, target, finish); err != nil {
 		return fmt.Errorf("make link %q: %w", name, err)
 	}
 	return nil
@@ -93,10 +119,10 @@ func (d *Dir) MakeSymlink(name, target string, a Attrs) error {
 
 // makeSymlink makes the link under its name at once where nothing is: it is whole
 // from the start, and a run repeated after a crash replaces it with another one.
-func (v *volume) makeSymlink(dirfd int, name, target string, a Attrs) error {
+func (v *volume) makeSymlink(dirfd int, name, target string, finish func(dirfd int, name string) error) error {
 	err := symlinkAt(target, dirfd, name)
 	if err == nil {
-		if err := v.setLinkAttrs(dirfd, name, a); err != nil {
+		if err := finish(dirfd, name); err != nil {
 			return errors.Join(err, unlink(dirfd, name))
 		}
 		return nil
@@ -108,7 +134,7 @@ func (v *volume) makeSymlink(dirfd int, name, target string, a Attrs) error {
 	if err != nil {
 		return explainOpen(err)
 	}
-	if err := v.setLinkAttrs(dirfd, temp, a); err != nil {
+	if err := finish(dirfd, temp); err != nil {
 		return errors.Join(err, unlink(dirfd, temp))
 	}
 	// Whoever takes the folder or the temporary link away meanwhile makes it vanish.
@@ -132,10 +158,10 @@ func (v *volume) setLinkAttrs(dirfd int, name string, a Attrs) error {
 	if e.Kind != KindSymlink {
 		return ErrChanged
 	}
-	if err := setOwner(fd, a); err != nil {
+	if err := setLinkOwner(fd, a); err != nil {
 		return err
 	}
-	return setTimes(fd, a)
+	return setLinkTimes(fd, a)
 }
 
 // replace gives what is under temp its final name, atomically unless a directory

@@ -210,7 +210,7 @@ func (t *TempFile) finish(a Attrs) error {
 	if err := setOwner(t.fd, a); err != nil {
 		return err
 	}
-	if err := setFileMode(t.fd, a.Mode); err != nil {
+	if err := setMode(t.fd, a.Mode); err != nil {
 		return err
 	}
 	return setTimes(t.fd, a)

@@ -122,12 +122,26 @@ type RestoreRequest struct {
 	// before anything is changed in the volume, with the ID of the snapshot. Its error, which has
 	// to be an *Error, ends the restore. Nil lets it go on.
 	BeforeWrite func(ctx context.Context, snapshot string) error `json:"-"`
+	// LinkAttributes takes the owner and times of each symbolic link that was made, for somebody else to set them; the
+	// engine then sets none. It may be called concurrently. Nil has the engine set them.
+	LinkAttributes func(LinkAttributes) error `json:"-"`
 	// OnMissing says what to do where there is no finished snapshot of the job.
 	OnMissing MissingSnapshot `json:"onMissing,omitempty"`
 	// OnFileError says what to do about an entry that can't be restored.
 	OnFileError FileError `json:"onFileError,omitempty"`
 	// Previous goes with MissingPrevious.
 	Previous *Previous `json:"previous,omitempty"`
+}
+
+// LinkAttributes are the attributes that a symbolic link is to have.
+type LinkAttributes struct {
+	// Path of the link below the root, as raw bytes.
+	Path []byte `json:"path"`
+	// UID and GID are its owner.
+	UID uint32 `json:"uid"`
+	GID uint32 `json:"gid"`
+	// ModTime is its time of change.
+	ModTime time.Time `json:"modTime"`
 }
 
 // RestoreResult says what was written.

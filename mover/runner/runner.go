@@ -56,10 +56,17 @@ func (r *Runner) Run(ctx context.Context, t Task, w Watch) (protocol.Result, err
 	w.Started()
 
 	result, err := r.work(ctx, t, w)
+	if err == nil && result.Links > 0 {
+		err = r.setLinks(ctx, t)
+	}
+
 	r.config.Metrics.WorkerEnded(string(t.Request.Verb), string(engine.CodeOf(err)))
 
 	return result, err
 }
+
+// linkList begins the names of the lists in which restores leave the attributes of symbolic links.
+const linkList = "links-"
 
 // fit sets what depends on the machine and on who else runs.
 func (c Config) fit(t *Task, of *slot) {
@@ -80,8 +87,26 @@ func (c Config) fit(t *Task, of *slot) {
 	if q.Restore != nil {
 		b := *q.Restore
 		b.Parallel, q.Restore = parallel, &b
+		q.Links = linkList + t.Name
 	}
 }
+
+// setLinks does the rest of a restore: what its own worker may not do, because it reads what strangers wrote.
+func (r *Runner) setLinks(ctx context.Context, t Task) error {
+	t.Request.Verb, t.Request.Restore, t.BeforeWrite = protocol.VerbSetLinks, nil, nil
+	t.Request.Password, t.Request.Previous = "", ""
+	t.OpenStorage = func(context.Context) (Storage, error) { return noStorage{}, nil }
+
+	_, err := r.work(ctx, t, Watch{}.withDefaults())
+
+	return err
+}
+
+// noStorage is for a worker that needs none.
+type noStorage struct{}
+
+// Serve closes the socket.
+func (noStorage) Serve(_ context.Context, socket *os.File) error { return socket.Close() }
 
 func (t Task) validate() error {
 	if err := t.Request.Validate(); err != nil {
@@ -199,6 +224,8 @@ type supervision struct {
 	silent bool
 	// left says that it was killed and left behind, because it did not end.
 	left bool
+	// overdue fires when a worker is to be killed that was told to end, or has nothing more to do.
+	overdue <-chan time.Time
 	// leaving fires when a worker that was killed is to be left behind.
 	leaving <-chan time.Time
 	// asked says that the worker has asked to write, and permits takes the answer.
@@ -283,8 +310,6 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 	poll := s.config.Clock.NewTicker(s.config.MemoryPoll)
 	defer poll.Stop()
 
-	var overdue <-chan time.Time
-
 	canceled, abort, ended, begin := ctx.Done(), s.task.abort, s.process.ended, s.config.Clock.After(s.config.StartGrace)
 
 	for reports != nil || ended != nil {
@@ -298,10 +323,7 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 			begin = nil
 
 			s.answer(ctx, p)
-
-			if s.take(p) {
-				overdue = s.config.Clock.After(s.config.ExitGrace)
-			}
+			s.take(p)
 		case s.refused = <-s.permits:
 			// A worker that has ended meanwhile needs no answer.
 			_ = protocol.WritePermit(s.process.request, s.refused)
@@ -315,8 +337,7 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 		case <-canceled:
 			canceled = nil
 			s.stopping = true
-			overdue = s.config.Clock.After(s.config.CancelGrace)
-			s.process.terminate()
+			s.terminate()
 		case <-abort:
 			abort = nil
 			s.stopping = true
@@ -324,14 +345,18 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 		case <-begin:
 			s.silent = true
 			s.kill()
-		case <-overdue:
+		case <-s.overdue:
 			s.kill()
 		case <-poll.C():
-			if s.checkMemory() {
-				overdue = s.config.Clock.After(s.config.CancelGrace)
-			}
+			s.checkMemory()
 		}
 	}
+}
+
+// terminate tells the worker to end.
+func (s *supervision) terminate() {
+	s.overdue = s.config.Clock.After(s.config.CancelGrace)
+	s.process.terminate()
 }
 
 // kill ends the worker. What waits for a dead disk or mount ends with that wait only, whatever it is told.
@@ -359,8 +384,8 @@ func (s *supervision) answer(ctx context.Context, p protocol.Report) {
 	go func() { s.permits <- s.task.BeforeWrite(ctx, p.Writing) }()
 }
 
-// take passes a report on, and tells whether it is the result.
-func (s *supervision) take(p protocol.Report) bool {
+// take passes a report on. After the result, the worker has to end soon.
+func (s *supervision) take(p protocol.Report) {
 	if p.Fences != nil {
 		s.watch.Fences(*p.Fences)
 	}
@@ -369,26 +394,22 @@ func (s *supervision) take(p protocol.Report) bool {
 		s.watch.Progress(*p.Progress)
 	}
 
-	if p.Result == nil || s.result != nil {
-		return false
+	if p.Result != nil && s.result == nil {
+		s.result = p.Result
+		s.overdue = s.config.Clock.After(s.config.ExitGrace)
 	}
-
-	s.result = p.Result
-
-	return true
 }
 
-// checkMemory tells the worker to end, or kills it, once it uses memory that is not there. It reports whether the
-// worker was told to end just now.
-func (s *supervision) checkMemory() bool {
+// checkMemory tells the worker to end, or kills it, once it uses memory that is not there.
+func (s *supervision) checkMemory() {
 	used, err := memoryOf(s.process.pid())
 	if err != nil {
-		return false // It has just ended.
+		return // It has just ended.
 	}
 
 	together, q := s.pool.take(s.share, used)
 	if q == fits || q == tight && s.spent != nil {
-		return false
+		return
 	}
 
 	if s.spent == nil {
@@ -397,12 +418,10 @@ func (s *supervision) checkMemory() bool {
 
 	if q == over {
 		s.kill()
-		return false
+		return
 	}
 
-	s.process.terminate()
-
-	return true
+	s.terminate()
 }
 
 // verdict says how the job ended.

@@ -153,6 +153,14 @@ func TestResults(t *testing.T) {
 			},
 			code: engine.CodeStoreUnavailable, message: "nobody would know",
 		},
+		"what a restore may not do itself, another worker does": {
+			verb: protocol.VerbRestore, script: workertest.Links,
+			check: func(t *testing.T, r protocol.Result) { assert.Equal(t, "linked", r.Restore.SnapshotID) },
+		},
+		"and if that fails, the restore has": {
+			verb: protocol.VerbRestore, script: workertest.LinkThatFails,
+			code: engine.CodeTargetUnwritable, message: "set-links: link link-that-fails can't be set",
+		},
 		"repository work needs no volume": {verb: protocol.VerbCreateRepository, script: workertest.Succeed},
 		"forgetting hands back how many": {
 			verb: protocol.VerbForget, script: workertest.Succeed,
@@ -220,6 +228,10 @@ func TestResults(t *testing.T) {
 			result, err := r.Run(t.Context(), job, runner.Watch{})
 
 			assert.NotContains(t, logged.text(), job.Request.Password)
+
+			left, globErr := filepath.Glob(filepath.Join(job.Request.Cache.Dir, "links-*"))
+			require.NoError(t, globErr)
+			assert.Empty(t, left)
 
 			if test.code != "" {
 				require.ErrorContains(t, err, test.message)

@@ -60,6 +60,8 @@ func wanted(v protocol.Verb) capabilitySet {
 		return setOf(unix.CAP_DAC_OVERRIDE)
 	case protocol.VerbRestore:
 		return setOf(unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID)
+	case protocol.VerbSetLinks:
+		return setOf(unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER)
 	default:
 		return 0
 	}

@@ -218,8 +218,12 @@ func TestFencesFromWithin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			want := workertest.Expected(test.verb)
 			request := workertest.Request(test.verb, workertest.Probe, filepath.Join(t.TempDir(), "cache"))
-			got := runWorker(t, program, request, makeVolume(t), untouched)
+			volume := makeVolume(t)
+			sibling := lookAt(t, filepath.Join(filepath.Dir(volume), "sibling", "secret"))
+			got := runWorker(t, program, request, volume, untouched)
 			found := got.findings(t)
+
+			assert.Equal(t, sibling, lookAt(t, filepath.Join(filepath.Dir(volume), "sibling", "secret")), "nothing of another volume is changed")
 
 			assert.Equal(t, want, found.Attempts)
 			assert.Equal(t, test.capabilities, found.Effective, "effective")
@@ -234,6 +238,18 @@ func TestFencesFromWithin(t *testing.T) {
 			assert.NotContains(t, got.log, request.Password)
 		})
 	}
+}
+
+// lookAt gives all attributes of a file but the time of the last look at it.
+func lookAt(t *testing.T, path string) unix.Stat_t {
+	t.Helper()
+
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(path, &st))
+
+	st.Atim = unix.Timespec{}
+
+	return st
 }
 
 // A file's handle opens it from any descriptor of its file system, past Landlock

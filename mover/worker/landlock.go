@@ -98,7 +98,7 @@ func (r *rules) addAll(verb protocol.Verb, cacheDir string) error {
 	}
 
 	switch verb {
-	case protocol.VerbBackup:
+	case protocol.VerbBackup, protocol.VerbSetLinks:
 		return r.add(protocol.VolumeFD, readFolder)
 	case protocol.VerbRestore:
 		return r.add(protocol.VolumeFD, writeAll)

@@ -40,6 +40,8 @@ type Deps struct {
 	// engine is an io.Closer, it is closed when the job is done. An error that is
 	// no *engine.Error counts as CodeInternal.
 	NewEngine func(ctx context.Context, s Settings) (engine.Engine, error)
+	// SetLinks sets the attributes of the symbolic links that the function gives, one after the other and io.EOF after the last.
+	SetLinks func(ctx context.Context, root *os.File, next func() (engine.LinkAttributes, error)) error
 	// Tick is called at regular intervals; see beneath.Tick. Nil watches over no volume.
 	Tick func() (call, sync int)
 }
@@ -66,22 +68,9 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 	ctx, stop := context.WithCancelCause(signaled)
 	defer stop(nil)
 
-	s, err := protocol.ParseSurroundings(args)
+	s, err := lockedIn(args, report)
 	if err != nil {
 		return protocol.Result{}, err
-	}
-
-	fences, err := closeIn(s)
-	if err != nil {
-		return protocol.Result{}, err
-	}
-
-	if err := report.Report(protocol.Report{Fences: &fences}); err != nil {
-		return protocol.Result{}, err
-	}
-
-	if s.Strict && len(fences.Missing) > 0 {
-		return protocol.Result{}, missing(fences)
 	}
 
 	pipe := os.NewFile(protocol.RequestFD, "request")
@@ -101,6 +90,10 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 	go fitMemory(fitting, request.MemoryMost)
 	go watchVolume(ctx, request.VolumeStall, deps.Tick, stop)
 
+	if request.Verb == protocol.VerbSetLinks {
+		return protocol.Result{}, withHung(ctx, setLinks(ctx, request, deps))
+	}
+
 	e, err := newEngine(ctx, request, deps, log)
 	if err != nil {
 		return protocol.Result{}, err
@@ -116,6 +109,29 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 	closeEngine(e, log)
 
 	return result, withHung(ctx, err)
+}
+
+// lockedIn puts up the fences of the second stage, and reports which ones stand.
+func lockedIn(args []string, report *protocol.Reporter) (protocol.Surroundings, error) {
+	s, err := protocol.ParseSurroundings(args)
+	if err != nil {
+		return s, err
+	}
+
+	fences, err := closeIn(s)
+	if err != nil {
+		return s, err
+	}
+
+	if err := report.Report(protocol.Report{Fences: &fences}); err != nil {
+		return s, err
+	}
+
+	if s.Strict && len(fences.Missing) > 0 {
+		return s, missing(fences)
+	}
+
+	return s, nil
 }
 
 // closeIn puts up the fences of the second stage, and says which ones stand.
@@ -255,14 +271,7 @@ func (j job) do(ctx context.Context) (protocol.Result, error) {
 
 		return protocol.Result{Backup: &result}, err
 	case protocol.VerbRestore:
-		q := *r.Restore
-		q.Root = os.NewFile(protocol.VolumeFD, "volume")
-		q.BeforeWrite = j.permit.ask
-
-		result, err := j.engine.Restore(ctx, q, j.progress.take)
-		j.progress.flush()
-
-		return protocol.Result{Restore: &result}, err
+		return j.restore(ctx)
 	case protocol.VerbForget:
 		result, err := j.engine.Forget(ctx, *r.Forget)
 

@@ -3,6 +3,7 @@ package worker
 import (
 	"fmt"
 	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,14 +17,20 @@ const (
 	offsetNumber   = 0
 	offsetArch     = 4
 	offsetArgument = 16
+	offsetSecond   = 24
+	offsetThird    = 32
+	// high is where the upper half of an argument is.
+	high = 4
 )
 
 const (
 	returnErrno = uint32(unix.SECCOMP_RET_ERRNO)
 	refuse      = returnErrno | uint32(unix.EPERM)
 	absent      = returnErrno | uint32(unix.ENOSYS)
-	allow       = uint32(unix.SECCOMP_RET_ALLOW)
-	killAll     = uint32(unix.SECCOMP_RET_KILL_PROCESS)
+	// stale is what kopia's cache takes for an answer when it marks a file as used: it would try again otherwise.
+	stale   = returnErrno | uint32(unix.ESTALE)
+	allow   = uint32(unix.SECCOMP_RET_ALLOW)
+	killAll = uint32(unix.SECCOMP_RET_KILL_PROCESS)
 )
 
 // refused are the calls that no worker has any use for: files by handle, the
@@ -47,20 +54,22 @@ func refused() []uint32 {
 		unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE,
 		unix.SYS_REBOOT, unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_ACCT, unix.SYS_SYSLOG, unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD,
 		unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_ADJTIMEX, unix.SYS_CLOCK_ADJTIME,
-		unix.SYS_FANOTIFY_INIT, unix.SYS_FANOTIFY_MARK,
+		unix.SYS_FANOTIFY_INIT, unix.SYS_FANOTIFY_MARK, unix.SYS_INOTIFY_INIT1, unix.SYS_INOTIFY_ADD_WATCH,
 		unix.SYS_EXECVE, unix.SYS_EXECVEAT,
 	}
 }
 
-// refusedUnlessRestoring are calls that change a file's attributes, which
-// Landlock does not look at, and the truncation by path, which its first
-// versions do not look at. Only a restore has to make them.
-func refusedUnlessRestoring() []uint32 {
+// attributesByPath are calls that show or change attributes of the file that a path leads to, which Landlock does not look
+// at. No worker has any use for them; llistxattr, which gives names only, is how a backup finds what it has to say it
+// left out. The same goes for what is done to files by their descriptors alone, and by more than one program.
+func attributesByPath() []uint32 {
 	return []uint32{
-		unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2, unix.SYS_FCHOWN, unix.SYS_FCHOWNAT,
+		unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2, unix.SYS_FILE_SETATTR, unix.SYS_FILE_GETATTR,
 		unix.SYS_SETXATTR, unix.SYS_LSETXATTR, unix.SYS_FSETXATTR, unix.SYS_SETXATTRAT,
 		unix.SYS_REMOVEXATTR, unix.SYS_LREMOVEXATTR, unix.SYS_FREMOVEXATTR, unix.SYS_REMOVEXATTRAT,
-		unix.SYS_TRUNCATE, unix.SYS_MKNODAT,
+		unix.SYS_GETXATTR, unix.SYS_LGETXATTR, unix.SYS_FGETXATTR, unix.SYS_GETXATTRAT,
+		unix.SYS_LISTXATTR, unix.SYS_FLISTXATTR, unix.SYS_LISTXATTRAT,
+		unix.SYS_TRUNCATE, unix.SYS_MKNODAT, unix.SYS_IOCTL, unix.SYS_FLOCK,
 	}
 }
 
@@ -107,6 +116,55 @@ func (f *filter) threadsOnly() {
 	f.end(refuse)
 }
 
+// attributes answers the calls that a restore needs to change attributes.
+//
+// It may do so by a descriptor that it has opened, which Landlock has let it, and not by a path or an O_PATH descriptor, which may be
+// of any file. What opens a file for neither reading nor writing is refused, because Landlock lets that pass, and so is
+// openat2, whose flags a filter can't see; package beneath then checks each name itself. Links have no
+// other descriptors than O_PATH ones: they are for a worker that does only that.
+func (f *filter) attributes(verb protocol.Verb) {
+	if verb != protocol.VerbSetLinks {
+		f.call(unix.SYS_FCHOWNAT, refuse)
+	}
+
+	if verb == protocol.VerbRestore {
+		f.call(unix.SYS_OPENAT2, absent)
+		f.notForNothing(unix.SYS_OPENAT, offsetThird)
+		f.openHere()
+		f.withoutPath(unix.SYS_UTIMENSAT)
+
+		return
+	}
+
+	f.call(unix.SYS_FCHMOD, refuse)
+	f.call(unix.SYS_FCHOWN, refuse)
+
+	if verb != protocol.VerbSetLinks {
+		f.call(unix.SYS_UTIMENSAT, stale)
+	}
+}
+
+// notForNothing refuses to open a file for neither reading nor writing; the flags are the argument at the offset.
+func (f *filter) notForNothing(number, flags uint32) {
+	f.unless(unix.BPF_JEQ, number, 5)
+	f.load(flags)
+	f.code = append(f.code, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: unix.O_ACCMODE})
+	f.unless(unix.BPF_JEQ, unix.O_ACCMODE, 1)
+	f.end(refuse)
+	f.end(allow)
+}
+
+// withoutPath allows a call whose second argument is no path.
+func (f *filter) withoutPath(number uint32) {
+	f.unless(unix.BPF_JEQ, number, 6)
+	f.load(offsetSecond)
+	f.unless(unix.BPF_JEQ, 0, 3)
+	f.load(offsetSecond + high)
+	f.unless(unix.BPF_JEQ, 0, 1)
+	f.end(allow)
+	f.end(stale)
+}
+
 // program makes the filter for a verb and a process.
 func program(verb protocol.Verb, pid int) []unix.SockFilter {
 	f := &filter{}
@@ -122,15 +180,11 @@ func program(verb protocol.Verb, pid int) []unix.SockFilter {
 		f.end(refuse)
 	}
 
-	numbers := append(refused(), refusedHere()...)
-	if verb != protocol.VerbRestore {
-		numbers = append(numbers, refusedUnlessRestoring()...)
-		numbers = append(numbers, refusedHereUnlessRestoring()...)
-	}
-
-	for _, n := range numbers {
+	for _, n := range slices.Concat(refused(), refusedHere(), attributesByPath(), attributesByPathHere()) {
 		f.call(n, refuse)
 	}
+
+	f.attributes(verb)
 
 	// Its flags lie in memory, where a filter can't look. Callers fall back to clone.
 	f.call(unix.SYS_CLONE3, absent)

@@ -15,6 +15,12 @@ func refusedHere() []uint32 {
 	}
 }
 
-func refusedHereUnlessRestoring() []uint32 {
-	return []uint32{unix.SYS_CHMOD, unix.SYS_CHOWN, unix.SYS_LCHOWN, unix.SYS_MKNOD}
+func attributesByPathHere() []uint32 {
+	return []uint32{
+		unix.SYS_CHMOD, unix.SYS_CHOWN, unix.SYS_LCHOWN, unix.SYS_MKNOD, unix.SYS_UTIME, unix.SYS_UTIMES, unix.SYS_FUTIMESAT,
+		unix.SYS_INOTIFY_INIT,
+	}
 }
+
+// openHere answers open, which openat has taken the place of.
+func (f *filter) openHere() { f.notForNothing(unix.SYS_OPEN, offsetSecond) }

@@ -10,4 +10,7 @@ const (
 
 func refusedHere() []uint32 { return nil }
 
-func refusedHereUnlessRestoring() []uint32 { return nil }
+func attributesByPathHere() []uint32 { return nil }
+
+// openHere has nothing to do: there is openat only.
+func (f *filter) openHere() {}

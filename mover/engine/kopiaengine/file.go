@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/estiba-dev/estiba/mover/beneath"
+	"github.com/estiba-dev/estiba/mover/engine"
 )
 
 const (
@@ -60,14 +61,28 @@ func (w *restorer) symlink(ctx context.Context, d *beneath.Dir, e *snapshot.DirE
 		return fmt.Errorf("read link %s in the repository: %w", quote(path), err)
 	}
 
-	if err := d.MakeSymlink(raw, string(target), attrsOf(e)); err != nil {
-		return w.targetError(path, err)
+	if err := w.makeLink(d, e, raw, path, string(target)); err != nil {
+		return err
 	}
 
 	w.count.files.Add(1)
 	w.dirs.totalFiles.Add(1)
 
 	return nil
+}
+
+// makeLink makes a link, and sets its attributes or hands them over.
+func (w *restorer) makeLink(d *beneath.Dir, e *snapshot.DirEntry, raw, path, target string) error {
+	a := attrsOf(e)
+	if w.linkAttributes == nil {
+		return w.targetError(path, d.MakeSymlink(raw, target, a))
+	}
+
+	if err := d.MakeBareSymlink(raw, target); err != nil {
+		return w.targetError(path, err)
+	}
+
+	return w.linkAttributes(engine.LinkAttributes{Path: []byte(path), UID: a.UID, GID: a.GID, ModTime: a.ModTime})
 }
 
 // file restores a regular file. It has its name only when it is whole.

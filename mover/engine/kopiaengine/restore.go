@@ -156,6 +156,8 @@ type restorer struct {
 	skip    bool
 	leftOut atomic.Int64
 	storage blob.Storage
+	// linkAttributes takes what is not set here; see engine.RestoreRequest.
+	linkAttributes func(engine.LinkAttributes) error
 
 	count counter
 	dirs  counter // files counts the folders, totalFiles the links
@@ -188,7 +190,10 @@ func newRestorer(rep repo.Repository, root *beneath.Root, r engine.RestoreReques
 		block:  blockOf(space.BlockSize),
 		mirror: r.Existing == engine.ExistingMirror,
 		skip:   r.OnFileError == engine.FileErrorSkip,
-		slots:  make(chan struct{}, parallel-1),
+
+		linkAttributes: r.LinkAttributes,
+
+		slots: make(chan struct{}, parallel-1),
 		buffers: sync.Pool{New: func() any {
 			b := make([]byte, copyBuffer)
 

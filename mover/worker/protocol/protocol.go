@@ -51,14 +51,16 @@ const (
 	VerbRewrapRepository Verb = "rewrap-repository"
 	VerbBackup           Verb = "backup"
 	VerbRestore          Verb = "restore"
-	VerbForget           Verb = "forget"
-	VerbList             Verb = "list"
+	// VerbSetLinks does the rest of a restore: the attributes of symbolic links, and nothing else.
+	VerbSetLinks Verb = "set-links"
+	VerbForget   Verb = "forget"
+	VerbList     Verb = "list"
 )
 
 // Known tells whether this release knows the verb.
 func (v Verb) Known() bool {
 	switch v {
-	case VerbCreateRepository, VerbOpenRepository, VerbRewrapRepository, VerbBackup, VerbRestore, VerbForget, VerbList:
+	case VerbCreateRepository, VerbOpenRepository, VerbRewrapRepository, VerbBackup, VerbRestore, VerbSetLinks, VerbForget, VerbList:
 		return true
 	default:
 		return false
@@ -67,7 +69,9 @@ func (v Verb) Known() bool {
 
 // MovesVolume tells whether the verb works on a volume, so that the worker gets
 // a descriptor of one; the other verbs are repository work.
-func (v Verb) MovesVolume() bool { return v == VerbBackup || v == VerbRestore }
+func (v Verb) MovesVolume() bool {
+	return v == VerbBackup || v == VerbRestore || v == VerbSetLinks
+}
 
 // Cache is where a worker may keep what it fetched, and how much.
 type Cache struct {
@@ -107,6 +111,9 @@ type Request struct {
 	Backup *engine.BackupRequest `json:"backup,omitempty"`
 	// Restore is for VerbRestore.
 	Restore *engine.RestoreRequest `json:"restore,omitempty"`
+	// Links is for VerbRestore and VerbSetLinks: the name of a file in the cache in which a restore leaves the attributes of
+	// symbolic links. Without it, it sets them itself, which its fences refuse.
+	Links string `json:"links,omitempty"`
 	// Forget is for VerbForget.
 	Forget *engine.ForgetRequest `json:"forget,omitempty"`
 }
@@ -129,12 +136,17 @@ func (r Request) validate() error {
 		return fmt.Errorf("cache.dir is %q, expected an absolute path", r.Cache.Dir)
 	}
 
+	if r.Links != filepath.Base(r.Links) && r.Links != "" {
+		return fmt.Errorf("links is %q, expected the name of a file", r.Links)
+	}
+
 	missing := map[Verb]bool{
 		VerbCreateRepository: r.Format == "",
 		VerbOpenRepository:   false,
 		VerbRewrapRepository: r.Previous == "",
 		VerbBackup:           r.Backup == nil,
 		VerbRestore:          r.Restore == nil,
+		VerbSetLinks:         r.Links == "",
 		VerbForget:           r.Forget == nil,
 		VerbList:             false,
 	}
@@ -213,6 +225,8 @@ type Result struct {
 	Restore   *engine.RestoreResult `json:"restore,omitempty"`
 	Forget    *engine.ForgetResult  `json:"forget,omitempty"`
 	Snapshots []engine.Snapshot     `json:"snapshots,omitempty"`
+	// Links is how many symbolic links a restore has left without their attributes.
+	Links int64 `json:"links,omitempty"`
 }
 
 // Answers says whether the result is one that the verb can have: a success

@@ -105,13 +105,97 @@ func volume(a map[string]func() error, root int) {
 	a["write an old file"] = func() error { return write(root, "secret", 0) }
 	a["truncate an old file"] = func() error { return write(root, "secret", unix.O_TRUNC) }
 	a["remove a file"] = func() error { return unix.Unlinkat(root, "victim", 0) }
+	a["attack a sibling"] = func() error { attack(root, "../sibling/secret"); return nil }
 	a["chmod own"] = func() error { return unix.Fchmodat(root, "own", 0o640, 0) }
 	a["chmod by descriptor link"] = func() error { return chmodByLink(root, "own") }
 	a["chown own"] = func() error { return unix.Fchownat(root, "own", 7, 7, unix.AT_SYMLINK_NOFOLLOW) }
+	a["chmod by descriptor"] = func() error { return by(root, unix.O_RDONLY, func(fd int) error { return unix.Fchmod(fd, 0o600) }) }
+	a["chown by descriptor"] = func() error { return by(root, unix.O_RDONLY, func(fd int) error { return unix.Fchown(fd, 0, 0) }) }
+	a["times by descriptor"] = func() error { return by(root, unix.O_RDONLY, times) }
+	a["times by path"] = func() error { return unix.UtimesNanoAt(root, "own", []unix.Timespec{{}, {}}, unix.AT_SYMLINK_NOFOLLOW) }
+	a["chown by O_PATH descriptor"] = func() error {
+		return by(root, unix.O_PATH, func(fd int) error { return unix.Fchownat(fd, "", 0, 0, unix.AT_EMPTY_PATH) })
+	}
+	a["times by O_PATH descriptor"] = func() error {
+		return by(root, unix.O_PATH, func(fd int) error { return unix.UtimesNanoAt(fd, "", []unix.Timespec{{}, {}}, unix.AT_EMPTY_PATH) })
+	}
+	a["open for nothing"] = func() error { return by(root, unix.O_ACCMODE, func(int) error { return nil }) }
+	a["open for nothing, unseen"] = func() error { _, err := openForNothing(root, "own"); return err }
+	a["lock own"] = func() error {
+		return by(root, unix.O_RDONLY, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX) })
+	}
+	a["flags of own"] = func() error {
+		return by(root, unix.O_RDONLY, func(fd int) error { _, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS); return err })
+	}
+	a["watch the volume"] = func() error { return raw(unix.SYS_INOTIFY_INIT1) }
+	a["set flags by path"] = func() error { return raw(unix.SYS_FILE_SETATTR) }
+	a["read an attribute by path"] = func() error { _, err := unix.Getxattr("/", "user.x", nil); return err }
 	a["set an attribute"] = func() error { return xattr(root, "attributed") }
 	a["make a device"] = func() error { return unix.Mknodat(root, "null", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) }
 	a["make a handle"] = func() error { _, _, err := unix.NameToHandleAt(root, "own", 0); return err }
 	a["open a handle"] = func() error { return openHandle(root) }
+}
+
+// by opens the file "own" and has something done by the descriptor.
+func by(root, flags int, do func(fd int) error) error {
+	fd, err := unix.Openat(root, "own", flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+
+	return do(fd)
+}
+
+func times(fd int) error {
+	if _, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, 0, 0, 0, 0); errno != 0 {
+		return errno
+	}
+
+	return nil
+}
+
+// openForNothing opens a file for neither reading nor writing, by flags that a filter of system calls can't see.
+func openForNothing(dir int, name string) (int, error) {
+	return unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_ACCMODE | unix.O_CLOEXEC})
+}
+
+// attack tries all that could change the attributes of a file that is none of the worker's.
+func attack(dir int, name string) {
+	set := func(fd int) {
+		_ = unix.Fchmod(fd, 0o777)
+		_ = unix.Fchown(fd, 1, 1)
+		_ = times(fd)
+		_ = unix.Fsetxattr(fd, "user.estiba", []byte("x"), 0)
+		_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, 0x40) // no dump
+		_ = unix.Fchownat(fd, "", 1, 1, unix.AT_EMPTY_PATH)
+		_ = unix.UtimesNanoAt(fd, "", []unix.Timespec{{}, {}}, unix.AT_EMPTY_PATH)
+
+		link := fmt.Sprintf("/proc/self/fd/%d", fd)
+		_ = unix.Chmod(link, 0o777)
+		_ = unix.Chown(link, 1, 1)
+		_ = unix.Setxattr(link, "user.estiba", []byte("x"), 0)
+	}
+
+	for _, flags := range []int{unix.O_RDONLY, unix.O_PATH, unix.O_ACCMODE} {
+		if fd, err := unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0); err == nil {
+			set(fd)
+			_ = unix.Close(fd)
+		}
+	}
+
+	if fd, err := openForNothing(dir, name); err == nil {
+		set(fd)
+		_ = unix.Close(fd)
+	}
+
+	_ = unix.Fchmodat(dir, name, 0o777, 0)
+	_ = unix.Fchmodat(dir, name, 0o777, unix.AT_SYMLINK_NOFOLLOW)
+	_ = unix.Fchownat(dir, name, 1, 1, 0)
+	_ = unix.Fchownat(dir, name, 1, 1, unix.AT_EMPTY_PATH)
+	_ = unix.UtimesNanoAt(dir, name, []unix.Timespec{{}, {}}, unix.AT_EMPTY_PATH)
+	_ = unix.Futimesat(dir, name, []unix.Timeval{{}, {}})
+	_ = unix.Linkat(dir, name, dir, "own-now", 0)
 }
 
 func rename(dir string) error {

@@ -37,6 +37,10 @@ const (
 	Grow Script = "grow"
 	// Parallel has the snapshot's ID say how many files a backup may read at a time.
 	Parallel Script = "parallel"
+	// Links hands the attributes of a link over.
+	Links Script = "links"
+	// LinkThatFails does so, and setting them fails.
+	LinkThatFails Script = "link-that-fails"
 	// Hang makes a file in the volume, and tells a file when it has got there.
 	Hang Script = "hang"
 	// Panic dies as Go programs die.

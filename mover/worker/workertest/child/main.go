@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,7 +36,7 @@ func main() {
 	case protocol.CommandLockIn:
 		os.Exit(worker.LockIn(os.Args[2:]))
 	case protocol.CommandRun:
-		os.Exit(worker.Run(os.Args[2:], worker.Deps{NewEngine: newEngine, Tick: beneath.Tick}))
+		os.Exit(worker.Run(os.Args[2:], worker.Deps{NewEngine: newEngine, SetLinks: setLinks, Tick: beneath.Tick}))
 	}
 
 	os.Exit(2)
@@ -76,6 +77,10 @@ func (e *scripted) Restore(ctx context.Context, r engine.RestoreRequest, p engin
 		if err := r.BeforeWrite(ctx, "begun"); err != nil {
 			return engine.RestoreResult{}, err
 		}
+	}
+
+	if s := workertest.Script(r.Job); s == workertest.Links || s == workertest.LinkThatFails {
+		return engine.RestoreResult{SnapshotID: "linked"}, r.LinkAttributes(engine.LinkAttributes{Path: []byte(s)})
 	}
 
 	id, err := e.do(ctx, workertest.Script(r.Job), r.Root, p)
@@ -158,6 +163,28 @@ func allocate(ctx context.Context, took func(bytes int64)) error {
 	}
 
 	return fmt.Errorf("nobody stopped the allocation of %d pieces", len(held))
+}
+
+// setLinks fails at the link that is to.
+func setLinks(_ context.Context, _ *os.File, next func() (engine.LinkAttributes, error)) error {
+	for {
+		link, err := next()
+		if err != nil {
+			return ignoreEnd(err)
+		}
+
+		if workertest.Script(link.Path) == workertest.LinkThatFails {
+			return engine.Errorf(engine.CodeTargetUnwritable, "link %s can't be set", link.Path)
+		}
+	}
+}
+
+func ignoreEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+
+	return err
 }
 
 // hang makes a file, which takes for ever in a file system that is frozen.

@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/estiba-dev/estiba/mover/beneath"
+	"github.com/estiba-dev/estiba/mover/engine"
+)
+
+// setLinks sets the attributes of symbolic links, and of nothing else, beneath the root. next gives one after the
+// other, and io.EOF after the last.
+func setLinks(ctx context.Context, volume *os.File, next func() (engine.LinkAttributes, error)) error {
+	root, err := beneath.Open(volume, beneath.Options{})
+	if err != nil {
+		return engine.Errorf(engine.CodeTargetUnwritable, "open the volume for its links: %w", err)
+	}
+	defer func() { _ = root.Close() }() // Synced below.
+
+	at := &folder{root: root.Dir(), dir: root.Dir()}
+	defer func() { _ = at.dir.Close() }() // Nothing to lose.
+
+	for {
+		link, err := next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+
+		if err := at.set(link); err != nil {
+			return engine.Errorf(engine.CodeTargetUnwritable, "set the attributes of link %.256q: %w", link.Path, err)
+		}
+	}
+
+	if err := root.Sync(); err != nil {
+		return engine.Errorf(engine.CodeTargetUnwritable, "set the attributes of links: %w", err)
+	}
+
+	return nil
+}
+
+// folder is the one that the last link was in; most are beside the one before.
+type folder struct {
+	root *beneath.Dir
+	path string
+	dir  *beneath.Dir
+}
+
+func (f *folder) set(link engine.LinkAttributes) error {
+	path, name := "", string(link.Path)
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		path, name = name[:i], name[i+1:]
+	}
+
+	if path != f.path {
+		if err := f.enter(path); err != nil {
+			return err
+		}
+	}
+
+	return f.dir.SetLinkAttrs(name, beneath.Attrs{UID: link.UID, GID: link.GID, ModTime: link.ModTime})
+}
+
+// enter opens a folder, from the root on and name by name.
+func (f *folder) enter(path string) error {
+	_ = f.dir.Close() // Nothing to lose; of the root it does nothing, here and below.
+	f.dir, f.path = f.root, ""
+
+	dir := f.root
+
+	for name := range strings.SplitSeq(path, "/") {
+		if path == "" {
+			break
+		}
+
+		next, err := step(dir, name)
+		_ = dir.Close()
+
+		if err != nil {
+			return err
+		}
+
+		dir = next
+	}
+
+	f.dir, f.path = dir, path
+
+	return nil
+}
+
+func step(dir *beneath.Dir, name string) (*beneath.Dir, error) {
+	e, err := dir.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("look for folder %q: %w", name, err)
+	}
+
+	return dir.OpenDir(e)
+}
