@@ -16,12 +16,11 @@ import (
 	"github.com/estiba-dev/estiba/mover/worker/protocol"
 )
 
-// A volume that doesn't fit into a worker's memory is broken off in time to write down
-// what was uploaded, and the next attempt, which has more, doesn't read that again.
-func TestSlowWhatWasUploadedBeforeTheMemoryEndedIsNotReadAgain(t *testing.T) {
+// A volume that doesn't fit into a worker's memory is backed up by the next attempt, which has the memory of all.
+func TestSlowAVolumeThatNeedsMoreThanAShareIsBackedUpAlone(t *testing.T) {
 	const (
 		mebi  = 1 << 20
-		files = 150_000
+		files = 250_000
 	)
 
 	b := newBench(t)
@@ -46,7 +45,7 @@ func TestSlowWhatWasUploadedBeforeTheMemoryEndedIsNotReadAgain(t *testing.T) {
 	backup := protocol.Request{Verb: protocol.VerbBackup, Backup: &engine.BackupRequest{Host: "h", Path: "/v", Instance: "i", Job: "job"}}
 	all := []string{"DAC_OVERRIDE"}
 
-	b.ceiling = 96 * mebi
+	b.ceiling = 128 * mebi
 	_, _, err = b.run(backup, volume, all)
 	require.Error(t, err)
 	assert.Equal(t, engine.CodeMemoryExceeded, engine.CodeOf(err), err)
@@ -55,8 +54,5 @@ func TestSlowWhatWasUploadedBeforeTheMemoryEndedIsNotReadAgain(t *testing.T) {
 	b.ceiling, b.alone = 1024*mebi, true
 	result, _, err := b.run(backup, volume, all)
 	require.NoError(t, err)
-	assert.True(t, result.Backup.Incremental)
 	assert.Equal(t, int64(files), result.Backup.Summary.Files)
-	assert.Less(t, result.Backup.Summary.ReadBytes, result.Backup.Summary.Bytes, "it went on from what was written down")
-	t.Logf("read %d of %d bytes", result.Backup.Summary.ReadBytes, result.Backup.Summary.Bytes)
 }

@@ -72,8 +72,8 @@ func (c Config) parallel(ceiling int64) int {
 const maxParallel = 32
 
 // softLimit is what the worker's own runtime is told, in bytes. The rest is for
-// what the runtime does not count.
-func softLimit(ceiling int64) int64 { return ceiling / 8 * 7 }
+// what the runtime does not count, and garbage alone has nobody asked to end.
+func softLimit(ceiling int64) int64 { return ceiling / 4 * 3 }
 
 // memoryOf gives the memory of a process that can't be given back by dropping
 // caches, in bytes. The status file can be read for a process that is not

@@ -102,9 +102,9 @@ func TestTogetherNoMoreThanThereIs(t *testing.T) {
 		how  pressure
 	}{
 		"nobody goes while there is room": {
-			workers: []worker{{used: 100, ceiling: 100}, {used: 100, ceiling: 100}, {used: 60, ceiling: 100}}, goes: -1,
+			workers: []worker{{used: 100, ceiling: 100}, {used: 80, ceiling: 100}, {used: 70, ceiling: 100}}, goes: -1,
 		},
-		"one may use what others leave": {workers: []worker{{used: 250, ceiling: 100}, {used: 20, ceiling: 100}}, goes: -1},
+		"one may use what others leave": {workers: []worker{{used: 230, ceiling: 100}, {used: 20, ceiling: 100}}, goes: -1},
 		"who uses more than its ceiling is told in time": {
 			workers: []worker{{used: 200, ceiling: 100}, {used: 90, ceiling: 100}}, goes: 0, how: tight,
 		},
@@ -128,10 +128,10 @@ func TestTogetherNoMoreThanThereIs(t *testing.T) {
 			goes:    2, how: over,
 		},
 		"within their ceilings nobody is told before it must be": {
-			workers: []worker{{used: 90, ceiling: 100}, {used: 90, ceiling: 100}, {used: 90, ceiling: 100}, {used: 20, ceiling: 100}}, goes: -1,
+			workers: []worker{{used: 80, ceiling: 100}, {used: 80, ceiling: 100}, {used: 80, ceiling: 100}, {used: 50, ceiling: 100}}, goes: -1,
 		},
 		"of frozen ones, the one that began last": {
-			workers: []worker{{used: 90, ceiling: 100, frozen: true}, {used: 90, ceiling: 100, frozen: true}, {used: 90, ceiling: 100, frozen: true}, {used: 90, ceiling: 100, frozen: true}},
+			workers: []worker{{used: 80, ceiling: 100, frozen: true}, {used: 80, ceiling: 100, frozen: true}, {used: 80, ceiling: 100, frozen: true}, {used: 80, ceiling: 100, frozen: true}},
 			goes:    3, how: over,
 		},
 		"one alone that uses all that there is": {workers: []worker{{used: 301, ceiling: 100, frozen: true}}, goes: 0, how: over},

@@ -42,8 +42,9 @@ const (
 	over
 )
 
-// nearly is where a worker is asked to end, so that it can write down what it has before it has to go.
-func nearly(bytes int64) int64 { return bytes / 16 * 15 }
+// nearly is where a worker is asked to end, so that it can write down what it has before it has to go. That takes
+// memory, too.
+func nearly(bytes int64) int64 { return bytes / 8 * 7 }
 
 func (p *pool) join(frozen bool, ceiling int64) *share {
 	p.mu.Lock()

@@ -43,7 +43,7 @@ func fitMemory(ctx context.Context, most int64) {
 			metrics.Read(sample)
 
 			if alive := sample[0].Value; alive.Kind() == metrics.KindUint64 {
-				debug.SetMemoryLimit(runtimeLimit(int64(min(alive.Uint64(), math.MaxInt64/2)), least, most/8*7))
+				debug.SetMemoryLimit(runtimeLimit(int64(min(alive.Uint64(), math.MaxInt64/2)), least, most/4*3))
 			}
 		}
 	}

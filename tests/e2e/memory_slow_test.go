@@ -51,7 +51,7 @@ func TestSlowAWorkerBeyondItsCeilingDiesAlone(t *testing.T) {
 	require.NoError(t, c.Wait(c.ctx, "a worker to be told its part of the limit", func(context.Context) (bool, error) {
 		for _, w := range probe.Find(protocol.CommandRun, "--verb="+string(protocol.VerbBackup)) {
 			environment, err := w.Read("environ")
-			if err == nil && strings.Contains(string(environment), fmt.Sprintf("GOMEMLIMIT=%d", ceiling/8*7)) {
+			if err == nil && strings.Contains(string(environment), fmt.Sprintf("GOMEMLIMIT=%d", ceiling/4*3)) {
 				return true, nil
 			}
 		}
