@@ -109,9 +109,9 @@ func (r ran) findings(t *testing.T) workertest.Findings {
 
 	switch {
 	case result.Backup != nil:
-		require.NoError(t, json.Unmarshal([]byte(result.Backup.SnapshotID), &f))
+		require.NoError(t, json.Unmarshal([]byte(workertest.FoundIn(result.Backup.Summary)), &f))
 	case result.Restore != nil:
-		require.NoError(t, json.Unmarshal([]byte(result.Restore.SnapshotID), &f))
+		require.NoError(t, json.Unmarshal([]byte(workertest.FoundIn(result.Restore.Summary)), &f))
 	}
 
 	return f

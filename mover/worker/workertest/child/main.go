@@ -66,9 +66,14 @@ func (e *scripted) Backup(ctx context.Context, r engine.BackupRequest, p engine.
 		return engine.BackupResult{SnapshotID: strconv.Itoa(r.Parallel)}, nil
 	}
 
-	id, err := e.do(ctx, workertest.Script(r.Job), r.Root, p)
+	s := workertest.Script(r.Job)
+	text, err := e.do(ctx, s, r.Root, p)
 
-	return engine.BackupResult{SnapshotID: id}, err
+	if s == workertest.Probe {
+		return engine.BackupResult{Summary: workertest.Found(text)}, err
+	}
+
+	return engine.BackupResult{SnapshotID: text}, err
 }
 
 // Restore runs the script that the job names.
@@ -83,9 +88,14 @@ func (e *scripted) Restore(ctx context.Context, r engine.RestoreRequest, p engin
 		return engine.RestoreResult{SnapshotID: "linked"}, r.LinkAttributes(engine.LinkAttributes{Path: []byte(s)})
 	}
 
-	id, err := e.do(ctx, workertest.Script(r.Job), r.Root, p)
+	s := workertest.Script(r.Job)
+	text, err := e.do(ctx, s, r.Root, p)
 
-	return engine.RestoreResult{SnapshotID: id}, err
+	if s == workertest.Probe {
+		return engine.RestoreResult{Summary: workertest.Found(text)}, err
+	}
+
+	return engine.RestoreResult{SnapshotID: text}, err
 }
 
 // Forget runs the script that the job names.

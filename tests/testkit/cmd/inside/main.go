@@ -90,9 +90,9 @@ func run(ctx context.Context) error {
 
 	text := ""
 	if result.Backup != nil {
-		text = result.Backup.SnapshotID
+		text = workertest.FoundIn(result.Backup.Summary)
 	} else if result.Restore != nil {
-		text = result.Restore.SnapshotID
+		text = workertest.FoundIn(result.Restore.Summary)
 	}
 
 	var found probe.Findings
@@ -120,14 +120,14 @@ func newEngine(_ context.Context, s worker.Settings) (engine.Engine, error) {
 func (p *prober) Backup(ctx context.Context, r engine.BackupRequest, _ engine.ProgressFunc) (engine.BackupResult, error) {
 	found, err := p.probe(ctx, r.Root, r.Job)
 
-	return engine.BackupResult{SnapshotID: found}, err
+	return engine.BackupResult{Summary: workertest.Found(found)}, err
 }
 
 // Restore probes.
 func (p *prober) Restore(ctx context.Context, r engine.RestoreRequest, _ engine.ProgressFunc) (engine.RestoreResult, error) {
 	found, err := p.probe(ctx, r.Root, r.Job)
 
-	return engine.RestoreResult{SnapshotID: found}, err
+	return engine.RestoreResult{Summary: workertest.Found(found)}, err
 }
 
 func (p *prober) probe(ctx context.Context, root *os.File, job string) (string, error) {
