@@ -109,6 +109,9 @@ func requirements() []requirement {
 		{pkg: "util-linux", program: "nsenter"},
 		{pkg: "util-linux", program: "setpriv"},
 		{pkg: "rsync", program: "rsync"},
+		// Tests of data make file systems of their own.
+		{pkg: "e2fsprogs", program: "mkfs.ext4"},
+		{pkg: "xfsprogs", program: "mkfs.xfs"},
 		// The race detector, under which `make test` runs the unit tests, needs a C compiler.
 		{pkg: "build-essential", program: "gcc"},
 	}

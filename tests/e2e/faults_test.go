@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/tests/testkit/lab"
 )
 
@@ -251,10 +253,22 @@ func TestABackupIsCompletedRightAfterItsLocationWasMoved(t *testing.T) {
 	require.NoError(t, c.Get(c.ctx, client.ObjectKey{Namespace: c.Namespace, Name: "default"}, location))
 
 	location = &velerov1.BackupStorageLocation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.namespace}, Spec: *location.Spec.DeepCopy()}
-	location.Spec.Default, location.Spec.ObjectStorage.Prefix = false, c.namespace+"-a"
+
+	// Below a folder that Velero knows, or it would take the default location, whose bucket this is, for a stranger's.
+	below := path.Join(location.Spec.ObjectStorage.Prefix, "plugins", c.namespace)
+	location.Spec.Default, location.Spec.ObjectStorage.Prefix = false, below+"/a"
+
+	c.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+
+		// Without its location it would be one that no exchange of the key ever gets to.
+		left := jobs.NewRepository(c.Namespace, location.Name, c.namespace)
+		assert.NoError(t, client.IgnoreNotFound(c.Delete(ctx, left)))
+	})
 	c.create(location)
 
-	for i, prefix := range []string{c.namespace + "-a", c.namespace + "-b"} {
+	for i, prefix := range []string{below + "/a", below + "/b"} {
 		c.eventually("the location to be available at "+prefix, func(ctx context.Context) (bool, error) {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(location), location); err != nil {
 				return false, err
