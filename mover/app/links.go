@@ -6,23 +6,25 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/estiba-dev/estiba/mover/beneath"
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
-// setLinks sets the attributes of symbolic links, and of nothing else, beneath the root. next gives one after the
-// other, and io.EOF after the last.
-func setLinks(ctx context.Context, volume *os.File, next func() (engine.LinkAttributes, error)) error {
+// setLinks sets the attributes of symbolic links, and of nothing else, beneath the root: a worker.SetLinks.
+func setLinks(ctx context.Context, volume *os.File, leaveOut bool, next func() (engine.LinkAttributes, error)) ([]engine.Omission, error) {
 	root, err := beneath.Open(volume, beneath.Options{})
 	if err != nil {
-		return engine.Errorf(engine.CodeTargetUnwritable, "open the volume for its links: %w", err)
+		return nil, engine.Errorf(engine.CodeTargetUnwritable, "open the volume for its links: %w", err)
 	}
 	defer func() { _ = root.Close() }() // Synced below.
 
 	at := &folder{root: root.Dir(), dir: root.Dir()}
 	defer func() { _ = at.dir.Close() }() // Nothing to lose.
+
+	left := engine.Omission{Reason: engine.OmittedOwner}
 
 	for {
 		link, err := next()
@@ -31,19 +33,33 @@ func setLinks(ctx context.Context, volume *os.File, next func() (engine.LinkAttr
 		}
 
 		if err := errors.Join(err, ctx.Err()); err != nil {
-			return err
+			return nil, err
 		}
 
-		if err := at.set(link); err != nil {
-			return engine.Errorf(engine.CodeTargetUnwritable, "set the attributes of link %.256q: %w", link.Path, err)
+		if err := at.set(link); err != nil && !leaveOut {
+			return nil, engine.Errorf(engine.CodeTargetUnwritable, "set the attributes of link %.256q: %w", link.Path, err)
+		} else if err != nil {
+			leave(&left, link)
 		}
 	}
 
 	if err := root.Sync(); err != nil {
-		return engine.Errorf(engine.CodeTargetUnwritable, "set the attributes of links: %w", err)
+		return nil, engine.Errorf(engine.CodeTargetUnwritable, "set the attributes of links: %w", err)
 	}
 
-	return nil
+	if left.Count == 0 {
+		return nil, nil
+	}
+
+	return []engine.Omission{left}, nil
+}
+
+func leave(left *engine.Omission, link engine.LinkAttributes) {
+	left.Count++
+
+	if len(left.Examples) < engine.MaxExamples {
+		left.Examples = append(left.Examples, strconv.Quote(string(link.Path)))
+	}
 }
 
 // folder is the one that the last link was in; most are beside the one before.

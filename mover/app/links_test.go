@@ -62,7 +62,11 @@ func TestLinksGetTheirOwnerAndTime(t *testing.T) {
 
 	defer volume.Close()
 
-	require.NoError(t, setLinks(t.Context(), volume, list(links...)))
+	gone := engine.LinkAttributes{Path: []byte("gone")}
+
+	omitted, err := setLinks(t.Context(), volume, true, list(append([]engine.LinkAttributes{gone}, links...)...))
+	require.NoError(t, err)
+	assert.Equal(t, []engine.Omission{{Reason: engine.OmittedOwner, Count: 1, Examples: []string{`"gone"`}}}, omitted)
 
 	for _, l := range links {
 		owner, got := linkAt(t, filepath.Join(dir, string(l.Path)))
@@ -98,7 +102,7 @@ func TestAListOfLinksThatLiesHarmsNothing(t *testing.T) {
 	for _, path := range []string{
 		"", ".", "..", "/", "../outside/link", "leads-out/link", filepath.Join(outside, "link"), "file", "folder", "folder/../file", "gone", "gone/link", "file/link", "a\x00b",
 	} {
-		err := setLinks(t.Context(), volume, list(engine.LinkAttributes{Path: []byte(path), UID: 7, GID: 7, ModTime: time.Unix(1, 0)}))
+		_, err := setLinks(t.Context(), volume, false, list(engine.LinkAttributes{Path: []byte(path), UID: 7, GID: 7, ModTime: time.Unix(1, 0)}))
 		require.Error(t, err, "%q", path)
 		assert.Equal(t, engine.CodeTargetUnwritable, engine.CodeOf(err), "%q", path)
 	}

@@ -56,8 +56,8 @@ func (r *Runner) Run(ctx context.Context, t Task, w Watch) (protocol.Result, err
 	w.Started()
 
 	result, err := r.work(ctx, t, w)
-	if err == nil && result.Links > 0 {
-		err = r.setLinks(ctx, t)
+	if err == nil && t.Request.Verb == protocol.VerbRestore && result.Links > 0 {
+		err = r.setLinks(ctx, t, result.Restore)
 	}
 
 	r.config.Metrics.WorkerEnded(string(t.Request.Verb), string(engine.CodeOf(err)))
@@ -92,12 +92,16 @@ func (c Config) fit(t *Task, of *slot) {
 }
 
 // setLinks does the rest of a restore: what its own worker may not do, because it reads what strangers wrote.
-func (r *Runner) setLinks(ctx context.Context, t Task) error {
+func (r *Runner) setLinks(ctx context.Context, t Task, restored *engine.RestoreResult) error {
+	t.Request.LeaveOut = t.Request.Restore.OnFileError == engine.FileErrorSkip
 	t.Request.Verb, t.Request.Restore, t.BeforeWrite = protocol.VerbSetLinks, nil, nil
 	t.Request.Password, t.Request.Previous = "", ""
 	t.OpenStorage = func(context.Context) (Storage, error) { return noStorage{}, nil }
 
-	_, err := r.work(ctx, t, Watch{}.withDefaults())
+	rest, err := r.work(ctx, t, Watch{}.withDefaults())
+	if rest.Restore != nil {
+		restored.Summary.Omissions = engine.MergeOmissions(restored.Summary.Omissions, rest.Restore.Summary.Omissions)
+	}
 
 	return err
 }

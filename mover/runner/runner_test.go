@@ -161,6 +161,13 @@ func TestResults(t *testing.T) {
 			verb: protocol.VerbRestore, script: workertest.LinkThatFails,
 			code: engine.CodeTargetUnwritable, message: "set-links: link link-that-fails can't be set",
 		},
+		"unless it is to be left out": {
+			verb: protocol.VerbRestore, script: workertest.LinkThatFails,
+			tune: func(t *runner.Task) { t.Request.Restore.OnFileError = engine.FileErrorSkip },
+			check: func(t *testing.T, r protocol.Result) {
+				assert.Equal(t, []engine.Omission{{Reason: engine.OmittedOwner, Count: 1}}, r.Restore.Summary.Omissions)
+			},
+		},
 		"repository work needs no volume": {verb: protocol.VerbCreateRepository, script: workertest.Succeed},
 		"forgetting hands back how many": {
 			verb: protocol.VerbForget, script: workertest.Succeed,

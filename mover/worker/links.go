@@ -97,33 +97,45 @@ func (j job) restore(ctx context.Context) (protocol.Result, error) {
 	return protocol.Result{Restore: &result, Links: links}, errors.Join(err, closeErr)
 }
 
-// setLinks does the rest of a restore. It returns when ctx is done, also where the volume doesn't answer.
-func setLinks(ctx context.Context, r protocol.Request, deps Deps) error {
-	done := make(chan error, 1)
+// SetLinks sets the attributes of the symbolic links that the function gives, one after the other and io.EOF after the
+// last. Where it is to leave out what can't be set, it gives that back.
+type SetLinks func(ctx context.Context, root *os.File, leaveOut bool, next func() (engine.LinkAttributes, error)) ([]engine.Omission, error)
 
-	go func() { done <- readLinks(ctx, r, deps) }()
+// setLinks does the rest of a restore. It returns when ctx is done, also where the volume doesn't answer.
+func setLinks(ctx context.Context, r protocol.Request, set SetLinks) (protocol.Result, error) {
+	type outcome struct {
+		omitted []engine.Omission
+		err     error
+	}
+
+	done := make(chan outcome, 1)
+
+	go func() {
+		omitted, err := readLinks(ctx, r, set)
+		done <- outcome{omitted, err}
+	}()
 
 	select {
-	case err := <-done:
-		return err
+	case o := <-done:
+		return protocol.Result{Restore: &engine.RestoreResult{Summary: engine.Summary{Omissions: o.omitted}}}, o.err
 	case <-ctx.Done():
-		return engine.Errorf(engine.CodeCanceled, "set the attributes of links: %w", context.Cause(ctx))
+		return protocol.Result{}, engine.Errorf(engine.CodeCanceled, "set the attributes of links: %w", context.Cause(ctx))
 	}
 }
 
 // readLinks reads the list, has it carried out, and removes it.
-func readLinks(ctx context.Context, r protocol.Request, deps Deps) error {
+func readLinks(ctx context.Context, r protocol.Request, set SetLinks) ([]engine.Omission, error) {
 	path := listPath(r)
 
 	list, err := os.Open(path) //nolint:gosec // in its own cache
 	if err != nil {
-		return fmt.Errorf("open the list of links: %w", err)
+		return nil, fmt.Errorf("open the list of links: %w", err)
 	}
 	defer func() { _ = list.Close() }() // Open for reading.
 
 	lines := json.NewDecoder(bufio.NewReader(list))
 
-	err = deps.SetLinks(ctx, os.NewFile(protocol.VolumeFD, "volume"), func() (engine.LinkAttributes, error) {
+	omitted, err := set(ctx, os.NewFile(protocol.VolumeFD, "volume"), r.LeaveOut, func() (engine.LinkAttributes, error) {
 		var a engine.LinkAttributes
 		if err := lines.Decode(&a); err != nil && !errors.Is(err, io.EOF) {
 			return a, engine.Errorf(engine.CodeInternal, "read the list of links: %w", err)
@@ -134,5 +146,5 @@ func readLinks(ctx context.Context, r protocol.Request, deps Deps) error {
 		return a, nil
 	})
 
-	return errors.Join(err, os.Remove(path))
+	return omitted, errors.Join(err, os.Remove(path))
 }

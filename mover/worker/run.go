@@ -40,8 +40,8 @@ type Deps struct {
 	// engine is an io.Closer, it is closed when the job is done. An error that is
 	// no *engine.Error counts as CodeInternal.
 	NewEngine func(ctx context.Context, s Settings) (engine.Engine, error)
-	// SetLinks sets the attributes of the symbolic links that the function gives, one after the other and io.EOF after the last.
-	SetLinks func(ctx context.Context, root *os.File, next func() (engine.LinkAttributes, error)) error
+	// SetLinks sets the attributes of symbolic links.
+	SetLinks SetLinks
 	// Tick is called at regular intervals; see beneath.Tick. Nil watches over no volume.
 	Tick func() (call, sync int)
 }
@@ -91,7 +91,8 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 	go watchVolume(ctx, request.VolumeStall, deps.Tick, stop)
 
 	if request.Verb == protocol.VerbSetLinks {
-		return protocol.Result{}, withHung(ctx, setLinks(ctx, request, deps))
+		result, err := setLinks(ctx, request, deps.SetLinks)
+		return result, withHung(ctx, err)
 	}
 
 	e, err := newEngine(ctx, request, deps, log)

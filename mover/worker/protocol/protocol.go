@@ -114,6 +114,8 @@ type Request struct {
 	// Links is for VerbRestore and VerbSetLinks: the name of a file in the cache in which a restore leaves the attributes of
 	// symbolic links. Without it, it sets them itself, which its fences refuse.
 	Links string `json:"links,omitempty"`
+	// LeaveOut is for VerbSetLinks: a link whose attributes can't be set is named, and keeps nobody up.
+	LeaveOut bool `json:"leaveOut,omitempty"`
 	// Forget is for VerbForget.
 	Forget *engine.ForgetRequest `json:"forget,omitempty"`
 }
