@@ -20,6 +20,8 @@ func RouteBackup(job *v1alpha1.VolumeBackup, pod *TargetPod) (node string, f *Fi
 			"pod %s has UID %s (metadata.uid), and the job names %s (spec.volume.pod.uid): it was replaced; back it up again", name, pod.UID, ref.Pod.UID)}
 	case pod.Deleting:
 		return "", &Finding{ReasonPodDeleted, fmt.Sprintf("pod %s is being deleted (metadata.deletionTimestamp); back its successor up", name)}
+	case pod.Finished:
+		return "", &Finding{ReasonPodNotRunning, fmt.Sprintf("pod %s has ended (status.phase), so that its volumes are not mounted; back it up again", name)}
 	case pod.Node == "":
 		return "", &Finding{ReasonPodUnscheduled, fmt.Sprintf("pod %s is on no node yet (spec.nodeName), so that its volumes are nowhere; back it up when it runs", name)}
 	default:

@@ -24,6 +24,7 @@ func TestABackupWithoutANodeGoesToItsPods(t *testing.T) {
 		"the pod does not exist":   {reason: ReasonPodNotFound},
 		"the pod is another one":   {pod: &TargetPod{UID: "x", Node: "n1"}, reason: ReasonPodReplaced},
 		"the pod waits for a node": {pod: &TargetPod{UID: "u"}, reason: ReasonPodUnscheduled},
+		"the pod has ended":        {pod: &TargetPod{UID: "u", Node: "n1", Finished: true}, reason: ReasonPodNotRunning},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

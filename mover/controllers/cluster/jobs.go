@@ -71,7 +71,9 @@ func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup, o
 	}
 
 	if err == nil {
-		seen = &state.TargetPod{Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, Deleting: !pod.DeletionTimestamp.IsZero()}
+		seen = &state.TargetPod{
+			Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, Deleting: !pod.DeletionTimestamp.IsZero(), Finished: target.Finished(&pod),
+		}
 	}
 
 	switch node, f := state.RouteBackup(job, seen); {

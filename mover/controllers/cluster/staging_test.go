@@ -519,6 +519,9 @@ func TestAClaimWhosePodWentAwayIsReadAnotherWay(t *testing.T) {
 	successor := realPod("n1", corev1.PodRunning)
 	successor.Name, successor.UID = "web-1", "newuid"
 
+	// The pod of a Job that is done, or one that was evicted, stays there, and mounts nothing any more.
+	ended, evicted := realPod("n1", corev1.PodSucceeded), realPod("n1", corev1.PodFailed)
+
 	for name, c := range map[string]struct {
 		pods   []client.Object
 		frozen bool
@@ -529,6 +532,8 @@ func TestAClaimWhosePodWentAwayIsReadAnotherWay(t *testing.T) {
 	}{
 		"through its successor":               {pods: []client.Object{successor}, phase: v1alpha1.PhaseInProgress, reason: state.ReasonRouted, pod: "web-1"},
 		"through a staging pod":               {staged: true, phase: v1alpha1.PhaseInProgress, reason: state.ReasonStaging},
+		"where it has ended":                  {pods: []client.Object{ended}, staged: true, phase: v1alpha1.PhaseInProgress, reason: state.ReasonStaging},
+		"where it was evicted":                {pods: []client.Object{evicted, successor}, phase: v1alpha1.PhaseInProgress, reason: state.ReasonRouted, pod: "web-1"},
 		"not where its application is frozen": {frozen: true, phase: v1alpha1.PhaseFailed, reason: state.ReasonPodNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
