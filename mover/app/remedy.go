@@ -55,7 +55,7 @@ func remedyOf(code engine.Code, location string) string {
 	case engine.CodeStoreLostWrite:
 		return "the store confirmed what it does not hold: see to the store before the next backup"
 	case engine.CodeStoreFull:
-		return "make room in the store, or raise its quota: let old backups expire, or delete some (velero backup delete)"
+		return "make room in the store, or raise its quota; to delete backups (velero backup delete) frees nothing of what Estiba has stored yet"
 	case engine.CodeClockSkewed:
 		return "set the clock of the node (or that of the store) by NTP"
 	case engine.CodeStoreReadOnly:

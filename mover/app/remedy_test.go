@@ -18,7 +18,7 @@ func TestFailuresOfTheRepositoryNameItAndARemedy(t *testing.T) {
 	for code, remedy := range map[engine.Code]string{
 		engine.CodeStoreUnavailable: "kubectl describe backupstoragelocation here", engine.CodeStoreStalled: "kubectl describe backupstoragelocation here",
 		engine.CodeStoreLostWrite: "see to the store", engine.CodeStoreReadOnly: "spec.accessMode", engine.CodeCredentialsInvalid: "spec.credential",
-		engine.CodeStoreFull: "velero backup delete", engine.CodeClockSkewed: "NTP",
+		engine.CodeStoreFull: "frees nothing", engine.CodeClockSkewed: "NTP",
 		engine.CodeRepositoryNotFound: "spec.objectStorage", engine.CodeRepositoryDamaged: "another backup",
 		engine.CodeWrongKey: contract.MasterKeySecret, engine.CodeSnapshotNotFound: "another backup",
 	} {
