@@ -99,8 +99,10 @@ func (a *ClaimAction) execute(
 		return out, nil
 	}
 
-	if err := a.session.unbound(in.ItemFromBackup, in.Restore); err != nil {
-		return nil, fmt.Errorf("claim %s/%s is not restored: %w", item.GetNamespace(), item.GetName(), err)
+	for _, check := range []error{a.session.unbound(in.ItemFromBackup, in.Restore), a.session.startsNothing(item, in.Restore)} {
+		if check != nil {
+			return nil, fmt.Errorf("claim %s/%s is not restored: %w", item.GetNamespace(), item.GetName(), check)
+		}
 	}
 
 	id, err := a.filled(log, item, in, record)

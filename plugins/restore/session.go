@@ -49,6 +49,8 @@ type Session struct {
 	images map[types.UID]string
 	// unsaid are the errors that Velero has not been told yet, by Restore.
 	unsaid map[types.UID][]error
+	// starters are the pods that would start on a claim that is made, by namespace.
+	starters map[string]starters
 }
 
 type remembered struct {
@@ -62,6 +64,7 @@ func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	s := &Session{
 		connect: connect, clock: c,
 		known: map[types.UID]remembered{}, set: map[types.UID]settings.Settings{}, images: map[types.UID]string{}, unsaid: map[types.UID][]error{},
+		starters: map[string]starters{},
 	}
 	s.poll = operation.NewPoll(c, operation.NewLister(connect, (*jobs.Jobs).RestoresOf, jobs.RestoreProgress))
 
