@@ -36,7 +36,7 @@ func writeBack(settings string) (time.Duration, error) {
 }
 
 func centiseconds(path string) (time.Duration, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // A setting of the kernel.
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, fmt.Errorf("read how long the kernel keeps what it has to write: %w", err)
 	}
@@ -46,5 +46,5 @@ func centiseconds(path string) (time.Duration, error) {
 		return 0, fmt.Errorf("read how long the kernel keeps what it has to write from %s: %w", path, err)
 	}
 
-	return time.Duration(n) * (time.Second / 100), nil //nolint:gosec // It has 32 bits.
+	return time.Duration(n) * (time.Second / 100), nil
 }

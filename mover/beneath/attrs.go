@@ -74,7 +74,7 @@ func setTimes(fd int, a Attrs) error {
 	ts := times(a)
 	err := uninterrupted(func() error {
 		// Without a path it is the descriptor's own; the package unix has no such call.
-		_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts[0])), 0, 0, 0)
+		_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts[0])), 0, 0, 0) //nolint:gosec // A system call takes the pointer.
 		if errno != 0 {
 			return errno
 		}

@@ -36,7 +36,7 @@ func TestCallsThatDoNotComeBackAreTold(t *testing.T) {
 	assert.Zero(t, c.tick())
 
 	failure := errors.New("failed")
-	assert.Equal(t, failure, noted(&c, func() error { //nolint:testifylint // it is the very error
+	assert.Equal(t, failure, noted(&c, func() error {
 		assert.Equal(t, 1, c.tick())
 		return failure
 	}))

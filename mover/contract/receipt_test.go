@@ -95,8 +95,8 @@ func TestAReceiptThatLiesIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, err := contract.DecodeReceipt(test.text)
 			require.ErrorIs(t, err, contract.ErrReceipt)
-			assert.ErrorContains(t, err, test.says)
-			assert.ErrorContains(t, err, contract.TagOmissions)
+			require.ErrorContains(t, err, test.says)
+			require.ErrorContains(t, err, contract.TagOmissions)
 			assert.Less(t, len(err.Error()), 500)
 			assert.Empty(t, got)
 		})

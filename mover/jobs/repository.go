@@ -90,10 +90,9 @@ func (j *Jobs) WaitRepository(ctx context.Context, location, volumesOf string, w
 	defer creation.Stop()
 
 	for {
-		switch looked := !w.stale(repo); {
-		case repo.Status.ID != "" && !w.elsewhere(repo) && (repo.Status.Phase == v1alpha1.RepositoryReady || looked && passing(repo)):
+		if usable, refused := w.judge(repo); usable {
 			return repo, nil
-		case repo.Status.Phase == v1alpha1.RepositoryNotReady && looked && !passing(repo):
+		} else if refused {
 			return nil, givenUp(repo)
 		}
 
@@ -115,6 +114,17 @@ func (j *Jobs) WaitRepository(ctx context.Context, location, volumesOf string, w
 		}
 		// An API server that doesn't answer now may answer at the next look; the bounds hold.
 	}
+}
+
+// judge reports whether the repository can be used as it was seen, or won't be by waiting longer.
+func (w RepositoryWait) judge(repo *v1alpha1.Repository) (usable, refused bool) {
+	looked := !w.stale(repo)
+	ready := repo.Status.Phase == v1alpha1.RepositoryReady || looked && passing(repo)
+
+	usable = repo.Status.ID != "" && !w.elsewhere(repo) && ready
+	refused = repo.Status.Phase == v1alpha1.RepositoryNotReady && looked && !passing(repo)
+
+	return usable, refused
 }
 
 // stale tells whether the repository was found unusable before Since. Times in

@@ -55,7 +55,7 @@ func (m memory) forgetAll(caches ...string) {
 		// What can't be removed is no worse than before.
 		_ = filepath.WalkDir(filepath.Join(m.cache, c), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() && !strings.HasPrefix(d.Name(), ".") {
-				_ = os.Remove(path)
+				_ = os.Remove(path) //nolint:gosec // The cache is this process's own.
 			}
 
 			return nil
@@ -231,7 +231,7 @@ func (r *insistentReader) reopen() error {
 		return errors.Join(err, fresh.Close())
 	}
 
-	_ = r.Reader.Close() // It was open for reading.
+	_ = r.Close() // It was open for reading.
 	r.Reader = fresh
 
 	return nil

@@ -121,12 +121,7 @@ func Open(ctx context.Context, s Settings) (*Repository, error) {
 	return r, err
 }
 
-// open opens the repository by the password alone.
-func open(ctx context.Context, s Settings) (*Repository, error) {
-	return openOn(ctx, s, newAside(s.Storage))
-}
-
-// openOn opens the repository without what is set aside.
+// openOn opens the repository by the password alone, without what is set aside.
 func openOn(ctx context.Context, s Settings, a *aside) (*Repository, error) {
 	register()
 

@@ -116,7 +116,7 @@ const (
 	ReasonJobMissing = "JobMissing"
 )
 
-// ReasonRestoreNotDone: the volume doesn't hold what a restore was to bring, or the pod waits for that.
+// ReasonRestoreNotDone says that the volume doesn't hold what a restore was to bring, or the pod waits for that.
 const ReasonRestoreNotDone = "RestoreNotDone"
 
 // Reasons about staging pods and the claims behind them.

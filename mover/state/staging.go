@@ -263,30 +263,7 @@ const stagingPatience = 4
 // routeStage gives the job to the staging pod's node once that pod runs.
 func routeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decision {
 	p := v.pod
-	wait := func(reason, what string) Decision {
-		if p.Detail.Message != "" {
-			what += ": " + p.Detail.Message
-		}
-
-		since := p.Created
-
-		if reason == ReasonWaitingForPodEnd {
-			// The pod may have been of use for hours before it had to go.
-			since = now
-			if at, known := WaitingSince(s, reason); known {
-				since = at
-			}
-		}
-
-		if now.Sub(since) >= b.Staging {
-			return failed(Finding{reason, fmt.Sprintf("%s; gave up after %s", what, b.Staging)})
-		}
-
-		// Each look lists the pods of the namespace: what takes longer is looked at less often.
-		again := min(max(b.Soon, now.Sub(since)/stagingPatience), b.Recheck)
-
-		return Decision{Phase: v1alpha1.PhaseAccepted, Reason: reason, Message: what, Action: ActionNone, RequeueAfter: again}
-	}
+	wait := func(reason, what string) Decision { return waitForStage(s, p, Finding{reason, what}, now, b) }
 
 	if d := v.removed(b); d != nil && !p.Deleting {
 		return *d
@@ -311,6 +288,32 @@ func routeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decisio
 	default:
 		return routed(s, p, fmt.Sprintf("staging pod %s mounts %s; node %s moves the volume", p.Name, v.name, p.Node))
 	}
+}
+
+// waitForStage waits for a staging pod, as long as one may take.
+func waitForStage(s v1alpha1.JobStatus, p TargetPod, f Finding, now time.Time, b Bounds) Decision {
+	if p.Detail.Message != "" {
+		f.Message += ": " + p.Detail.Message
+	}
+
+	since := p.Created
+
+	if f.Reason == ReasonWaitingForPodEnd {
+		// The pod may have been of use for hours before it had to go.
+		since = now
+		if at, known := WaitingSince(s, f.Reason); known {
+			since = at
+		}
+	}
+
+	if now.Sub(since) >= b.Staging {
+		return failed(Finding{f.Reason, fmt.Sprintf("%s; gave up after %s", f.Message, b.Staging)})
+	}
+
+	// Each look lists the pods of the namespace: what takes longer is looked at less often.
+	again := min(max(b.Soon, now.Sub(since)/stagingPatience), b.Recheck)
+
+	return Decision{Phase: v1alpha1.PhaseAccepted, Reason: f.Reason, Message: f.Message, Action: ActionNone, RequeueAfter: again}
 }
 
 // removed gives the decision about a staging pod that will never be of use; nil if it may be.

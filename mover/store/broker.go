@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -172,9 +171,6 @@ func (b *Broker) capacity(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// errWorkerGone ends a listing that nobody takes any more.
-var errWorkerGone = errors.New("the worker has gone")
-
 // list hands on a page at a time. The next one is asked for when the worker has
 // taken this one, or most of it.
 func (b *Broker) list(w http.ResponseWriter, r *http.Request) error {
@@ -205,7 +201,7 @@ func (b *Broker) list(w http.ResponseWriter, r *http.Request) error {
 
 		for i := range p.blobs {
 			if err := lines.Encode(listLine{Blob: &p.blobs[i]}); err != nil {
-				return nil //nolint:nilerr // when the worker is gone there is nobody to tell
+				return nil // When the worker is gone there is nobody to tell.
 			}
 		}
 

@@ -116,10 +116,12 @@ func (w *fileWalk) look(at *folder, begins, name string, isNew bool) (isFolder b
 	id, isBlob := strings.CutSuffix(begins+name, blobEnding)
 	isLeft := !w.readOnly && strings.Contains(name, unfinishedMark)
 
-	switch {
-	case isBlob && (!isNew || !strings.HasPrefix(id, string(w.prefix)) || !ValidBlobID(blob.ID(id))):
-		return false, nil
-	case !isBlob && !isLeft && !w.leads(begins+name):
+	wanted := isLeft || w.leads(begins+name)
+	if isBlob {
+		wanted = isNew && w.wants(id)
+	}
+
+	if !wanted {
 		return false, nil
 	}
 
@@ -132,10 +134,12 @@ func (w *fileWalk) look(at *folder, begins, name string, isNew bool) (isFolder b
 		return false, err
 	}
 
+	isOther := !isBlob && !isLeft
+
 	switch kind := info.Mode & unix.S_IFMT; {
 	case kind == unix.S_IFDIR:
-		return !isBlob && !isLeft, nil
-	case kind == unix.S_IFLNK && !isBlob && !isLeft && w.isShard(begins, name):
+		return isOther, nil
+	case kind == unix.S_IFLNK && isOther && w.isShard(begins, name):
 		// Passed over, all that lay behind it would look lost.
 		return false, &fs.PathError{Op: "list folder", Path: at.path(name), Err: errOdd}
 	case kind == unix.S_IFREG && isBlob:
@@ -145,6 +149,11 @@ func (w *fileWalk) look(at *folder, begins, name string, isNew bool) (isFolder b
 	}
 
 	return false, nil
+}
+
+// wants reports whether a blob of that name is one of those that are listed.
+func (w *fileWalk) wants(id string) bool {
+	return strings.HasPrefix(id, string(w.prefix)) && ValidBlobID(blob.ID(id))
 }
 
 // leads tells whether a folder whose blobs begin in that way may hold some that are wanted.

@@ -284,7 +284,7 @@ func (s *fileStorage) GetCapacity(context.Context) (blob.Capacity, error) {
 		return blob.Capacity{}, fileError(err)
 	}
 
-	return blob.Capacity{SizeB: st.Blocks * uint64(st.Bsize), FreeB: st.Bavail * uint64(st.Bsize)}, nil //nolint:gosec // a block's size is positive
+	return blob.Capacity{SizeB: st.Blocks * uint64(st.Bsize), FreeB: st.Bavail * uint64(st.Bsize)}, nil
 }
 
 // ConnectionInfo names the storage; it holds nothing to connect by.

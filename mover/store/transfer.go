@@ -170,7 +170,7 @@ func (b *Broker) answer(w http.ResponseWriter, content []byte, left int64) error
 		w.Header().Set("Content-Length", strconv.FormatInt(left, 10))
 	}
 
-	if _, err := w.Write(content); err != nil {
+	if _, err := w.Write(content); err != nil { //nolint:gosec // It is no page, and no browser reads it.
 		return engine.Errorf(engine.CodeCanceled, "the worker does not read: %w", err)
 	}
 

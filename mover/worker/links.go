@@ -28,7 +28,7 @@ type linkList struct {
 func listPath(r protocol.Request) string { return filepath.Join(r.Cache.Dir, r.Links) }
 
 func newLinkList(path string) (*linkList, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // in its own cache
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("make the list of links: %w", err)
 	}
@@ -127,7 +127,7 @@ func setLinks(ctx context.Context, r protocol.Request, set SetLinks) (protocol.R
 func readLinks(ctx context.Context, r protocol.Request, set SetLinks) ([]engine.Omission, error) {
 	path := listPath(r)
 
-	list, err := os.Open(path) //nolint:gosec // in its own cache
+	list, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the list of links: %w", err)
 	}

@@ -186,7 +186,7 @@ func (s *Session) repository(ctx context.Context, b *velerov1.Backup, volumesOf 
 
 	ask, wait := s.ask(key, startOf(b))
 	if wait != nil {
-		go s.answer(b.Namespace, key, ask, *wait)
+		go s.answer(b.Namespace, key, ask, *wait) //nolint:gosec // Others wait for the answer, too, when this caller has gone.
 	}
 
 	select {

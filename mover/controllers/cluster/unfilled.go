@@ -29,12 +29,16 @@ func (c *Cluster) filling(ctx context.Context, job *v1alpha1.VolumeRestore, clai
 	var other v1alpha1.VolumeRestore
 
 	err := c.Direct.Get(ctx, types.NamespacedName{Namespace: c.Namespace, Name: claim.Unfilled}, &other)
-	if client.IgnoreNotFound(err) != nil {
+	if err != nil && !apierrors.IsNotFound(err) {
 		return "", fmt.Errorf("read VolumeRestore %s, which the label %s of the claim names: %w", claim.Unfilled, contract.LabelUnfilled, err)
 	}
 
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+
 	t := other.Spec.Target
-	if err != nil || other.Status.Phase.Terminal() || t.Claim == nil || t.Namespace != job.Spec.Target.Namespace || t.Claim.Name != job.Spec.Target.Claim.Name {
+	if other.Status.Phase.Terminal() || t.Claim == nil || t.Namespace != job.Spec.Target.Namespace || t.Claim.Name != job.Spec.Target.Claim.Name {
 		return "", nil
 	}
 

@@ -106,8 +106,10 @@ func (m *Memory) Restore(ctx context.Context, r engine.RestoreRequest, p engine.
 		return engine.RestoreResult{}, err
 	}
 
-	if r.Keeps() && vacant(engine.RestoreRequest{Root: r.Root}) != nil {
-		return engine.RestoreResult{Kept: []string{"data"}}, nil
+	if r.Keeps() {
+		if full := vacant(engine.RestoreRequest{Root: r.Root}); full != nil {
+			return engine.RestoreResult{Kept: []string{"data"}}, nil //nolint:nilerr // That there is data is what is asked.
+		}
 	}
 
 	s, res, err := m.choose(r)

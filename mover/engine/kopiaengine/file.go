@@ -132,7 +132,7 @@ type content struct {
 // write writes what is not zeros. The file is a new one, so that what is left out reads as zeros
 // and takes no room: a volume holds at most what it held when it was backed up.
 func (c *content) write(p []byte, at int64) error {
-	for from, to := range data(p, at, c.restorer.block) {
+	for from, to := range data(p, at, c.block) {
 		if _, err := c.file.WriteAt(p[from:to], at+int64(from)); err != nil {
 			return err
 		}

@@ -6,10 +6,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	kfs "github.com/kopia/kopia/fs"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	kfs "github.com/kopia/kopia/fs"
 
 	"github.com/estiba-dev/estiba/mover/beneath"
 	"github.com/estiba-dev/estiba/mover/engine"

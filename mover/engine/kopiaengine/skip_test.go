@@ -28,7 +28,7 @@ func contentOf(t *testing.T, s repository.Settings, id, name string) (blob.ID, i
 	rep, err := repository.Open(t.Context(), s)
 	require.NoError(t, err)
 
-	defer rep.Close(t.Context()) //nolint:errcheck // It was open for reading.
+	defer rep.Close(t.Context())
 
 	m, err := snapshot.LoadSnapshot(t.Context(), rep, manifest.ID(id))
 	require.NoError(t, err)

@@ -38,7 +38,7 @@ func stampsOf(r engine.BackupRequest) stamps {
 		return stamps{}
 	}
 
-	return stampsOn(uint32(st.Type), r.WriteBack) //nolint:gosec // Magic numbers have 32 bits.
+	return stampsOn(uint32(st.Type), r.WriteBack)
 }
 
 // OCFS2, GFS2, ZFS and bcachefs have their magic numbers in no header of the kernel's interface.

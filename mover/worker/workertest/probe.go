@@ -106,6 +106,14 @@ func volume(a map[string]func() error, root int) {
 	a["truncate an old file"] = func() error { return write(root, "secret", unix.O_TRUNC) }
 	a["remove a file"] = func() error { return unix.Unlinkat(root, "victim", 0) }
 	a["attack a sibling"] = func() error { attack(root, "../sibling/secret"); return nil }
+	attributes(a, root)
+	a["make a device"] = func() error { return unix.Mknodat(root, "null", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) }
+	a["make a handle"] = func() error { _, _, err := unix.NameToHandleAt(root, "own", 0); return err }
+	a["open a handle"] = func() error { return openHandle(root) }
+}
+
+// attributes adds what is tried on the attributes of the volume's files.
+func attributes(a map[string]func() error, root int) {
 	a["chmod own"] = func() error { return unix.Fchmodat(root, "own", 0o640, 0) }
 	a["chmod by descriptor link"] = func() error { return chmodByLink(root, "own") }
 	a["chown own"] = func() error { return unix.Fchownat(root, "own", 7, 7, unix.AT_SYMLINK_NOFOLLOW) }
@@ -131,9 +139,6 @@ func volume(a map[string]func() error, root int) {
 	a["set flags by path"] = func() error { return raw(unix.SYS_FILE_SETATTR) }
 	a["read an attribute by path"] = func() error { _, err := unix.Getxattr("/", "user.x", nil); return err }
 	a["set an attribute"] = func() error { return xattr(root, "attributed") }
-	a["make a device"] = func() error { return unix.Mknodat(root, "null", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) }
-	a["make a handle"] = func() error { _, _, err := unix.NameToHandleAt(root, "own", 0); return err }
-	a["open a handle"] = func() error { return openHandle(root) }
 }
 
 // by opens the file "own" and has something done by the descriptor.

@@ -93,7 +93,7 @@ func Request(v protocol.Verb, s Script, cacheDir string) protocol.Request {
 	}
 
 	switch v {
-	case protocol.VerbList, protocol.VerbOpenRepository, protocol.VerbRewrapRepository:
+	case protocol.VerbList, protocol.VerbOpenRepository, protocol.VerbRewrapRepository, protocol.VerbSetLinks:
 	case protocol.VerbCreateRepository:
 		r.Format = engine.Format(s)
 	case protocol.VerbBackup:

@@ -142,6 +142,8 @@ func (e *scripted) do(ctx context.Context, s workertest.Script, root *os.File, p
 		return e.fetch()
 	case workertest.Cancel:
 		return "", engine.Errorf(engine.CodeCanceled, "somebody said stop")
+	case workertest.Parallel, workertest.Links, workertest.LinkThatFails:
+		// They are of one verb each, which does them itself.
 	}
 
 	return "", fmt.Errorf("script %q is unknown", s)
