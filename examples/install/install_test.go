@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/jobs"
 )
 
 // documents gives the YAML documents of a file.
@@ -256,4 +257,19 @@ func checkRole(t *testing.T, name string, rule rbacv1.PolicyRule) {
 			assert.Subset(t, []string{"get", "list", "watch"}, rule.Verbs, "a daemon can make or change no job")
 		}
 	}
+}
+
+// The policy can't make a hash: it knows the label of a long name by its beginning and its length.
+func TestTheDaemonsPolicyKnowsTheLabelsOfLongNames(t *testing.T) {
+	t.Parallel()
+
+	name := strings.Repeat("n", 57) + strings.Repeat("o", 20)
+	label := jobs.LabelValue(name)
+	assert.Len(t, label, 63)
+	assert.True(t, strings.HasPrefix(label, name[:57]))
+
+	policy := string(documents(t, "admission.yaml")[0])
+	assert.Contains(t, policy, "size(variables.node) > 63")
+	assert.Contains(t, policy, "size(oldObject.metadata.labels['estiba.dev/node']) == 63")
+	assert.Contains(t, policy, "startsWith(variables.node.substring(0, 57))")
 }
