@@ -15,8 +15,9 @@ import (
 
 // recoverIndex makes what lies in packs that no index names known again, where an index is
 // known to be gone: each pack has a copy of its part of the index at its end. It reports
-// whether there was any. What another worker is still writing is such a pack, too, and
-// what a dead one has left; to know it early, or in vain, does no harm.
+// whether there was any. What another worker is still writing is such a pack, too, what a dead
+// one has left, and one of which all is marked as deleted; to know it early, or in vain, does
+// no harm: the latest entry of a content counts.
 func (b *backup) recoverIndex(ctx context.Context) (bool, error) {
 	if b.recovered {
 		return false, nil
@@ -27,7 +28,8 @@ func (b *backup) recoverIndex(ctx context.Context) (bool, error) {
 	nameless := maps.Clone(b.packs.there)
 	maps.DeleteFunc(nameless, func(id blob.ID, _ int64) bool { return b.written.has(id) })
 
-	if err := b.rep.ContentReader().IterateContents(ctx, kopiacontent.IterateOptions{IncludeDeleted: true}, func(i kopiacontent.Info) error {
+	// What is marked as deleted is in another index than the one with all that the pack holds.
+	if err := b.rep.ContentReader().IterateContents(ctx, kopiacontent.IterateOptions{}, func(i kopiacontent.Info) error {
 		delete(nameless, i.PackBlobID)
 
 		return nil
