@@ -9,7 +9,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/estiba-dev/estiba/mover/engine"
 	"github.com/estiba-dev/estiba/mover/worker/protocol"
@@ -23,36 +27,78 @@ type linkList struct {
 	file  *os.File
 	out   *bufio.Writer
 	count int64
+	// room is what may still be written, in bytes.
+	room int64
+	// folder is that of the link written last.
+	folder string
+}
+
+// maxLinkList is how long a list may become, in bytes: it lies beside the caches, and a path may be as long as the maker
+// of the volume likes. Millions of links have room in it.
+const maxLinkList = 1 << 30
+
+// linkLine is one link in the list.
+type linkLine struct {
+	// Folder that the link is in, as raw bytes; nil where it is that of the line before.
+	Folder *[]byte `json:"folder,omitempty"`
+	// Name in the folder, as raw bytes.
+	Name    []byte    `json:"name"`
+	UID     uint32    `json:"uid"`
+	GID     uint32    `json:"gid"`
+	ModTime time.Time `json:"modTime"`
 }
 
 func listPath(r protocol.Request) string { return filepath.Join(r.Cache.Dir, r.Links) }
 
-func newLinkList(path string) (*linkList, error) {
+func newLinkList(path string, room int64) (*linkList, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("make the list of links: %w", err)
 	}
 
-	return &linkList{file: f, out: bufio.NewWriter(f)}, nil
+	return &linkList{file: f, out: bufio.NewWriter(f), room: room}, nil
 }
 
 // add writes a link down. It may be called concurrently.
 func (l *linkList) add(a engine.LinkAttributes) error {
-	line, err := json.Marshal(a)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	in, name := splitLink(string(a.Path))
+	next := linkLine{Name: []byte(name), UID: a.UID, GID: a.GID, ModTime: a.ModTime}
+
+	if in != l.folder {
+		folder := []byte(in)
+		next.Folder = &folder
+	}
+
+	line, err := json.Marshal(next)
 	if err != nil {
 		return fmt.Errorf("encode a link's attributes: %w", err)
 	}
 
-	l.mu.Lock()
-	defer l.mu.Unlock()
-
-	l.count++
+	if l.room -= int64(len(line)) + 1; l.room < 0 {
+		return engine.Errorf(engine.CodeTargetUnwritable,
+			"set the attributes of link %.256q: the list of links, with their paths, has no room for more: %w", a.Path, unix.EFBIG)
+	}
 
 	if _, err := l.out.Write(append(line, '\n')); err != nil {
 		return fmt.Errorf("write the list of links: %w", err)
 	}
 
+	l.count++
+	l.folder = in
+
 	return nil
+}
+
+// splitLink splits a path into the folder, which is empty for the root, and the name in it.
+func splitLink(path string) (folder, name string) {
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		return path[:i], path[i+1:]
+	}
+
+	return "", path
 }
 
 // close closes the list, which is whole then, and gives how many links it has. One that nobody needs is removed.
@@ -82,7 +128,7 @@ func (j job) restore(ctx context.Context) (protocol.Result, error) {
 		return protocol.Result{Restore: &result}, err
 	}
 
-	list, err := newLinkList(listPath(j.request))
+	list, err := newLinkList(listPath(j.request), maxLinkList)
 	if err != nil {
 		return protocol.Result{}, err
 	}
@@ -133,18 +179,32 @@ func readLinks(ctx context.Context, r protocol.Request, set SetLinks) ([]engine.
 	}
 	defer func() { _ = list.Close() }() // Open for reading.
 
-	lines := json.NewDecoder(bufio.NewReader(list))
-
-	omitted, err := set(ctx, os.NewFile(protocol.VolumeFD, "volume"), r.LeaveOut, func() (engine.LinkAttributes, error) {
-		var a engine.LinkAttributes
-		if err := lines.Decode(&a); err != nil && !errors.Is(err, io.EOF) {
-			return a, engine.Errorf(engine.CodeInternal, "read the list of links: %w", err)
-		} else if err != nil {
-			return a, io.EOF
-		}
-
-		return a, nil
-	})
+	omitted, err := set(ctx, os.NewFile(protocol.VolumeFD, "volume"), r.LeaveOut, eachLink(list))
 
 	return omitted, errors.Join(err, os.Remove(path))
+}
+
+// eachLink returns a function that gives one link of a list after the other, and io.EOF after the last.
+func eachLink(list io.Reader) func() (engine.LinkAttributes, error) {
+	lines, folder := json.NewDecoder(bufio.NewReader(list)), ""
+
+	return func() (engine.LinkAttributes, error) {
+		var l linkLine
+		if err := lines.Decode(&l); err != nil && !errors.Is(err, io.EOF) {
+			return engine.LinkAttributes{}, engine.Errorf(engine.CodeInternal, "read the list of links: %w", err)
+		} else if err != nil {
+			return engine.LinkAttributes{}, io.EOF
+		}
+
+		if l.Folder != nil {
+			folder = string(*l.Folder)
+		}
+
+		path := string(l.Name)
+		if folder != "" {
+			path = folder + "/" + path
+		}
+
+		return engine.LinkAttributes{Path: []byte(path), UID: l.UID, GID: l.GID, ModTime: l.ModTime}, nil
+	}
 }
