@@ -50,7 +50,8 @@ const (
 func (r OmissionReason) Known() bool {
 	switch r {
 	case OmittedSocket, OmittedFIFO, OmittedDevice, OmittedMount, OmittedHardLink, OmittedXattr, OmittedHoles, OmittedVanished,
-		OmittedChanged, OmittedReplaced, OmittedTimestamp, OmittedOwner, OmittedUnreadable, OmittedUnknown:
+		OmittedChanged, OmittedReplaced, OmittedTimestamp, OmittedOwner, OmittedUnreadable,
+		OmittedDamaged, OmittedUnwritable, OmittedRoom, OmittedUnknown:
 		return true
 	default:
 		return false

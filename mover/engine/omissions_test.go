@@ -1,9 +1,12 @@
 package engine_test
 
 import (
+	"os"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/estiba-dev/estiba/mover/engine"
 )
@@ -25,4 +28,18 @@ func TestNobodyIsWarnedOfWhatNobodyMisses(t *testing.T) {
 	assert.True(t, engine.OmittedVanished.Harmless())
 	assert.False(t, engine.OmittedXattr.Harmless())
 	assert.False(t, engine.OmissionReason("OfALaterRelease").Harmless())
+}
+
+func TestEveryReasonOfAnOmissionIsKnown(t *testing.T) {
+	source, err := os.ReadFile("omissions.go")
+	require.NoError(t, err)
+
+	found := regexp.MustCompile(`OmissionReason = "(\w+)"`).FindAllSubmatch(source, -1)
+	require.NotEmpty(t, found)
+
+	for _, f := range found {
+		assert.True(t, engine.OmissionReason(f[1]).Known(), "%s: its metric would be that of a reason that nobody knows", f[1])
+	}
+
+	assert.False(t, engine.OmissionReason("OfALaterRelease").Known())
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // VolumeRestore asks the mover to write one snapshot into one volume, while
-// every pod that mounts the volume waits at its gate.
+// no pod that mounts the volume is past its gate, or has none.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
