@@ -19,7 +19,7 @@ import (
 // form is how a pod is restored with its gate.
 type form struct {
 	container corev1.Container
-	// owner stands in for the controller that Velero takes off the pod; nil where none is needed.
+	// owner stands in for the controller that Velero takes off the pod, and stays beside it; nil where none is needed.
 	owner *metav1.OwnerReference
 }
 

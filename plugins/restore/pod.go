@@ -151,7 +151,7 @@ func (a *PodAction) gated(
 	}
 
 	if how.owner != nil {
-		log.Infof("the namespace admits no pod without an owner: until its controller adopts it, the pod's is %s %s", how.owner.Kind, how.owner.Name)
+		log.Infof("the namespace admits no pod without an owner: the pod's is %s %s, also beside its controller; if you delete its workload, delete the pod, too", how.owner.Kind, how.owner.Name)
 		item.SetOwnerReferences([]metav1.OwnerReference{*how.owner})
 	}
 

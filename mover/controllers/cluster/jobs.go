@@ -39,8 +39,8 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 
 	unrouted := job.Labels[contract.LabelNode] == "" && !job.Status.Phase.Terminal()
 
-	switch claimed := job.Spec.Volume.Pod.Name == "" && job.Spec.Volume.Claim != nil; {
-	case unrouted && claimed:
+	switch {
+	case unrouted && claimed(job):
 		return c.routeClaim(ctx, job, owner)
 	case unrouted && !job.Spec.Cancel:
 		return c.routeBackup(ctx, job, owner)
@@ -54,6 +54,14 @@ func (c *Cluster) ReconcileBackup(ctx context.Context, req ctrl.Request) (ctrl.R
 		Status: job.Status.JobStatus, Created: job.CreationTimestamp.Time, Cancel: job.Spec.Cancel,
 		Asker: fmt.Sprintf("Backup %s of UID %s (spec.backup)", job.Spec.Backup.Name, job.Spec.Backup.UID), Again: "velero backup create",
 	}, owner)
+}
+
+// claimed reports whether a job that no node has is looked at by its claim: one that names no pod, and one that was
+// cancelled, which says why whatever has become of its pod.
+func claimed(job *v1alpha1.VolumeBackup) bool {
+	v := job.Spec.Volume
+
+	return v.Claim != nil && (v.Pod.Name == "" || job.Spec.Cancel && state.Movable(job))
 }
 
 // routeBackup gives a job that names no node to the one its pod is on. If that pod is gone, the job is routed by its

@@ -570,6 +570,26 @@ func TestAClaimWhosePodWentAwayIsReadAnotherWay(t *testing.T) {
 	}
 }
 
+func TestAJobThatIsCancelledWhileItIsOnNoNodeSaysWhy(t *testing.T) {
+	t.Parallel()
+
+	w, job := stagingWorld(t)
+	require.NoError(t, w.client.Delete(t.Context(), job))
+
+	spec := job.Spec
+	spec.Volume.Name, spec.Volume.Pod, spec.Cancel = "d", v1alpha1.PodReference{Name: "web-0", UID: "webuid"}, true
+	job = jobs.NewBackup(veleroNS, "", spec)
+	job.Annotations = map[string]string{v1alpha1.AnnotationOperationTimeout: "4h0m0s"}
+	require.NoError(t, w.client.Create(t.Context(), job))
+
+	job.Status.Phase, job.Status.Reason = v1alpha1.PhaseInProgress, state.ReasonPodLost
+	require.NoError(t, w.client.Status().Update(t.Context(), job))
+
+	got, _ := w.backup(t, job.Name)
+	assert.Equal(t, v1alpha1.PhaseCanceled, got.Status.Phase)
+	assert.Equal(t, state.ReasonOperationTimedOut, got.Status.Reason, got.Status.Message)
+}
+
 func TestOfTwoJobsThatStageOneClaimAtATimeTheLaterOneWaits(t *testing.T) {
 	t.Parallel()
 
