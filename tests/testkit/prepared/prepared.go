@@ -7,6 +7,7 @@ package prepared
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/kopia/kopia/repo"
@@ -19,7 +20,7 @@ import (
 // insecure is a derivation that kopia has only where it is built with the tag "testing".
 const insecure = "testing-only-insecure"
 
-// Repository makes a repository in an empty storage, which engine.Engine's
+// Repository makes a repository in a storage, unless there is one, which engine.Engine's
 // CreateRepository then finds there. It does nothing where the tests are built
 // without the tag "testing": they are slow then, and no less true.
 func Repository(ctx context.Context, st blob.Storage, password string) error {
@@ -36,7 +37,7 @@ func Repository(ctx context.Context, st blob.Storage, password string) error {
 		ObjectFormat:                      format.ObjectFormat{Splitter: repository.Splitter},
 		FormatBlockKeyDerivationAlgorithm: insecure,
 	}, password)
-	if err != nil {
+	if err != nil && !errors.Is(err, format.ErrAlreadyInitialized) {
 		return fmt.Errorf("prepare a repository: %w", err)
 	}
 
