@@ -211,7 +211,8 @@ type JobStatus struct {
 	Interruptions int32 `json:"interruptions,omitempty"`
 	// Conditions: Ready (what the job waits for), Fenced (which fences the worker ran behind),
 	// CancelRequested (why the controller has asked for its end), NothingOmitted (whether a
-	// completed job left out anything that somebody could miss).
+	// completed job left out anything that somebody could miss), OperationLost (Velero has
+	// forgotten to ask for the job), ClaimMarked (what a restore found of its claim).
 	// +optional
 	// +listType=map
 	// +listMapKey=type
