@@ -188,7 +188,7 @@ func (c *Config) addControllerFlags(f *pflag.FlagSet) {
 	f.DurationVar(&c.Bounds.NoDaemon, "no-daemon-timeout", c.Bounds.NoDaemon, "how long a job waits on a node from which no daemon was ever heard")
 	f.DurationVar(&c.Bounds.MissingPod, "missing-pod-timeout", c.Bounds.MissingPod, "how long the pod of a restore may be missing after Velero has made all objects")
 	f.DurationVar(&c.Bounds.Abandon, "deletion-timeout", c.Bounds.Abandon, "how long the deletion of a snapshot is tried whose location or repository is not there")
-	f.DurationVar(&c.Bounds.Retention, "job-retention", c.Bounds.Retention, "how long the object of a finished job is kept")
+	f.DurationVar(&c.Bounds.Retention, "job-retention", c.Bounds.Retention, "how long the object of a finished job is kept, if no pod's gate asks for it any more")
 }
 
 // Validate says what is wrong with the settings, all of it at once.

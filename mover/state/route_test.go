@@ -308,6 +308,7 @@ func TestSupervise(t *testing.T) {
 		"a finished job is kept for a while":                       {subject: done(), seen: state.Supervision{Owner: state.OwnerDone}, at: 5 * time.Hour, phase: v1alpha1.PhaseCompleted},
 		"a finished job is removed after it":                       {subject: done(), seen: state.Supervision{Owner: state.OwnerDone}, at: 6 * time.Hour, phase: v1alpha1.PhaseCompleted, action: state.ActionRemove},
 		"a finished job stays while its owner may ask":             {subject: done(), seen: state.Supervision{Owner: state.OwnerWaiting}, at: 60 * time.Hour, phase: v1alpha1.PhaseCompleted},
+		"a finished job stays while a gate asks for it":            {subject: done(), seen: state.Supervision{Owner: state.OwnerGone, Awaited: true}, at: 60 * time.Hour, phase: v1alpha1.PhaseCompleted},
 		"a finished job stays while its owner is unknown":          {subject: done(), seen: state.Supervision{Owner: state.OwnerUnknown}, at: 60 * time.Hour, phase: v1alpha1.PhaseCompleted},
 		"a finished job whose owner is gone is removed":            {subject: done(), seen: state.Supervision{Owner: state.OwnerGone}, at: 6 * time.Hour, phase: v1alpha1.PhaseCompleted, action: state.ActionRemove},
 		"a finished job on a lost node is finished nevertheless":   {subject: done(), seen: state.Supervision{Node: "n1", Heartbeat: live}, at: time.Hour, phase: v1alpha1.PhaseCompleted},

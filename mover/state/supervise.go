@@ -69,6 +69,8 @@ type Supervision struct {
 	Given time.Time
 	// Heartbeat of that node's daemon.
 	Heartbeat Heartbeat
+	// Awaited tells that a pod stands at, or before, a gate that asks for the job.
+	Awaited bool
 }
 
 // Subject is what the controller needs to know of a job of any kind.
@@ -132,7 +134,7 @@ func lostNode(j Subject, v Supervision, now time.Time, b Bounds) *Decision {
 	return &d
 }
 
-// collect removes a finished job some time after its end, unless its owner may still ask for it.
+// collect removes a finished job some time after its end, unless its owner, or a pod's gate, may still ask for it.
 func collect(j Subject, v Supervision, now time.Time, b Bounds) Decision {
 	d := stay(j.Status)
 	ended := j.Created
@@ -146,7 +148,8 @@ func collect(j Subject, v Supervision, now time.Time, b Bounds) Decision {
 		return d
 	}
 
-	if v.Owner == OwnerUnknown || v.Owner == OwnerMakingObjects || v.Owner == OwnerWaiting {
+	// A pod that gets its node days later is to find that its data is there.
+	if v.Awaited || v.Owner == OwnerUnknown || v.Owner == OwnerMakingObjects || v.Owner == OwnerWaiting {
 		d.RequeueAfter = collectAgain
 		return d
 	}
@@ -156,7 +159,7 @@ func collect(j Subject, v Supervision, now time.Time, b Bounds) Decision {
 	return d
 }
 
-// collectAgain is how often a job is looked at whose owner outlives the retention.
+// collectAgain is how often a job is looked at that outlives the retention.
 const collectAgain = 10 * time.Minute
 
 // Apply writes the decision into the status, with the times and the condition

@@ -665,6 +665,44 @@ func TestFinishedJobsAreRemoved(t *testing.T) {
 	assert.False(t, there)
 }
 
+func TestAFinishedRestoreIsKeptForAPodThatComesLateToItsGate(t *testing.T) {
+	t.Parallel()
+
+	for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseCompleted, v1alpha1.PhaseFailed} {
+		t.Run(string(phase), func(t *testing.T) {
+			t.Parallel()
+
+			owner, job := restoreInto("r")
+			owner.Status.Phase = velerov1.RestorePhaseCompleted
+			at := metav1.NewTime(start)
+			job.Status.Phase, job.Status.CompletionTimestamp = phase, &at
+
+			record, err := contract.GateRecord{Restore: contract.Owner{Name: "r", UID: string(owner.UID)}, Jobs: map[string]string{"d": job.Name}}.Encode()
+			require.NoError(t, err)
+
+			pod := realPod("", corev1.PodPending)
+			pod.Annotations = map[string]string{contract.AnnotationRestore: record}
+			pod.Spec.InitContainers = []corev1.Container{{Name: contract.GateContainer}}
+
+			w := newWorld(t, owner, job, pod)
+			w.clock.Step(100 * time.Hour)
+
+			_, err = w.ReconcileRestore(t.Context(), req(job.Name))
+			require.NoError(t, err)
+			require.NoError(t, w.client.Get(t.Context(), req(job.Name).NamespacedName, &v1alpha1.VolumeRestore{}), "the gate is to find it")
+
+			pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+				Name: contract.GateContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}},
+			}}
+			require.NoError(t, w.client.Status().Update(t.Context(), pod))
+
+			_, err = w.ReconcileRestore(t.Context(), req(job.Name))
+			require.NoError(t, err)
+			assert.True(t, apierrors.IsNotFound(w.client.Get(t.Context(), req(job.Name).NamespacedName, &v1alpha1.VolumeRestore{})))
+		})
+	}
+}
+
 func TestBackupWithoutANodeIsRouted(t *testing.T) {
 	t.Parallel()
 

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -235,10 +236,15 @@ func (c *Cluster) supervise(ctx context.Context, job client.Object, status *v1al
 		return ctrl.Result{}, err
 	}
 
+	awaited, err := c.awaited(ctx, job)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
 	node := job.GetLabels()[contract.LabelNode]
 	now := c.Clock.Now()
 	dec := state.Supervise(subject, state.Supervision{
-		Owner: owner, Node: node, Given: job.GetCreationTimestamp().Time, Heartbeat: beats[node],
+		Owner: owner, Node: node, Given: job.GetCreationTimestamp().Time, Heartbeat: beats[node], Awaited: awaited,
 	}, now, c.Bounds)
 
 	switch {
@@ -254,6 +260,24 @@ func (c *Cluster) supervise(ctx context.Context, job client.Object, status *v1al
 	default:
 		return settle(dec.RequeueAfter, nil)
 	}
+}
+
+// awaited reports whether a restored pod has a gate that it has not left and that asks for the job, which has ended.
+// The cache holds all restored pods.
+func (c *Cluster) awaited(ctx context.Context, o client.Object) (bool, error) {
+	job, ok := o.(*v1alpha1.VolumeRestore)
+	if !ok || !job.Status.Phase.Terminal() {
+		return false, nil
+	}
+
+	var list corev1.PodList
+	if err := c.Client.List(ctx, &list, client.InNamespace(job.Spec.Target.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return false, fmt.Errorf("list the restored pods of namespace %s: %w", job.Spec.Target.Namespace, err)
+	}
+
+	return slices.ContainsFunc(target.Pods(job, list.Items), func(p state.TargetPod) bool {
+		return p.StagedFor == "" && !p.Deleting && !p.Finished && (p.Gate == state.GateAhead || p.Gate == state.GateThere)
+	}), nil
 }
 
 func (c *Cluster) remove(ctx context.Context, job client.Object) error {
