@@ -85,14 +85,33 @@ func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup, o
 		}
 	}
 
-	switch node, f := state.RouteBackup(job, seen); {
-	case f == nil:
+	node, f := state.RouteBackup(job, seen)
+	if f == nil {
 		return settle(0, c.label(ctx, job, node))
-	case state.Movable(job):
-		return c.routeClaim(ctx, job, owner)
-	default:
-		return settle(0, c.finish(ctx, job, &job.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseFailed, Reason: f.Reason, Message: f.Message}))
 	}
+
+	movable, err := c.movable(ctx, job)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	if movable {
+		return c.routeClaim(ctx, job, owner)
+	}
+
+	return settle(0, c.finish(ctx, job, &job.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseFailed, Reason: f.Reason, Message: f.Message}))
+}
+
+// movable reports whether the job can go on through another pod, which may be on another node: a hostPath that
+// is bound to none is another folder there.
+func (c *Cluster) movable(ctx context.Context, job *v1alpha1.VolumeBackup) (bool, error) {
+	if !state.Movable(job) {
+		return false, nil
+	}
+
+	_, pv, err := c.claimAndVolume(ctx, job.Spec.Volume)
+
+	return err == nil && (pv.Spec.HostPath == nil || pv.Spec.NodeAffinity != nil), err
 }
 
 // label gives the job to the node.

@@ -525,6 +525,7 @@ func TestAClaimWhosePodWentAwayIsReadAnotherWay(t *testing.T) {
 	for name, c := range map[string]struct {
 		pods   []client.Object
 		frozen bool
+		local  bool
 		staged bool
 		phase  v1alpha1.Phase
 		reason string
@@ -534,6 +535,7 @@ func TestAClaimWhosePodWentAwayIsReadAnotherWay(t *testing.T) {
 		"through a staging pod":               {staged: true, phase: v1alpha1.PhaseInProgress, reason: state.ReasonStaging},
 		"where it has ended":                  {pods: []client.Object{ended}, staged: true, phase: v1alpha1.PhaseInProgress, reason: state.ReasonStaging},
 		"where it was evicted":                {pods: []client.Object{evicted, successor}, phase: v1alpha1.PhaseInProgress, reason: state.ReasonRouted, pod: "web-1"},
+		"not where it is a node's folder":     {local: true, pods: []client.Object{successor}, phase: v1alpha1.PhaseFailed, reason: state.ReasonPodNotFound},
 		"not where its application is frozen": {frozen: true, phase: v1alpha1.PhaseFailed, reason: state.ReasonPodNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -541,6 +543,13 @@ func TestAClaimWhosePodWentAwayIsReadAnotherWay(t *testing.T) {
 
 			w, job := stagingWorld(t, c.pods...)
 			require.NoError(t, w.client.Delete(t.Context(), job))
+
+			if c.local {
+				pv := volumeOfApp()
+				require.NoError(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(pv), pv))
+				pv.Spec.HostPath, pv.Spec.NodeAffinity = &corev1.HostPathVolumeSource{Path: "/srv/data"}, nil
+				require.NoError(t, w.client.Update(t.Context(), pv))
+			}
 
 			spec := job.Spec
 			spec.Volume.Name, spec.Volume.Pod = "d", v1alpha1.PodReference{Name: "web-0", UID: "webuid"}
