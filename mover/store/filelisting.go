@@ -134,21 +134,27 @@ func (w *fileWalk) look(at *folder, begins, name string, isNew bool) (isFolder b
 		return false, err
 	}
 
-	isOther := !isBlob && !isLeft
+	kind := info.Mode & unix.S_IFMT
 
-	switch kind := info.Mode & unix.S_IFMT; {
-	case kind == unix.S_IFDIR:
-		return isOther, nil
-	case kind == unix.S_IFLNK && isOther && w.isShard(begins, name):
+	switch {
+	case isBlob:
+		if kind == unix.S_IFREG {
+			w.page.blobs = append(w.page.blobs, metadataOf(blob.ID(id), info))
+		}
+
+		return false, nil
+	case isLeft:
+		if kind == unix.S_IFREG && w.now().Sub(time.Unix(info.Mtim.Unix())) > leftOver {
+			_ = at.remove(name) // it is tried again with the next listing
+		}
+
+		return false, nil
+	case kind == unix.S_IFLNK && w.isShard(begins, name):
 		// Passed over, all that lay behind it would look lost.
 		return false, &fs.PathError{Op: "list folder", Path: at.path(name), Err: errOdd}
-	case kind == unix.S_IFREG && isBlob:
-		w.page.blobs = append(w.page.blobs, metadataOf(blob.ID(id), info))
-	case kind == unix.S_IFREG && isLeft && w.now().Sub(time.Unix(info.Mtim.Unix())) > leftOver:
-		_ = at.remove(name) // it is tried again with the next listing
+	default:
+		return kind == unix.S_IFDIR, nil
 	}
-
-	return false, nil
 }
 
 // wants reports whether a blob of that name is one of those that are listed.
