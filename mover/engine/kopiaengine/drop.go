@@ -2,6 +2,7 @@ package kopiaengine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -62,6 +63,7 @@ func (b *backup) drop(ctx context.Context, lost func(kopiacontent.Info) bool, id
 
 	var gone []kopiacontent.ID
 
+	own := map[kopiacontent.ID]struct{}{}
 	oldest := b.calendar.Now().Unix()
 	counted := map[blob.ID]struct{}{}
 
@@ -70,6 +72,10 @@ func (b *backup) drop(ctx context.Context, lost func(kopiacontent.Info) bool, id
 			gone = append(gone, i.ContentID)
 			counted[i.PackBlobID] = struct{}{}
 			oldest = min(oldest, i.TimestampSeconds)
+
+			if b.written.has(i.PackBlobID) {
+				own[i.ContentID] = struct{}{}
+			}
 		}
 
 		return nil
@@ -85,7 +91,8 @@ func (b *backup) drop(ctx context.Context, lost func(kopiacontent.Info) bool, id
 
 	err := repo.DirectWriteSession(ctx, b.rep, repo.WriteSessionOptions{Purpose: "drop lost contents"},
 		func(ctx context.Context, w repo.DirectRepositoryWriter) error {
-			if err := b.mark(ctx, w, b.rescue(ctx, w, gone), oldest); err != nil {
+			gone = b.rescue(ctx, w, gone)
+			if err := errors.Join(b.mark(ctx, w, gone, oldest), noteDropped(ctx, w, gone, own)); err != nil {
 				return err
 			}
 

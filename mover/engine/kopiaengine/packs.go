@@ -219,7 +219,7 @@ func (b *backup) prepare(ctx context.Context) (err error) {
 		return fmt.Errorf("read the manifests: %w", err)
 	}
 
-	return b.dropBroken(ctx, byPack(broken))
+	return errors.Join(b.dropBroken(ctx, byPack(broken)), b.takeBack(ctx))
 }
 
 // verify looks whether all that the new snapshot needs is there: what this backup
