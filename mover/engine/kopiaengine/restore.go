@@ -137,6 +137,11 @@ func snapshotOfJob(ctx context.Context, rep repo.Repository, r engine.RestoreReq
 		return nil, unlike
 	}
 
+	// There may be an unfinished one whose finished successor can't be read.
+	if err := unlisted(rep); err != nil {
+		return nil, err
+	}
+
 	return nil, engine.Errorf(engine.CodeSnapshotNotFound, "%w of job %s", errMissing, r.Job)
 }
 
