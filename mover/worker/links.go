@@ -82,8 +82,9 @@ func (l *linkList) add(a engine.LinkAttributes) error {
 			"set the attributes of link %.256q: the list of links, with their paths, has no room for more: %w", a.Path, unix.EFBIG)
 	}
 
+	// Without a code it would pass for damage of the repository, which a restore may be told to leave out.
 	if _, err := l.out.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("write the list of links: %w", err)
+		return engine.Errorf(engine.CodeInternal, "write the list of links: %w; the daemon's cache folder must have room for it", err)
 	}
 
 	l.count++

@@ -88,3 +88,17 @@ func TestAListOfLinksHasABound(t *testing.T) {
 	require.NoError(t, err)
 	assert.LessOrEqual(t, info.Size(), int64(room))
 }
+
+// A full disk of the node is no fault of a link, nor of the repository.
+func TestAListOfLinksOnAFullDiskEndsTheRestore(t *testing.T) {
+	l, err := newLinkList("/dev/full", 1<<20)
+	require.NoError(t, err)
+
+	for err == nil {
+		err = l.add(linkAt("link"))
+	}
+
+	assert.Equal(t, engine.CodeInternal, engine.CodeOf(err))
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.NoError(t, l.file.Close())
+}
