@@ -138,13 +138,30 @@ func TestACancelledJobDoesNotWaitForAVolumeThatHangs(t *testing.T) {
 		ended <- err
 	}()
 
-	require.Eventually(t, func() bool { return hangs(t) }, bound, 10*time.Millisecond)
+	waitUntilItHangs(t)
 	cancel(runner.ErrCanceled)
 	require.ErrorIs(t, <-ended, runner.ErrCanceled)
 	assert.Equal(t, int64(1), metrics.stuck.Load())
 
 	thaw()
 	require.Eventually(t, func() bool { return metrics.stuck.Load() == 0 }, bound, 10*time.Millisecond)
+}
+
+// waitUntilItHangs waits until a worker is seen to hang at many looks on end: one that only waits for a page of its
+// program looks alike for a moment.
+func waitUntilItHangs(t *testing.T) {
+	t.Helper()
+
+	seen := 0
+
+	require.Eventually(t, func() bool {
+		seen++
+		if !hangs(t) {
+			seen = 0
+		}
+
+		return seen == 50
+	}, bound, 10*time.Millisecond)
 }
 
 // hangs reports whether a thread of a worker waits in the kernel and can't be killed.
