@@ -27,9 +27,7 @@ func (j *Jobs) Restores(ctx context.Context) ([]v1alpha1.VolumeRestore, error) {
 func Unfilled(claim *corev1.PersistentVolumeClaim, restores []v1alpha1.VolumeRestore) string {
 	name := claim.Labels[contract.LabelUnfilled]
 
-	for i := range restores {
-		r := &restores[i]
-
+	for _, r := range namedFirst(name, restores) {
 		switch {
 		case !targets(r, claim):
 		case !r.Status.Phase.Terminal(), r.Name == name && !filled(r, claim), half(r, claim) && !filledLater(r, claim, restores):
@@ -46,6 +44,22 @@ func Unfilled(claim *corev1.PersistentVolumeClaim, restores []v1alpha1.VolumeRes
 
 	return fmt.Sprintf("VolumeRestore %s has not filled it and is gone; restore it again, or take it as it is (kubectl -n %s label pvc %s %s-)",
 		name, claim.Namespace, claim.Name, contract.LabelUnfilled)
+}
+
+// namedFirst returns the restores with the named one before all others: of several that want a claim, it is the one
+// that fills it.
+func namedFirst(name string, restores []v1alpha1.VolumeRestore) []*v1alpha1.VolumeRestore {
+	var first, others []*v1alpha1.VolumeRestore
+
+	for i := range restores {
+		if r := &restores[i]; r.Name == name {
+			first = append(first, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+
+	return append(first, others...)
 }
 
 func targets(r *v1alpha1.VolumeRestore, claim *corev1.PersistentVolumeClaim) bool {

@@ -67,6 +67,9 @@ func TestUnfilled(t *testing.T) {
 		"marked, filled, and another restore comes": {label: "vr", restores: []v1alpha1.VolumeRestore{
 			restore("vr", v1alpha1.PhaseCompleted), restore("wr", v1alpha1.PhaseAccepted),
 		}, by: "wr, which fills it, is Accepted"},
+		"marked, under way, and another restore waits": {label: "vr", restores: []v1alpha1.VolumeRestore{
+			restore("a", v1alpha1.PhaseAccepted), restore("vr", v1alpha1.PhaseInProgress),
+		}, by: "vr, which fills it, is InProgress"},
 		"not marked yet":                                  {restores: []v1alpha1.VolumeRestore{restore("vr", v1alpha1.PhaseAccepted)}, by: "vr, which fills it, is Accepted"},
 		"failed, and wrote nothing":                       {restores: []v1alpha1.VolumeRestore{restore("vr", v1alpha1.PhaseFailed)}},
 		"failed half-way, of an older mover":              {restores: []v1alpha1.VolumeRestore{restore("vr", v1alpha1.PhaseFailed, wrote)}, by: "vr, which was to fill it, has ended as Failed"},
