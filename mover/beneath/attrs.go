@@ -100,7 +100,7 @@ func setLinkTimes(fd int, a Attrs) error {
 	return nil
 }
 
-// times gives the access time and the time of change.
+// times returns the access time and the time of change.
 func times(a Attrs) [2]unix.Timespec {
 	ts := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, timespec(a.ModTime)}
 	if !a.AccessTime.IsZero() {

@@ -39,7 +39,7 @@ func (c Config) planned() int { return c.Slots + c.Reserved }
 // memory is what all workers together may use, in bytes; 0 is no bound.
 func (c Config) memory() int64 { return c.MemoryCeiling * int64(c.planned()) }
 
-// ceiling gives that of the worker that has the slot. One that is alone has those of all slots but the reserved ones.
+// ceiling returns that of the worker that has the slot. One that is alone has those of all slots but the reserved ones.
 func (c Config) ceiling(of *slot) int64 {
 	switch {
 	case c.MemoryCeiling <= 0:

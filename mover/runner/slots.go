@@ -151,7 +151,7 @@ func (s *slots) room(w want) bool {
 	return s.ordinary+max(0, s.frozen-s.reserved) < s.free
 }
 
-// holder gives the name of the running job behind which this one has to wait; empty if there is none.
+// holder returns the name of the running job behind which this one has to wait; empty if there is none.
 func (s *slots) holder(w want) string {
 	if w.frozen || w.turn == "" {
 		return ""

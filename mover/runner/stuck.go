@@ -39,7 +39,7 @@ func (s *stuck) remove(pid int) {
 	s.changed(len(s.volumes))
 }
 
-// refuse gives an error where a worker for the volume would only be stuck, too.
+// refuse returns an error where a worker for the volume would only be stuck, too.
 func (s *stuck) refuse(volume string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

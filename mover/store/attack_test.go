@@ -273,7 +273,7 @@ func TestAWorkerThatDoesNotReadStarvesNobody(t *testing.T) {
 
 	const size = 16 << 20
 
-	// timed gives how long the quickest of some is, so that what the machine does besides counts less.
+	// timed returns how long the quickest of some is, so that what the machine does besides counts less.
 	timed := func(c *store.Client) time.Duration {
 		best := time.Hour
 

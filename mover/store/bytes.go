@@ -29,7 +29,7 @@ type memoryReader struct{ *bytes.Reader }
 
 func (memoryReader) Close() error { return nil }
 
-// unwatched gives data without what watches or limits the reading of it: for checksums.
+// unwatched returns data without what watches or limits the reading of it: for checksums.
 func unwatched(data blob.Bytes) blob.Bytes {
 	for {
 		b, ok := data.(*observedBytes)

@@ -162,14 +162,14 @@ func (w *fileWalk) wants(id string) bool {
 	return strings.HasPrefix(id, string(w.prefix)) && ValidBlobID(blob.ID(id))
 }
 
-// leads tells whether a folder whose blobs begin in that way may hold some that are wanted.
+// leads reports whether a folder whose blobs begin in that way may hold some that are wanted.
 func (w *fileWalk) leads(begins string) bool {
 	n := min(len(begins), len(w.prefix))
 
 	return begins[:n] == string(w.prefix[:n]) && validBlobPrefix(blob.ID(begins))
 }
 
-// isShard tells whether a folder of that name is one that blobs are spread over.
+// isShard reports whether a folder of that name is one that blobs are spread over.
 func (w *fileWalk) isShard(begins, name string) bool {
 	for _, size := range w.shards.DefaultShards {
 		if begins == "" {

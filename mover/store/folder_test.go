@@ -22,7 +22,7 @@ import (
 // longID is long enough to be put below two folders: p/012/….
 const longID = blob.ID("p0123456789abcdef0123456789abcdef-s1")
 
-// where gives the path of a blob in kopia's layout.
+// where returns the path of a blob in kopia's layout.
 func where(id blob.ID) string {
 	if len(id) <= 20 {
 		return string(id) + ".f"
@@ -182,7 +182,7 @@ func TestNoBlobIsReachedThroughALink(t *testing.T) {
 	}
 }
 
-// treeOf gives the contents of a folder by path.
+// treeOf returns the contents of a folder by path.
 func treeOf(t *testing.T, root string) map[string]string {
 	t.Helper()
 

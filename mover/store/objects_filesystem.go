@@ -100,7 +100,7 @@ func (f *fileObjects) list(_ context.Context, folder string) (Listing, error) {
 	return l, nil
 }
 
-// isAbsent tells that something is not there; a folder of the store itself that is
+// isAbsent reports whether something is not there; a folder of the store itself that is
 // not there is the store's failure, which has a code.
 func isAbsent(err error) bool {
 	var coded *engine.Error

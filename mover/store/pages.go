@@ -17,7 +17,7 @@ type page struct {
 // worker holds more of a listing than one page: it may have millions of blobs. Each
 // page is a request of its own to the layers, which repeat and watch it.
 type pager interface {
-	// listPage gives the first page where after is empty, or else the one that
+	// listPage returns the first page where after is empty, or else the one that
 	// follows the page that named after.
 	listPage(ctx context.Context, prefix blob.ID, after string) (page, error)
 }

@@ -76,7 +76,7 @@ func (s *share) leave() {
 // part is what each worker is sure of, in bytes.
 func (r *Room) part() int64 { return min(partMax, r.size/int64(max(r.workers, len(r.shares)))) }
 
-// fits tells whether a worker may have n bytes more: within its part whenever they
+// fits reports whether a worker may have n bytes more: within its part whenever they
 // are there, and beyond it if all others' parts stay free for them.
 func (r *Room) fits(s *share, n int64) bool {
 	part := r.part()

@@ -72,7 +72,7 @@ func dialS3(s settings.Settings, source settings.Source, now func() time.Time) (
 	return core, renewer, dated, nil
 }
 
-// inHost tells whether the bucket can be the first part of the host's name, as
+// inHost reports whether the bucket can be the first part of the host's name, as
 // Amazon's SDK has it where nobody asks for anything else: not before the number
 // of a host, and not where the name is none of a host, or has parts that no
 // wildcard of a certificate covers.

@@ -210,7 +210,7 @@ func ofStatus(status int) verdict {
 // statusClientClosed is nginx's, for a request that ended before its answer.
 const statusClientClosed = 499
 
-// refusedHeader gives what to do about a header that the server doesn't know; empty
+// refusedHeader returns what to do about a header that the server doesn't know; empty
 // where that is not what it says.
 func (s *s3Storage) refusedHeader(err error) string {
 	var a minio.ErrorResponse

@@ -240,7 +240,7 @@ func TestFencesFromWithin(t *testing.T) {
 	}
 }
 
-// lookAt gives all attributes of a file but the time of the last look at it.
+// lookAt returns all attributes of a file but the time of the last look at it.
 func lookAt(t *testing.T, path string) unix.Stat_t {
 	t.Helper()
 

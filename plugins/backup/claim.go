@@ -61,7 +61,7 @@ func (a *ClaimAction) Execute(item runtime.Unstructured, b *velerov1.Backup) (
 	return updated, nil, id, items, nil
 }
 
-// ask gives the claim's job, or nil where there is none to be; lost is why, if somebody asked for the volume. That
+// ask returns the claim's job, or nil where there is none to be; lost is why, if somebody asked for the volume. That
 // the operation is to report it is said by mine. Unfilled is the claim's label of that name.
 func (a *ClaimAction) ask(
 	ctx context.Context, log logrus.FieldLogger, item *unstructured.Unstructured, unfilled string, b *velerov1.Backup,

@@ -52,7 +52,7 @@ func veleros(original *batchv1.Job) *batchv1.Job {
 	return job
 }
 
-// restoredJob gives the Job as Estiba's action leaves it after Velero's.
+// restoredJob returns the Job as Estiba's action leaves it after Velero's.
 func (b *bench) restoredJob(original *batchv1.Job) (*batchv1.Job, error) {
 	b.Helper()
 

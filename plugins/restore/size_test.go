@@ -41,7 +41,7 @@ func backedUpClaim(t *testing.T, size string) *corev1.PersistentVolumeClaim {
 	}
 }
 
-// restoredClaim gives the claim as the action leaves it.
+// restoredClaim returns the claim as the action leaves it.
 func (b *bench) restoredClaim(original *corev1.PersistentVolumeClaim) (*corev1.PersistentVolumeClaim, error) {
 	b.Helper()
 

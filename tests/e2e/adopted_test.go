@@ -97,7 +97,7 @@ func (c *cell) emptied() {
 	c.create(lab.Claim(c.namespace, "data", classDelete))
 }
 
-// allPods gives the names of all pods of the application.
+// allPods returns the names of all pods of the application.
 func (c *cell) allPods(app string) []string {
 	c.t.Helper()
 

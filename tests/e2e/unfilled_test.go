@@ -46,7 +46,7 @@ func (c *cell) stalled() (lift func()) {
 	}
 }
 
-// unfilled gives the name of the VolumeRestore by which the claim is marked.
+// unfilled returns the name of the VolumeRestore by which the claim is marked.
 func (c *cell) unfilled(ctx context.Context, claim string) (string, error) {
 	var pvc corev1.PersistentVolumeClaim
 	err := c.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: claim}, &pvc)

@@ -23,7 +23,7 @@ const (
 
 var zeros [largestBlock]byte
 
-// blockOf gives the size of the pieces, in bytes, that are either written or left out.
+// blockOf returns the size of the pieces, in bytes, that are either written or left out.
 func blockOf(told int64) int64 {
 	if told < smallestBlock || told > largestBlock || told&(told-1) != 0 {
 		return largestBlock
@@ -32,7 +32,7 @@ func blockOf(told int64) int64 {
 	return told
 }
 
-// data gives the ranges of p that are not zeros, in whole blocks of the file that p belongs into at
+// data returns the ranges of p that are not zeros, in whole blocks of the file that p belongs into at
 // an offset. What is not a whole block, at either end of p, is judged by itself.
 func data(p []byte, at, block int64) iter.Seq2[int, int] {
 	return func(yield func(int, int) bool) {
@@ -61,7 +61,7 @@ func data(p []byte, at, block int64) iter.Seq2[int, int] {
 	}
 }
 
-// allocated gives what a file takes up, in bytes: what is not in its holes.
+// allocated returns what a file takes up, in bytes: what is not in its holes.
 func allocated(e beneath.Entry) int64 {
 	const unit = 512
 
@@ -85,7 +85,7 @@ func signRoom(m *snapshot.Manifest, allocated int64) {
 	m.Tags[tagPrefix+contract.TagAllocated] = strconv.FormatInt(allocated, 10)
 }
 
-// roomOf gives how many bytes a snapshot's files are known to need: what they took up where they
+// roomOf returns how many bytes a snapshot's files are known to need: what they took up where they
 // were, which need not be as much as their sizes. It is 0 where that is not known.
 func roomOf(m *snapshot.Manifest) int64 {
 	n, err := strconv.ParseInt(m.Tags[tagPrefix+contract.TagAllocated], 10, 64)

@@ -42,7 +42,7 @@ func loopMount(t *testing.T, kind string, mib int) string {
 	return at
 }
 
-// allocatedIn gives what the files of a folder take up, in bytes.
+// allocatedIn returns what the files of a folder take up, in bytes.
 func allocatedIn(t *testing.T, dir string) int64 {
 	t.Helper()
 

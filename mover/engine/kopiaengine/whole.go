@@ -16,7 +16,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/repository"
 )
 
-// spare tells with an error if a snapshot needs any of the packs, what was marked as lost, or
+// spare returns an error if a snapshot needs any of the packs, what was marked as lost, or
 // what no index knows. It goes through all its folders.
 func (l lostPacks) spare(ctx context.Context, rep repo.DirectRepository, m *snapshot.Manifest) error {
 	w := newWalk(rep, l)
