@@ -6,7 +6,7 @@ import (
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/estiba-dev/estiba/mover/contract"
+	"github.com/estiba-dev/estiba/mover/jobs"
 )
 
 // place returns where a BackupStorageLocation points now; empty where that can't be read. It is there to
@@ -22,12 +22,7 @@ func (s *Session) place(ctx context.Context, namespace, location string) string 
 		return ""
 	}
 
-	var bucket, prefix string
-	if o := l.Spec.ObjectStorage; o != nil {
-		bucket, prefix = o.Bucket, o.Prefix
-	}
-
-	place, err := contract.Place(l.Spec.Provider, bucket, prefix, l.Spec.Config)
+	place, err := jobs.Place(&l)
 	if err != nil {
 		return ""
 	}

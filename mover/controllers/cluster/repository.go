@@ -17,6 +17,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/engine"
+	"github.com/estiba-dev/estiba/mover/jobs"
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
@@ -247,26 +248,11 @@ func (r *Repositories) see(ctx context.Context, repo *v1alpha1.Repository) (outc
 		return outcome{}, err
 	}
 
-	if out.place, err = placeOf(&location); err != nil {
+	if out.place, err = jobs.Place(&location); err != nil {
 		return outcome{}, err
 	}
 
 	return out, nil
-}
-
-// placeOf returns where a location points.
-func placeOf(l *velerov1.BackupStorageLocation) (string, error) {
-	var bucket, prefix string
-	if o := l.Spec.ObjectStorage; o != nil {
-		bucket, prefix = o.Bucket, o.Prefix
-	}
-
-	place, err := contract.Place(l.Spec.Provider, bucket, prefix, l.Spec.Config)
-	if err != nil {
-		return "", fmt.Errorf("BackupStorageLocation %s: %w", l.Name, err)
-	}
-
-	return place, nil
 }
 
 // view is all that was seen of one repository.

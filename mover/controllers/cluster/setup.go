@@ -264,7 +264,7 @@ func (c *Cluster) repositoriesIn(ctx context.Context, o client.Object) []reconci
 		return nil
 	}
 
-	place, err := placeOf(location)
+	place, err := jobs.Place(location)
 
 	return c.repositories(ctx, func(r *v1alpha1.Repository) bool {
 		moved := err == nil && r.Status.Place != "" && r.Status.Place != place

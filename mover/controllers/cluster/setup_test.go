@@ -61,7 +61,7 @@ func TestALocationThatPointsElsewhereWakesItsRepositories(t *testing.T) {
 	location.Spec.Provider = "aws"
 	location.Spec.ObjectStorage = &velerov1.ObjectStorageLocation{Bucket: "one"}
 
-	here, err := placeOf(location)
+	here, err := jobs.Place(location)
 	require.NoError(t, err)
 
 	repository := func(namespace, location, place string, phase v1alpha1.RepositoryPhase) *v1alpha1.Repository {
