@@ -32,8 +32,8 @@ func (w *restorer) judge(ctx context.Context, path string, err error) error {
 
 		return nil
 	default:
-		return hinted{fmt.Errorf("%w; to restore all others, restore again with the annotation %s=%s on the Restore",
-			err, contract.AnnotationOnFileError, engine.FileErrorSkip)}
+		return hinted{fmt.Errorf("%w; to restore all others, restore again with the annotations %s=%s and, for the part that is there by now, %s=%s (other files stay) or %s (they are deleted) on the Restore",
+			err, contract.AnnotationOnFileError, engine.FileErrorSkip, contract.AnnotationExistingData, engine.ExistingOverwrite, engine.ExistingMirror)}
 	}
 }
 
