@@ -41,6 +41,9 @@ type GatePosition int
 const (
 	// GateNone: the pod has no gate for the job.
 	GateNone GatePosition = iota
+	// GateHeld: the pod has none either, but is held back from being scheduled, by a scheduling gate of ours that
+	// nobody but a person takes away.
+	GateHeld
 	// GateAhead: the gate's container does not run yet.
 	GateAhead
 	// GateThere: the gate's container runs.
@@ -140,7 +143,7 @@ func routeRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b B
 		return unprovisioned(job.Status.JobStatus, *v.Claim.Fault, now, b)
 	}
 
-	return routeThrough(pods, v.Heartbeats, now, b)
+	return routeThrough(slices.DeleteFunc(pods, heldBack), v.Heartbeats, now, b)
 }
 
 // routeThrough gives the job to the node of the first pod that stands at its gate. The others have gates, too, so that
@@ -227,16 +230,24 @@ func routeWithoutPods(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time,
 	return d
 }
 
-// ungated finds a pod that may write to the volume, or has begun to.
+// heldBack reports whether the pod is held back: it can't write, and nothing can be restored through it either.
+func heldBack(p TargetPod) bool { return p.Gate == GateHeld }
+
+// ungated finds a pod that may write to the volume, or has begun to. Pods that are held back keep no other one from its
+// data; where there is no other one, nobody waits for the data.
 func ungated(pods []TargetPod, recheck time.Duration) *Decision {
+	allHeld := !slices.ContainsFunc(pods, func(p TargetPod) bool { return !heldBack(p) })
+
 	for _, p := range pods {
+		none := p.Gate == GateNone || allHeld
+
 		switch {
-		case p.Gate == GateNone && p.Deleting:
+		case none && p.Deleting:
 			return &Decision{
 				Phase: v1alpha1.PhaseAccepted, Reason: ReasonWaitingForPodEnd, Action: ActionNone, RequeueAfter: recheck,
 				Message: fmt.Sprintf("waits until pod %s, which mounts the volume and is being deleted, is gone", p.Name),
 			}
-		case p.Gate == GateNone:
+		case none:
 			d := failed(Ungated(p))
 			return &d
 		case p.Gate == GateBehind:

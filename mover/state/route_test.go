@@ -83,6 +83,30 @@ func TestRouteRestore(t *testing.T) {
 			kind: claim, pods: []state.TargetPod{pod("a", unscheduled), pod("b", gate(state.GateAhead)), pod("c", deleting), pod("d"), pod("e", pull)},
 			at: time.Hour, phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "d", UID: "uid-d"}},
 		},
+		"one that is held back keeps none from its data": {
+			kind: claim, pods: []state.TargetPod{pod("a", unscheduled, gate(state.GateHeld)), pod("b")},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "b", UID: "uid-b"}},
+		},
+		"beside one that is held back another is waited for": {
+			kind: claim, pods: []state.TargetPod{pod("a", unscheduled, gate(state.GateHeld)), pod("b", gate(state.GateAhead))},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonGateNotReached, after: 5 * time.Second,
+		},
+		"beside one that is held back another doesn't come": {
+			kind: claim, pods: []state.TargetPod{pod("a", unscheduled, gate(state.GateHeld)), pod("b", deleting)},
+			phase: v1alpha1.PhaseFailed, reason: state.ReasonPodDeleted,
+		},
+		"beside one that is held back another has no gate": {
+			kind: claim, pods: []state.TargetPod{pod("a", unscheduled, gate(state.GateHeld)), pod("b", gate(state.GateNone))},
+			phase: v1alpha1.PhaseFailed, reason: state.ReasonUngatedPod,
+		},
+		"all are held back": {
+			kind: claim, pods: []state.TargetPod{pod("a", unscheduled, gate(state.GateHeld)), pod("b", unscheduled, gate(state.GateHeld))},
+			phase: v1alpha1.PhaseFailed, reason: state.ReasonUngatedPod,
+		},
+		"the only one is held back and is going": {
+			kind: claim, pods: []state.TargetPod{pod("a", unscheduled, gate(state.GateHeld), deleting)},
+			phase: v1alpha1.PhaseAccepted, reason: state.ReasonWaitingForPodEnd, after: 5 * time.Second,
+		},
 		"a pod on a node without a daemon leaves it to another": {
 			kind: claim, pods: []state.TargetPod{pod("a", func(p *state.TargetPod) { p.Node = "n9" }), pod("b")},
 			phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, route: &state.Route{Node: "n1", Pod: v1alpha1.PodReference{Name: "b", UID: "uid-b"}},
@@ -234,6 +258,8 @@ func TestRecheck(t *testing.T) {
 		"another pod has not reached its own": {pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateAhead))}},
 		"another pod has no node":             {pods: []state.TargetPod{pod("a"), pod("b", unscheduled)}},
 		"another gated pod is being deleted":  {pods: []state.TargetPod{pod("a"), pod("b", deleting)}},
+		"another pod is held back":            {pods: []state.TargetPod{pod("a"), pod("b", unscheduled, gate(state.GateHeld))}},
+		"only one that is held back is left":  {pods: []state.TargetPod{pod("b", unscheduled, gate(state.GateHeld))}, permanent: state.ReasonUngatedPod},
 		"another job's staging pod goes":      {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), deleting)}, waiting: state.ReasonClaimHeld},
 		"another job's staging pod starts":    {pods: []state.TargetPod{pod("a"), pod("s", staging("vb-2"), gate(state.GateAhead))}, waiting: state.ReasonClaimHeld},
 		"its own staging pod goes":            {pods: []state.TargetPod{pod("a", staging("vr-1"), deleting)}, permanent: state.ReasonPodDeleted},

@@ -29,6 +29,7 @@ func TestSpoiled(t *testing.T) {
 	}{
 		"all at their gates":                              {kind: claim, pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateAhead), late)}},
 		"a pod without a gate":                            {kind: claim, pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateNone), late)}, reason: state.ReasonUngatedPod},
+		"one that is held back":                           {kind: claim, pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateHeld), unscheduled, late)}},
 		"one that is on its way out again":                {kind: claim, pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateNone), late, deleting)}, reason: state.ReasonUngatedPod},
 		"one that has ended again":                        {kind: claim, pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateNone), late, finished)}, reason: state.ReasonUngatedPod},
 		"one that had ended before":                       {kind: claim, pods: []state.TargetPod{pod("a"), pod("b", gate(state.GateNone), finished)}},

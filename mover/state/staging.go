@@ -424,9 +424,10 @@ func restoreStaged(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b 
 			return u
 		}
 
+		gated := slices.DeleteFunc(real, heldBack)
 		d = Decision{
 			Phase: v1alpha1.PhaseAccepted, Reason: ReasonClaimWanted, Action: ActionUnstage, RequeueAfter: b.Soon,
-			Message: fmt.Sprintf("pod %s waits at its gate for the data of %s; the volume is restored through it", real[0].Name, name),
+			Message: fmt.Sprintf("pod %s waits at its gate for the data of %s; the volume is restored through it", gated[0].Name, name),
 		}
 	case stage != nil && v.Claim.Shared && len(others) > 0:
 		// Both could have it at a time: the one would read what the other writes.

@@ -235,6 +235,7 @@ func TestYields(t *testing.T) {
 
 	var (
 		gated     = func(p *state.TargetPod) { p.Gate = state.GateAhead }
+		heldBack  = func(p *state.TargetPod) { p.Gate = state.GateHeld }
 		recreated = func(p *state.TargetPod) { p.UID = "another" }
 		own       = func(m ...func(*state.TargetPod)) *state.TargetPod { p := stagePod(m...); return &p }
 		none      = claimPod("none", ofAnother)
@@ -260,6 +261,7 @@ func TestYields(t *testing.T) {
 		"a backup that is being cancelled":                {phase: v1alpha1.PhaseCanceling, stage: own(), pod: claimPod("a", pending)},
 		"a restore, to a gated pod":                       {phase: v1alpha1.PhaseInProgress, restore: true, stage: own(), pod: claimPod("a", gated), want: true},
 		"a restore, not to a pod that has no gate":        {phase: v1alpha1.PhaseInProgress, restore: true, stage: own(), pod: claimPod("a", pending)},
+		"a restore, not to a pod that is held back":       {phase: v1alpha1.PhaseInProgress, restore: true, stage: own(), pod: claimPod("a", pending, heldBack)},
 		"a restore, not to a gated pod that goes already": {phase: v1alpha1.PhaseInProgress, restore: true, stage: own(), pod: claimPod("a", gated, going)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -299,6 +301,7 @@ func TestARestoreOfAClaimWithoutAPod(t *testing.T) {
 
 	var (
 		gated   = func(p *state.TargetPod) { p.Gate = state.GateThere }
+		held    = func(p *state.TargetPod) { p.Gate = state.GateHeld }
 		missing = func(j *v1alpha1.VolumeRestore) {
 			state.Apply(&j.Status.JobStatus, state.Decision{Phase: v1alpha1.PhaseAccepted, Reason: state.ReasonClaimNotFound}, created.Add(-2*time.Minute))
 		}
@@ -329,6 +332,8 @@ func TestARestoreOfAClaimWithoutAPod(t *testing.T) {
 		"the staging pod has ended":                            {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(over)}, phase: v1alpha1.PhaseFailed, reason: state.ReasonStagingEnded, action: state.ActionNone},
 		"a pod without a gate mounts it, too":                  {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(), claimPod("a")}, phase: v1alpha1.PhaseFailed, reason: state.ReasonUngatedPod, action: state.ActionNone},
 		"a gated pod takes over":                               {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(), claimPod("a", gated)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonClaimWanted, action: state.ActionUnstage},
+		"a gated pod takes over, beside one that is held back": {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(), claimPod("a", held), claimPod("b", gated)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonClaimWanted, action: state.ActionUnstage},
+		"a pod that is held back doesn't":                      {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(), claimPod("a", held)}, phase: v1alpha1.PhaseFailed, reason: state.ReasonUngatedPod, action: state.ActionNone},
 		"a gated pod has taken over":                           {owner: state.OwnerWaiting, pods: []state.TargetPod{claimPod("a", gated)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonRouted, action: state.ActionRoute, route: "a"},
 		"a backup's staging pod mounts it":                     {owner: state.OwnerWaiting, pods: []state.TargetPod{claimPod("s", ofAnother)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonClaimHeld, action: state.ActionNone},
 	} {

@@ -32,7 +32,7 @@ func Yields(job string, status v1alpha1.JobStatus, v StagedView) *Finding {
 	var wants *TargetPod
 	if !v.Restore {
 		wants = Wanting(v.Claim, job, v.Pods)
-	} else if i := slices.IndexFunc(real, func(p TargetPod) bool { return p.Gate != GateNone && !p.Deleting }); i >= 0 {
+	} else if i := slices.IndexFunc(real, func(p TargetPod) bool { return p.Gate != GateNone && !heldBack(p) && !p.Deleting }); i >= 0 {
 		wants = &real[i]
 	}
 

@@ -71,9 +71,16 @@ func one(job *v1alpha1.VolumeRestore, pod *corev1.Pod) state.TargetPod {
 		p.Gate = stagingGate(p)
 	case listed(job, pod) && !passedBy(job, pod):
 		p.Gate = Gate(pod)
+	case held(pod):
+		p.Gate = state.GateHeld
 	}
 
 	return p
+}
+
+// held reports whether our scheduling gate holds the pod back.
+func held(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == contract.SchedulingGate })
 }
 
 // bare gives what holds for a pod whatever it is to be done for.
@@ -177,10 +184,9 @@ func Gate(pod *corev1.Pod) state.GatePosition {
 
 // Waits reports whether the pod is kept from starting until a restore has filled its volumes.
 func Waits(pod *corev1.Pod) bool {
-	held := slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == contract.SchedulingGate })
 	at := Gate(pod)
 
-	return held || at == state.GateAhead || at == state.GateThere
+	return held(pod) || at == state.GateAhead || at == state.GateThere
 }
 
 func gateStatus(pod *corev1.Pod) *corev1.ContainerStatus {

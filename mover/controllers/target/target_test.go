@@ -61,6 +61,8 @@ func TestPods(t *testing.T) {
 		"a pod that mounts another claim":         {pod: gated(t, "ruid", "vr-1", running), mutate: func(p *corev1.Pod) { p.Spec.Volumes[0].PersistentVolumeClaim.ClaimName = "x" }, none: true},
 		"a pod without a status of its container": {pod: gated(t, "ruid", "vr-1", running), mutate: func(p *corev1.Pod) { p.Status.InitContainerStatuses = nil }, gate: state.GateAhead},
 		"a generic ephemeral volume's claim":      {pod: gated(t, "ruid", "vr-1", running), mutate: ephemeral, gate: state.GateThere},
+		"a pod that is held back":                 {pod: gated(t, "other", "vr-1", running), mutate: scheduling(contract.SchedulingGate), gate: state.GateHeld},
+		"a pod that somebody else holds back":     {pod: gated(t, "other", "vr-1", running), mutate: scheduling("example.com/quota"), gate: state.GateNone},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -92,6 +94,10 @@ func before(mount string) func(p *corev1.Pod) {
 		first := corev1.Container{Name: "first", VolumeMounts: []corev1.VolumeMount{{Name: mount}}}
 		p.Spec.InitContainers = append([]corev1.Container{first}, p.Spec.InitContainers...)
 	}
+}
+
+func scheduling(gate string) func(p *corev1.Pod) {
+	return func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: gate}} }
 }
 
 func ephemeral(p *corev1.Pod) {
