@@ -84,7 +84,8 @@ const (
 	ReasonVolumeNotFound = "VolumeNotFound"
 	// ReasonVolumeMismatch: the pod's volume, its claim or its PersistentVolume is not the one that the job names.
 	ReasonVolumeMismatch = "VolumeMismatch"
-	// ReasonVolumeUnsupported: the volume can't be moved as files, such as a raw block device.
+	// ReasonVolumeUnsupported: the volume can't be moved as files, such as a raw block device, or not through a staging
+	// pod, such as a folder that is another one on each node.
 	ReasonVolumeUnsupported = "VolumeUnsupported"
 	// ReasonVolumeNotMounted: the volume's folder is there, but the volume is not mounted on it yet.
 	ReasonVolumeNotMounted = "VolumeNotMounted"

@@ -96,6 +96,8 @@ type RestoreView struct {
 	Pods []TargetPod
 	// Heartbeats by node, of the nodes of the pods.
 	Heartbeats map[string]Heartbeat
+	// Nodes is how many nodes have had a daemon.
+	Nodes int
 }
 
 // RouteRestore says what the controller does next about a VolumeRestore that no

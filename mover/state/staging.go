@@ -25,6 +25,9 @@ type Claim struct {
 	Shared, OnePod bool
 	// Fault is why it gets no volume; nil while nothing is known.
 	Fault *ClaimFault
+	// Loose is the PersistentVolume behind it if that is a hostPath without a node affinity, which is another folder
+	// on each node; empty for all others, and while pods mount the claim.
+	Loose string
 }
 
 // ClaimFault is why a claim gets no volume.
@@ -413,11 +416,12 @@ func StagingNameTaken(name string) Decision {
 func restoreStaged(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b Bounds) *Decision {
 	stage, real, others := split(job.Name, v.Pods)
 	name := claimName(job.Spec.Target)
+	making := v.Owner == OwnerMakingObjects || v.Owner == OwnerUnknown
 
 	var d Decision
 
 	switch {
-	case job.Spec.Target.Claim == nil || stage == nil && len(real) > 0:
+	case job.Spec.Target.Claim == nil || stage == nil && (len(real) > 0 || making):
 		return nil
 	case len(real) > 0:
 		if u := ungated(real, b.Recheck); u != nil {
@@ -429,13 +433,15 @@ func restoreStaged(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b 
 			Phase: v1alpha1.PhaseAccepted, Reason: ReasonClaimWanted, Action: ActionUnstage, RequeueAfter: b.Soon,
 			Message: fmt.Sprintf("pod %s waits at its gate for the data of %s; the volume is restored through it", gated[0].Name, name),
 		}
+	case v.Claim.Loose != "" && v.Nodes > 1:
+		d = failed(Finding{ReasonVolumeUnsupported, fmt.Sprintf(
+			"%s has a hostPath without a node affinity (PersistentVolume %s), another folder on each node, and no pod of the Restore mounts it: on which node its data is wanted can't be told; "+
+				"restore it together with a pod that mounts it, or set spec.nodeAffinity of the PersistentVolume and restore again", name, v.Claim.Loose)})
 	case stage != nil && v.Claim.Shared && len(others) > 0:
 		// Both could have it at a time: the one would read what the other writes.
 		d = heldBy(others[0], name, b)
 	case stage != nil:
 		d = routeStage(job.Status.JobStatus, staged{*stage, nil, others, v.Claim, v.Heartbeats[stage.Node], name}, now, b)
-	case v.Owner == OwnerMakingObjects || v.Owner == OwnerUnknown:
-		return nil
 	case !v.Claim.Found:
 		d = missingClaim(job, now, b)
 	default:

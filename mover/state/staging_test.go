@@ -64,6 +64,7 @@ func ofOnePod(c *state.Claim)           { c.OnePod = true }
 func shared(c *state.Claim)             { c.Shared = true }
 func unbound(c *state.Claim)            { c.Bound = false }
 func lost(c *state.Claim)               { c.Bound, c.Lost = false, true }
+func loose(c *state.Claim)              { c.Loose = "pv" }
 func block(c *state.Claim)              { c.Block = true }
 func replaced(c *state.Claim)           { c.UID = "c2" }
 func gone(c *state.Claim)               { *c = state.Claim{} }
@@ -317,6 +318,7 @@ func TestARestoreOfAClaimWithoutAPod(t *testing.T) {
 		reason string
 		action state.Action
 		route  string
+		nodes  int
 	}{
 		"its Restore still makes objects":                      {owner: state.OwnerMakingObjects, phase: v1alpha1.PhaseNew, reason: state.ReasonWaitingForPods, action: state.ActionNone},
 		"its Restore has made all: a staging pod is made":      {owner: state.OwnerWaiting, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStaging, action: state.ActionStage},
@@ -324,6 +326,10 @@ func TestARestoreOfAClaimWithoutAPod(t *testing.T) {
 		"also when its Restore waits no more":                  {owner: state.OwnerDone, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStaging, action: state.ActionStage},
 		"the claim is not there":                               {owner: state.OwnerWaiting, claim: gone, phase: v1alpha1.PhaseAccepted, reason: state.ReasonClaimNotFound, action: state.ActionNone},
 		"the claim never comes":                                {owner: state.OwnerWaiting, claim: gone, mutate: missing, phase: v1alpha1.PhaseFailed, reason: state.ReasonClaimNotFound, action: state.ActionNone},
+		"its volume is another folder on each node":            {owner: state.OwnerWaiting, claim: loose, nodes: 2, phase: v1alpha1.PhaseFailed, reason: state.ReasonVolumeUnsupported, action: state.ActionNone},
+		"it is one when the staging pod has had it made":       {owner: state.OwnerWaiting, claim: loose, nodes: 2, pods: []state.TargetPod{stagePod()}, phase: v1alpha1.PhaseFailed, reason: state.ReasonVolumeUnsupported, action: state.ActionNone},
+		"it is one, and a pod that mounts it may yet be made":  {owner: state.OwnerMakingObjects, claim: loose, nodes: 2, phase: v1alpha1.PhaseNew, reason: state.ReasonWaitingForPods, action: state.ActionNone},
+		"it is one, and there is only one node":                {owner: state.OwnerWaiting, claim: loose, nodes: 1, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStaging, action: state.ActionStage},
 		"the claim is lost":                                    {owner: state.OwnerWaiting, claim: lost, phase: v1alpha1.PhaseFailed, reason: state.ReasonClaimLost, action: state.ActionNone},
 		"the staging pod starts":                               {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(starting)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingNotStarted, action: state.ActionNone},
 		"the staging pod was evicted":                          {owner: state.OwnerWaiting, pods: []state.TargetPod{stagePod(evicted)}, phase: v1alpha1.PhaseAccepted, reason: state.ReasonStagingLost, action: state.ActionUnstage},
@@ -350,7 +356,7 @@ func TestARestoreOfAClaimWithoutAPod(t *testing.T) {
 
 			v := state.RestoreView{
 				Owner: c.owner, Pods: c.pods, Claim: state.Claim{Found: true, UID: "c1", Bound: true},
-				Heartbeats: map[string]state.Heartbeat{"n1": {Renewed: created}},
+				Heartbeats: map[string]state.Heartbeat{"n1": {Renewed: created}}, Nodes: c.nodes,
 			}
 			if c.claim != nil {
 				c.claim(&v.Claim)

@@ -111,7 +111,32 @@ func (c *Cluster) movable(ctx context.Context, job *v1alpha1.VolumeBackup) (bool
 
 	_, pv, err := c.claimAndVolume(ctx, job.Spec.Volume)
 
-	return err == nil && (pv.Spec.HostPath == nil || pv.Spec.NodeAffinity != nil), err
+	return err == nil && !loose(pv), err
+}
+
+// loose reports whether the volume is a hostPath that is bound to no node, and another folder on each.
+func loose(pv *corev1.PersistentVolume) bool {
+	return pv.Spec.HostPath != nil && pv.Spec.NodeAffinity == nil
+}
+
+// looseVolume returns the name of the claim's volume if it is loose and no pod but staging pods mounts it: where another
+// one does, that says on which node the volume is.
+func (c *Cluster) looseVolume(ctx context.Context, claim *corev1.PersistentVolumeClaim, pods []state.TargetPod) (string, error) {
+	mounted := slices.ContainsFunc(pods, func(p state.TargetPod) bool { return p.StagedFor == "" && !p.Finished })
+	if claim == nil || claim.Spec.VolumeName == "" || mounted {
+		return "", nil
+	}
+
+	var pv corev1.PersistentVolume
+	if err := c.Direct.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, &pv); client.IgnoreNotFound(err) != nil {
+		return "", fmt.Errorf("read PersistentVolume %s: %w", claim.Spec.VolumeName, err)
+	}
+
+	if !loose(&pv) {
+		return "", nil
+	}
+
+	return pv.Name, nil
 }
 
 // label gives the job to the node.
@@ -174,7 +199,7 @@ func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner 
 		return ctrl.Result{}, err
 	}
 
-	view := state.RestoreView{Owner: owner}
+	view := state.RestoreView{Owner: owner, Nodes: len(beats)}
 	if view.Claim, err = c.faulty(ctx, claim); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -190,6 +215,10 @@ func (c *Cluster) route(ctx context.Context, job *v1alpha1.VolumeRestore, owner 
 		}
 
 		view.Pods, view.Heartbeats = pods, heartbeats(pods, beats)
+
+		if view.Claim.Loose, err = c.looseVolume(ctx, claim, pods); err != nil {
+			return state.Decision{}, nil, false, err
+		}
 
 		return state.RouteRestore(job, view, c.Clock.Now(), c.Bounds), pods, stale, nil
 	})

@@ -662,3 +662,58 @@ func (r withoutPods) List(ctx context.Context, list client.ObjectList, opts ...c
 
 	return r.Reader.List(ctx, list, opts...)
 }
+
+// A hostPath that is bound to no node is written only where a pod of the restore says on which node it is wanted.
+func TestAFolderOfAnyNodeIsNotRestoredThroughAStagingPod(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		nodes  []client.Object
+		bound  bool
+		gated  bool
+		reason string
+	}{
+		"one of two nodes'":                  {nodes: []client.Object{lease("n2", start)}, reason: state.ReasonVolumeUnsupported},
+		"the only node's":                    {reason: state.ReasonStaging},
+		"one that is bound to its node":      {nodes: []client.Object{lease("n2", start)}, bound: true, reason: state.ReasonStaging},
+		"one that a pod of the restore uses": {nodes: []client.Object{lease("n2", start)}, gated: true, reason: state.ReasonGateNotReached},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			owner, job := restoreInto("r")
+			w, _ := stagingWorld(t, append(c.nodes, owner, job)...)
+
+			pv := volumeOfApp()
+			require.NoError(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(pv), pv))
+			pv.Spec.HostPath = &corev1.HostPathVolumeSource{Path: "/srv/data"}
+
+			if !c.bound {
+				pv.Spec.NodeAffinity = nil
+			}
+
+			require.NoError(t, w.client.Update(t.Context(), pv))
+
+			if c.gated {
+				text, err := contract.GateRecord{Restore: contract.Owner{Name: "r", UID: "r-uid"}, Jobs: map[string]string{"d": job.Name}}.Encode()
+				require.NoError(t, err)
+
+				pod := realPod("n1", corev1.PodPending)
+				pod.Annotations = map[string]string{contract.AnnotationRestore: text}
+				pod.Spec.InitContainers = []corev1.Container{{Name: contract.GateContainer}}
+				require.NoError(t, w.client.Create(t.Context(), pod))
+			}
+
+			got := w.restore(t, job.Name)
+			assert.Equal(t, c.reason, got.Status.Reason, got.Status.Message)
+
+			if c.reason == state.ReasonVolumeUnsupported {
+				assert.Contains(t, got.Status.Message, "PersistentVolume pv")
+				assert.Contains(t, got.Status.Message, "spec.nodeAffinity")
+				assert.Empty(t, w.unfilled(t), "nothing is to be written")
+			}
+
+			assert.Equal(t, c.reason == state.ReasonStaging, w.stage(t, job.Name) != nil)
+		})
+	}
+}
