@@ -82,10 +82,26 @@ type window struct {
 func (s stamps) windows(ps []*snapshot.Manifest) []window {
 	all := make([]window, 0, len(ps))
 	for _, p := range ps {
-		all = append(all, window{start: p.StartTime.ToTime().Add(-s.settle), end: p.EndTime.ToTime().Add(s.skew)})
+		w := window{start: p.StartTime.ToTime().Add(-s.settle), end: p.EndTime.ToTime().Add(s.skew)}
+
+		// Somebody may have set a time in the future by hand, and may set it again when it has passed.
+		if latest := latestIn(p); latest.After(w.end) {
+			w.end = latest
+		}
+
+		all = append(all, w)
 	}
 
 	return all
+}
+
+// latestIn returns the latest time that anything in a snapshot has.
+func latestIn(m *snapshot.Manifest) time.Time {
+	if m.RootEntry == nil || m.RootEntry.DirSummary == nil {
+		return time.Time{}
+	}
+
+	return m.RootEntry.DirSummary.MaxModTime.ToTime()
 }
 
 // deceives reports whether the snapshot may have an entry with the same size, times, mode
@@ -102,7 +118,7 @@ func (w window) deceives(e beneath.Entry) bool {
 		return false
 	}
 
-	// One that was modified after the snapshot's end isn't in it, unless somebody has set the
-	// time by hand.
+	// What was modified later than anything in the snapshot isn't in it, but for a time that kopia
+	// can't hold and has wrapped round: only somebody's hand sets one as far ahead.
 	return !e.ModTime.After(w.end) || e.ModTime.After(e.ChangeTime)
 }

@@ -40,8 +40,11 @@ func TestWhichEntriesOfASnapshotMayDeceive(t *testing.T) {
 	start := time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
 	m := &snapshot.Manifest{StartTime: fs.UTCTimestampFromTime(start), EndTime: fs.UTCTimestampFromTime(start.Add(time.Hour))}
 
-	windows := s.windows([]*snapshot.Manifest{m})
-	require.Len(t, windows, 1)
+	ahead := *m
+	ahead.RootEntry = &snapshot.DirEntry{DirSummary: &fs.DirectorySummary{MaxModTime: fs.UTCTimestampFromTime(start.AddDate(0, 0, 2))}}
+
+	windows := s.windows([]*snapshot.Manifest{m, &ahead})
+	require.Len(t, windows, 2)
 
 	long, after := start.Add(-24*time.Hour), start.Add(5*time.Hour)
 
@@ -64,4 +67,12 @@ func TestWhichEntriesOfASnapshotMayDeceive(t *testing.T) {
 			assert.Equal(t, test.want, windows[0].deceives(beneath.Entry{ModTime: test.modified, ChangeTime: test.changed}))
 		})
 	}
+
+	t.Run("one that was given again, later, a time that was of the future in the snapshot", func(t *testing.T) {
+		set := beneath.Entry{ModTime: start.AddDate(0, 0, 2), ChangeTime: start.AddDate(0, 0, 3)}
+		assert.True(t, windows[1].deceives(set))
+
+		set.ModTime = set.ModTime.Add(time.Second)
+		assert.False(t, windows[1].deceives(set), "nothing in the snapshot is as late")
+	})
 }
