@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -21,7 +20,7 @@ func setLinks(ctx context.Context, volume *os.File, leaveOut bool, next func() (
 	}
 	defer func() { _ = root.Close() }() // Synced below.
 
-	at := &folder{root: root.Dir(), dir: root.Dir()}
+	at := &folder{root: root, dir: root.Dir()}
 	defer func() { _ = at.dir.Close() }() // Nothing to lose.
 
 	left := engine.Omission{Reason: engine.OmittedOwner}
@@ -64,7 +63,7 @@ func leave(left *engine.Omission, link engine.LinkAttributes) {
 
 // folder is the one that the last link was in; most are beside the one before.
 type folder struct {
-	root *beneath.Dir
+	root *beneath.Root
 	path string
 	dir  *beneath.Dir
 }
@@ -76,46 +75,14 @@ func (f *folder) set(link engine.LinkAttributes) error {
 	}
 
 	if path != f.path {
-		if err := f.enter(path); err != nil {
-			return err
-		}
-	}
-
-	return f.dir.SetLinkAttrs(name, beneath.Attrs{UID: link.UID, GID: link.GID, ModTime: link.ModTime})
-}
-
-// enter opens a folder, from the root on and name by name.
-func (f *folder) enter(path string) error {
-	_ = f.dir.Close() // Nothing to lose; of the root it does nothing, here and below.
-	f.dir, f.path = f.root, ""
-
-	dir := f.root
-
-	for name := range strings.SplitSeq(path, "/") {
-		if path == "" {
-			break
-		}
-
-		next, err := step(dir, name)
-		_ = dir.Close()
-
+		dir, err := f.root.OpenPath(path)
 		if err != nil {
 			return err
 		}
 
-		dir = next
+		_ = f.dir.Close() // Nothing to lose; of the root it does nothing.
+		f.path, f.dir = path, dir
 	}
 
-	f.dir, f.path = dir, path
-
-	return nil
-}
-
-func step(dir *beneath.Dir, name string) (*beneath.Dir, error) {
-	e, err := dir.Lookup(name)
-	if err != nil {
-		return nil, fmt.Errorf("look for folder %q: %w", name, err)
-	}
-
-	return dir.OpenDir(e)
+	return f.dir.SetLinkAttrs(name, beneath.Attrs{UID: link.UID, GID: link.GID, ModTime: link.ModTime})
 }

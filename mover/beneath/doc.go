@@ -13,7 +13,7 @@
 // Names are raw bytes, kept in Go strings: any byte but '/' and NUL. A path is
 // never built, so its length has no limit.
 //
-// The package must not take paths of more than one component, must not log, must
+// The package must not hand the kernel a path of more than one component, must not log, must
 // not know what a snapshot or a repository is, and imports the standard library
 // and golang.org/x/sys only. It needs Linux 4.11 (statx) and a mounted /proc.
 package beneath

@@ -38,8 +38,8 @@ const (
 	OmittedDamaged OmissionReason = "Damaged"
 	// OmittedUnwritable: it could not be written into the volume; a restore left it out.
 	OmittedUnwritable OmissionReason = "Unwritable"
-	// OmittedRoom: restored, the snapshot takes more room than the volume has, because each name of a
-	// hard link becomes a file of its own.
+	// OmittedRoom: restored, the snapshot takes more room than the volume has, since its file system shares blocks
+	// between files.
 	OmittedRoom OmissionReason = "TooBigForItsVolume"
 	// OmittedUnknown: what the snapshot lacks can't be told, because what was written
 	// about it is missing or can't be read.

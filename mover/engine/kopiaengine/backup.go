@@ -236,6 +236,8 @@ func (b *backup) confirm(ctx context.Context, m *snapshot.Manifest) error {
 }
 
 func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.Manifest, omitted []engine.Omission) error {
+	links := m.Tags[linksTag]
+
 	m.Description = b.request.Description
 	m.Tags = kopiaTags(b.request)
 	m.Tags[tagPrefix+contract.TagReadBack] = b.rota.String()
@@ -245,6 +247,10 @@ func (b *backup) put(ctx context.Context, w repo.RepositoryWriter, m *snapshot.M
 		signRoom(m, b.allocated)
 
 		if err := sign(m, omitted); err != nil {
+			return err
+		}
+
+		if err := b.putLinks(ctx, w, m, links); err != nil {
 			return err
 		}
 	}

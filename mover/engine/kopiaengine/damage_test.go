@@ -118,6 +118,7 @@ func makeHistory(t *testing.T) *history {
 	}
 
 	require.NoError(t, os.Symlink("a", filepath.Join(h.volume, "link")))
+	require.NoError(t, os.Link(filepath.Join(h.volume, "b"), filepath.Join(h.volume, "folder/b again")))
 	writeAged(t, filepath.Join(h.other, "file"), "of another volume", time.Hour)
 
 	s := settings(t, store(t, h.store))

@@ -89,7 +89,7 @@ func (d *directory) Iterate(context.Context) (kfs.DirectoryIterator, error) {
 		return nil, d.fail(err)
 	}
 
-	return &iterator{dir: d, lister: l}, nil
+	return &iterator{dir: d, lister: l, links: linkLines{to: d.src.links, omitted: &d.src.omitted, folder: d.path}}, nil
 }
 
 // Child implements kfs.Directory.
@@ -165,6 +165,7 @@ type iterator struct {
 	dir    *directory
 	lister *beneath.Lister
 	ahead  []beneath.Entry
+	links  linkLines
 }
 
 func (i *iterator) Next(context.Context) (kfs.Entry, error) {
@@ -184,6 +185,7 @@ func (i *iterator) Next(context.Context) (kfs.Entry, error) {
 
 		if child := i.dir.child(e); child != nil {
 			i.dir.src.allocated.Add(allocated(e))
+			i.links.add(e)
 
 			return child, nil
 		}
@@ -213,5 +215,7 @@ func (i *iterator) look() error {
 }
 
 func (i *iterator) Close() {
+	i.links.flush()
+
 	_ = i.lister.Close() // Open for reading: there is nothing to lose.
 }

@@ -75,12 +75,11 @@ func TestWhatCannotBeKeptIsCounted(t *testing.T) {
 	}
 
 	assert.Equal(t, map[engine.OmissionReason]int64{
-		engine.OmittedFIFO:     int64(counts["fifo"]),
-		engine.OmittedSocket:   int64(counts["socket"]),
-		engine.OmittedDevice:   int64(counts["device"]),
-		engine.OmittedHardLink: int64(counts["hardlink"]),
-		engine.OmittedHoles:    int64(counts["holes"]),
-		engine.OmittedXattr:    2, // The root and the file, not the link.
+		engine.OmittedFIFO:   int64(counts["fifo"]),
+		engine.OmittedSocket: int64(counts["socket"]),
+		engine.OmittedDevice: int64(counts["device"]),
+		engine.OmittedHoles:  int64(counts["holes"]),
+		engine.OmittedXattr:  2, // The root and the file, not the link.
 	}, got)
 
 	restore(t, e, "vb-1", target)

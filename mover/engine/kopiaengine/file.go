@@ -85,37 +85,52 @@ func (w *restorer) makeLink(d *beneath.Dir, e *snapshot.DirEntry, raw, path, tar
 	return w.linkAttributes(engine.LinkAttributes{Path: []byte(path), UID: a.UID, GID: a.GID, ModTime: a.ModTime})
 }
 
-// file restores a regular file. It has its name only when it is whole.
-func (w *restorer) file(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) (err error) {
+// file restores a regular file, or one more name of it.
+func (w *restorer) file(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) error {
+	if i := w.links.of(path); i != nil {
+		return w.linked(ctx, i, d, e, raw, path)
+	}
+
+	_, err := w.newFile(ctx, d, e, raw, path)
+
+	return err
+}
+
+// newFile writes a regular file, and returns what it is then. It has its name only when it is whole.
+func (w *restorer) newFile(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) (is beneath.Entry, err error) {
 	r, err := w.rep.OpenObject(ctx, e.ObjectID)
 	if err != nil {
-		return fmt.Errorf("open file %s in the repository: %w", quote(path), err)
+		return is, fmt.Errorf("open file %s in the repository: %w", quote(path), err)
 	}
 	defer func() { _ = r.Close() }() // Open for reading.
 
 	if r.Length() != e.FileSize {
-		return damaged(path, "has %d bytes of content and a size of %d", r.Length(), e.FileSize)
+		return is, damaged(path, "has %d bytes of content and a size of %d", r.Length(), e.FileSize)
 	}
 
 	// Nothing is allocated beforehand: how much of it are holes only the content says.
 	t, err := d.CreateFile(raw, 0)
 	if err != nil {
-		return w.targetError(path, err)
+		return is, w.targetError(path, err)
 	}
 	defer func() { err = errors.Join(err, w.targetError(path, t.Abort())) }()
 
 	c := &content{restorer: w, file: t, entry: e, path: path}
 	if err := c.copy(ctx, r); err != nil {
-		return err
+		return is, err
+	}
+
+	if is, err = t.Stat(); err != nil {
+		return is, w.targetError(path, err)
 	}
 
 	if err := t.Commit(attrsOf(e)); err != nil {
-		return w.targetError(path, err)
+		return is, w.targetError(path, err)
 	}
 
 	w.count.files.Add(1)
 
-	return nil
+	return is, nil
 }
 
 // content is the content of one file on its way.

@@ -61,7 +61,7 @@ func data(p []byte, at, block int64) iter.Seq2[int, int] {
 	}
 }
 
-// allocated returns what a file takes up, in bytes: what is not in its holes.
+// allocated returns what a name of a file takes up, in bytes: what is not in the file's holes, a part of it for each of its names.
 func allocated(e beneath.Entry) int64 {
 	const unit = 512
 
@@ -69,7 +69,7 @@ func allocated(e beneath.Entry) int64 {
 		return 0
 	}
 
-	return min(e.Size, e.Blocks*unit)
+	return min(e.Size, e.Blocks*unit) / int64(max(e.Nlink, 1))
 }
 
 // noteRoom counts it if the snapshot would not fit into the volume that it is of.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -142,28 +141,4 @@ func TestWhatASnapshotNeedsIsWhatItsFilesTookUp(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, entries)
 	})
-}
-
-func TestABackupSaysThatItsLinksNeedMoreRoomThanTheVolumeHas(t *testing.T) {
-	volume := loopMount(t, "ext4", 64)
-	randomFiles(t, volume, 1, 30<<20)
-
-	e := newEngine(t, store(t, t.TempDir()))
-	for _, o := range backup(t, e, volume, "vb-1").Summary.Omissions {
-		assert.NotEqual(t, engine.OmittedRoom, o.Reason)
-	}
-
-	for _, name := range []string{"b", "c", "d"} {
-		require.NoError(t, os.Link(filepath.Join(volume, "0/0"), filepath.Join(volume, name)))
-	}
-
-	i := slices.IndexFunc(backup(t, e, volume, "vb-2").Summary.Omissions, func(o engine.Omission) bool {
-		return o.Reason == engine.OmittedRoom && !o.Reason.Harmless() && strings.Contains(o.Examples[0], "a restore needs 125829120 bytes")
-	})
-	assert.NotEqual(t, -1, i)
-
-	target := loopMount(t, "ext4", 64)
-	_, err := e.Restore(t.Context(), engine.RestoreRequest{Root: open(t, target), Job: "vb-2"}, nil)
-	requireCode(t, engine.CodeTargetFull, err)
-	require.ErrorContains(t, err, "needs 125829120 bytes")
 }

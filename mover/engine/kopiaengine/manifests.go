@@ -109,6 +109,16 @@ func jobLabels(job string, expect map[string]string) map[string]string {
 	return labels
 }
 
+// sidecarLabels is jobLabels for the manifests of what lies beside the snapshots.
+func sidecarLabels(job string, expect map[string]string) map[string]string {
+	labels := jobLabels(job, expect)
+	delete(labels, tagPrefix+contract.TagJob)
+
+	labels[tagPrefix+contract.TagSidecarOf] = job
+
+	return labels
+}
+
 func chainLabels(r engine.BackupRequest) map[string]string {
 	return map[string]string{
 		snapshot.HostnameLabel:           r.Host,
@@ -285,7 +295,7 @@ func (e *Engine) Forget(ctx context.Context, r engine.ForgetRequest) (engine.For
 	var res engine.ForgetResult
 
 	err := e.withRepository(ctx, writing, func(ctx context.Context, rep repo.Repository) (err error) {
-		res.Deleted, err = forget(ctx, rep, jobLabels(r.Job, r.Expect))
+		res.Deleted, err = forget(ctx, rep, r)
 		if err == nil && res.Deleted == 0 {
 			return unlisted(rep)
 		}
@@ -309,27 +319,37 @@ func (e *Engine) Forget(ctx context.Context, r engine.ForgetRequest) (engine.For
 	return res, err
 }
 
-// forget deletes the manifests with the labels, finished or not, and tells how many there were.
-func forget(ctx context.Context, rep repo.Repository, labels map[string]string) (int, error) {
+// forget deletes the manifests of a job's snapshots, finished or not, and of what lies beside them. It returns how
+// many snapshots there were.
+func forget(ctx context.Context, rep repo.Repository, r engine.ForgetRequest) (int, error) {
 	deleted := 0
 
 	err := repo.WriteSession(ctx, rep, repo.WriteSessionOptions{Purpose: "forget"},
-		func(ctx context.Context, w repo.RepositoryWriter) error {
-			ids, err := findIDs(ctx, w, labels)
-			if err != nil {
+		func(ctx context.Context, w repo.RepositoryWriter) (err error) {
+			if deleted, err = remove(ctx, w, jobLabels(r.Job, r.Expect)); err != nil {
 				return err
 			}
 
-			for _, id := range ids {
-				if err := w.DeleteManifest(ctx, id); err != nil {
-					return fmt.Errorf("delete snapshot %s: %w", id, err)
-				}
-			}
+			_, err = remove(ctx, w, sidecarLabels(r.Job, r.Expect))
 
-			deleted = len(ids)
-
-			return nil
+			return err
 		})
 
 	return deleted, err
+}
+
+// remove deletes the manifests with the labels, and returns how many there were.
+func remove(ctx context.Context, w repo.RepositoryWriter, labels map[string]string) (int, error) {
+	ids, err := findIDs(ctx, w, labels)
+	if err != nil {
+		return 0, err
+	}
+
+	for _, id := range ids {
+		if err := w.DeleteManifest(ctx, id); err != nil {
+			return 0, fmt.Errorf("delete snapshot %s: %w", id, err)
+		}
+	}
+
+	return len(ids), nil
 }

@@ -54,7 +54,7 @@ func TestExamplesOfOmissionsAreBounded(t *testing.T) {
 }
 
 func TestALongErrorIsCutAndStaysWhatItWas(t *testing.T) {
-	src := newSource(nil, nil, func() {})
+	src := newSource(nil, nil, nil, func() {})
 	cause := errors.New(strings.Repeat("é", 4000))
 
 	for range engine.MaxExamples {

@@ -99,7 +99,10 @@ func (b *backup) startEstimate(ctx context.Context, ps []*snapshot.Manifest) (st
 func (b *backup) pass(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest, again map[string]struct{}) (*snapshot.Manifest, *source, error) {
 	guard := &uploadWriter{RepositoryWriter: w}
 	u := upload.NewUploader(guard)
-	src := newSource(again, b.stamps.windows(ps), u.Cancel)
+	links := newLinkWriter(ctx, w)
+	src := newSource(again, b.stamps.windows(ps), links, u.Cancel)
+
+	defer links.close()
 
 	root, err := newRoot(src, b.root)
 	if err != nil {
@@ -136,7 +139,7 @@ func (b *backup) pass(ctx context.Context, w repo.RepositoryWriter, ps []*snapsh
 
 	b.read += src.readBytes.Load()
 
-	return m, src, b.judge(m, src, errors.Join(progress.err(), guard.err(), err))
+	return m, src, b.judge(m, src, errors.Join(progress.err(), guard.err(), err, links.sign(m)))
 }
 
 // tellOnce gives the progress function for the first pass only.

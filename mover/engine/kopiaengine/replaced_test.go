@@ -25,7 +25,7 @@ func listedIn(t *testing.T, volume string) (*source, kfs.Entry) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, errors.Join(root.Close(), f.Close())) })
 
-	src := newSource(nil, nil, func() {})
+	src := newSource(nil, nil, nil, func() {})
 	dir, err := newRoot(src, root)
 	require.NoError(t, err)
 

@@ -92,7 +92,7 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	return res, nil
 }
 
-// prepare looks whether there is room, and asks to be let to write.
+// prepare reads which files are one, looks whether there is room, and asks to be let to write.
 func (w *restorer) prepare(ctx context.Context, m *snapshot.Manifest, r engine.RestoreRequest) error {
 	w.need = roomOf(m)
 
@@ -101,7 +101,7 @@ func (w *restorer) prepare(ctx context.Context, m *snapshot.Manifest, r engine.R
 		w.count.totalFiles.Store(s.TotalFileCount + s.TotalSymlinkCount)
 	}
 
-	if err := w.preflight(ctx, r); err != nil || r.BeforeWrite == nil {
+	if err := errors.Join(w.loadLinks(ctx, m), w.preflight(ctx, r)); err != nil || r.BeforeWrite == nil {
 		return err
 	}
 
@@ -161,6 +161,7 @@ type restorer struct {
 	skip    bool
 	leftOut atomic.Int64
 	storage blob.Storage
+	links   *links
 	// linkAttributes takes what is not set here; see engine.RestoreRequest.
 	linkAttributes func(engine.LinkAttributes) error
 

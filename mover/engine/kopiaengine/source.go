@@ -19,6 +19,7 @@ type source struct {
 	readBytes atomic.Int64
 	// allocated is what the files listed take up, in bytes.
 	allocated atomic.Int64
+	links     *linkWriter
 
 	// reread are the raw paths that the pass before found changed while it read
 	// them; parents are when the snapshots to compare with were taken.
@@ -42,9 +43,9 @@ type unreadable struct {
 }
 
 // newSource makes the record of one pass.
-func newSource(reread map[string]struct{}, parents []window, tooMany func()) *source {
+func newSource(reread map[string]struct{}, parents []window, links *linkWriter, tooMany func()) *source {
 	return &source{
-		reread: reread, parents: parents, tooMany: tooMany,
+		reread: reread, parents: parents, links: links, tooMany: tooMany,
 		changed: map[string]struct{}{}, leftOut: map[string]beneath.Kind{},
 	}
 }
@@ -186,12 +187,13 @@ func (s *source) note(path string, e beneath.Entry) {
 		s.omitted.add(engine.OmittedTimestamp, path)
 	}
 
-	if e.Kind != beneath.KindRegular {
-		return
+	// The list of hard links is of files only.
+	if e.Kind == beneath.KindSymlink && e.Nlink > 1 {
+		s.omitted.add(engine.OmittedHardLink, path)
 	}
 
-	if e.Nlink > 1 {
-		s.omitted.add(engine.OmittedHardLink, path)
+	if e.Kind != beneath.KindRegular {
+		return
 	}
 
 	// Below a page, a file system that keeps it in the inode looks the same.

@@ -22,7 +22,7 @@ func (l lostPacks) spare(ctx context.Context, rep repo.DirectRepository, m *snap
 	w := newWalk(rep, l)
 	w.found = func(_ string, _ *snapshot.DirEntry, err error) error { return err }
 
-	return w.snapshot(ctx, m)
+	return w.whole(ctx, m)
 }
 
 // walk goes through a snapshot and looks each thing up that it names, without reading more
@@ -47,6 +47,20 @@ func (w *walk) snapshot(ctx context.Context, m *snapshot.Manifest) error {
 	}
 
 	return w.entry(ctx, m.RootEntry, "")
+}
+
+// whole goes through a snapshot and what lies beside it.
+func (w *walk) whole(ctx context.Context, m *snapshot.Manifest) error {
+	if err := w.snapshot(ctx, m); err != nil {
+		return err
+	}
+
+	list, err := linkEntry(m)
+	if err != nil || list == nil {
+		return err
+	}
+
+	return w.entry(ctx, list, list.Name)
 }
 
 func (w *walk) entry(ctx context.Context, e *snapshot.DirEntry, path string) error {
@@ -178,7 +192,7 @@ func (b *backup) inspect(ctx context.Context, m *snapshot.Manifest) (*gaps, map[
 		return nil
 	}
 
-	if err := w.snapshot(ctx, m); err != nil {
+	if err := w.whole(ctx, m); err != nil {
 		return nil, nil, fmt.Errorf("look through the new snapshot: %w", err)
 	}
 

@@ -22,6 +22,7 @@ func Nasty(root string) error {
 	b.modes()
 	b.times()
 	b.links()
+	b.hardLinks()
 	b.sizes()
 	b.powerless()
 	b.deep()
@@ -33,8 +34,7 @@ func Nasty(root string) error {
 	return b.err
 }
 
-// Unkept puts beside it what kopia's folder entries can't hold: a fifo, a socket, a
-// device, a hard link, holes. It returns how many of each there are.
+// Unkept puts beside it what can't be kept: a fifo, a socket, a device, holes. It returns how many of each there are.
 func Unkept(root string) (map[string]int, error) {
 	b := &builder{root: root, rand: rand.NewChaCha8([32]byte{2})}
 
@@ -42,12 +42,10 @@ func Unkept(root string) (map[string]int, error) {
 	b.do(unix.Mkfifo(b.path("unkept/fifo"), 0o600))
 	b.do(unix.Mknod(b.path("unkept/socket"), unix.S_IFSOCK|0o600, 0))
 	b.do(unix.Mknod(b.path("unkept/null"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
-	b.file("unkept/name-one", "two names")
-	b.do(os.Link(b.path("unkept/name-one"), b.path("unkept/name-two")))
 	b.file("unkept/holes", "start")
 	b.do(os.Truncate(b.path("unkept/holes"), 1<<20))
 
-	return map[string]int{"fifo": 1, "socket": 1, "device": 1, "hardlink": 2, "holes": 1}, b.err
+	return map[string]int{"fifo": 1, "socket": 1, "device": 1, "holes": 1}, b.err
 }
 
 // builder keeps the first error.
@@ -135,6 +133,33 @@ func (b *builder) links() {
 		b.do(os.Symlink(target, b.path("links/"+name)))
 		b.owner("links/"+name, 7, 8)
 		b.stamp("links/"+name, 1_600_000_000_123_456_789)
+	}
+}
+
+func (b *builder) hardLinks() {
+	b.folder("hard/a/b")
+	b.folder("hard/closed")
+
+	for name, others := range map[string][]string{
+		"hard/one": {"hard/two"}, "hard/a/b/deep": {"hard/up", "hard/closed/in"}, "hard/bytes-\xff": {"hard/a/\xfe", "hard/\U0010ff80"},
+		"hard/empty": {"hard/a/empty"}, "hard/setuid": {"hard/setuid too"}, "hard/zz": {"hard/a/zz", "hard/a/b/zz", "hard/Zz", "hard/closed/zz"},
+	} {
+		b.file(name, strings.Repeat(name, 5000)[:5000*min(len(others)-1, 1)])
+		b.owner(name, 7, 8)
+
+		for _, other := range others {
+			b.do(os.Link(b.path(name), b.path(other)))
+		}
+	}
+
+	// Another file of the same content, owner and times is another file.
+	b.file("hard/one's twin", "")
+	b.owner("hard/one's twin", 7, 8)
+	b.mode("hard/setuid", 0o4511)
+	b.mode("hard/closed", 0)
+
+	for i, name := range []string{"one", "one's twin", "empty", "setuid", "zz", "a/b/deep", "bytes-\xff"} {
+		b.stamp("hard/"+name, 1_600_000_000_123_456_789+int64(max(i-1, 0)))
 	}
 }
 

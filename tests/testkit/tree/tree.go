@@ -28,6 +28,8 @@ const (
 	Content    Attribute = "content"
 	ModTime    Attribute = "mtime"
 	LinkTarget Attribute = "target"
+	// HardLinks are the other names of the same file in the folder.
+	HardLinks Attribute = "hard links"
 )
 
 // Difference is one attribute of one entry that differs.
@@ -67,7 +69,10 @@ func Skip(skip func(path string) bool) Option {
 }
 
 type seen struct {
-	kind, mode, owner, size, content, mtime, target string
+	kind, mode, owner, size, content, mtime, target, links string
+	// inode is the device and the number; names counts the inode's names, here and elsewhere.
+	inode [2]uint64
+	names uint64
 }
 
 // Compare walks two folders without following a link and lists what differs, in
@@ -143,6 +148,7 @@ func differences(path string, want, got *seen) []Difference {
 		{Content, want.content, got.content},
 		{ModTime, want.mtime, got.mtime},
 		{LinkTarget, want.target, got.target},
+		{HardLinks, want.links, got.links},
 	} {
 		if c.want != c.got {
 			all = append(all, Difference{path, c.attribute, c.want, c.got})
@@ -181,7 +187,33 @@ func walk(root string, s settings) (map[string]*seen, error) {
 		return nil, fmt.Errorf("walk %s: %w", root, err)
 	}
 
+	noteLinks(all)
+
 	return all, nil
+}
+
+// noteLinks notes on each file its names, where it has several in the folder.
+func noteLinks(all map[string]*seen) {
+	names := map[[2]uint64][]string{}
+
+	for path, e := range all {
+		if e.kind == "file" && e.names > 1 {
+			names[e.inode] = append(names[e.inode], path)
+		}
+	}
+
+	for _, paths := range names {
+		if len(paths) == 1 {
+			continue
+		}
+
+		sort.Strings(paths)
+		links := fmt.Sprintf("%q", paths)
+
+		for _, path := range paths {
+			all[path].links = links
+		}
+	}
 }
 
 func look(path string, s settings) (*seen, error) {
@@ -195,6 +227,8 @@ func look(path string, s settings) (*seen, error) {
 		mode:  fmt.Sprintf("%04o", st.Mode&0o7777),
 		owner: fmt.Sprintf("%d:%d", st.Uid, st.Gid),
 		mtime: time.Unix(st.Mtim.Sec, st.Mtim.Nsec).UTC().Format(time.RFC3339Nano),
+		inode: [2]uint64{st.Dev, st.Ino},
+		names: st.Nlink,
 	}
 
 	var err error

@@ -108,6 +108,40 @@ func TestOwnersAreCompared(t *testing.T) {
 	assert.Equal(t, tree.Owner, diff[0].Attribute)
 }
 
+func TestNamesOfOneFileAreToldFromCopies(t *testing.T) {
+	want, copies, mixed := small(t), small(t), small(t)
+
+	for _, dir := range []string{want, copies, mixed} {
+		for _, name := range []string{"a", "b", "c", "d2"} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+		}
+	}
+
+	link := func(dir, name, as string) {
+		require.NoError(t, os.Remove(filepath.Join(dir, as)))
+		require.NoError(t, os.Link(filepath.Join(dir, name), filepath.Join(dir, as)))
+	}
+
+	link(want, "a", "b")
+	link(want, "c", "d2")
+	link(mixed, "a", "c")
+	link(mixed, "b", "d2")
+
+	for _, got := range []string{copies, mixed} {
+		diff, err := tree.Compare(want, got, tree.Without(tree.ModTime))
+		require.NoError(t, err)
+		require.Len(t, diff, 4)
+
+		for _, d := range diff {
+			assert.Equal(t, tree.HardLinks, d.Attribute)
+		}
+	}
+
+	diff, err := tree.Compare(want, want)
+	require.NoError(t, err)
+	assert.Empty(t, diff)
+}
+
 func TestTheSameTreeHasNoDifference(t *testing.T) {
 	dir := small(t)
 	diff, err := tree.Compare(dir, dir)
