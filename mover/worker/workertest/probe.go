@@ -106,10 +106,23 @@ func volume(a map[string]func() error, root int) {
 	a["truncate an old file"] = func() error { return write(root, "secret", unix.O_TRUNC) }
 	a["remove a file"] = func() error { return unix.Unlinkat(root, "victim", 0) }
 	a["attack a sibling"] = func() error { attack(root, "../sibling/secret"); return nil }
+	a["link a sibling in"] = func() error { return linkAcross(root, "../sibling/secret", "linked") }
+	a["link out to a sibling"] = func() error { return linkAcross(root, "own", "../sibling/linked") }
 	attributes(a, root)
 	a["make a device"] = func() error { return unix.Mknodat(root, "null", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) }
 	a["make a handle"] = func() error { _, _, err := unix.NameToHandleAt(root, "own", 0); return err }
 	a["open a handle"] = func() error { return openHandle(root) }
+}
+
+// linkAcross gives a file a second name in another tree. Landlock, or the kernel where that lies on another mount, says that this
+// is across devices; both come to the same.
+func linkAcross(dir int, name, as string) error {
+	err := unix.Linkat(dir, name, dir, as, 0)
+	if errors.Is(err, unix.EXDEV) {
+		return unix.EACCES
+	}
+
+	return err
 }
 
 // attributes adds what is tried on the attributes of the volume's files.
