@@ -57,7 +57,7 @@ func newWaiter(o options, out io.Writer, ticks <-chan time.Time) *waiter {
 	return &waiter{options: o, out: out, ticks: ticks}
 }
 
-// wait looks at the gate, and again with each tick, and gives the exit status.
+// wait looks at the gate, and again with each tick, and returns the exit status.
 func (w *waiter) wait(ctx context.Context) int {
 	w.say("waiting for the data of this pod's volumes")
 
@@ -77,7 +77,7 @@ func (w *waiter) wait(ctx context.Context) int {
 	}
 }
 
-// look reads the files once, and tells whether the waiting is over.
+// look reads the files once, and reports whether the waiting is over.
 func (w *waiter) look(now time.Time) (status int, done bool) {
 	w.showProgress()
 
@@ -182,7 +182,7 @@ func (w *waiter) complain(err error) {
 	}
 }
 
-// read gives the content of a file, and nil where there is none.
+// read returns the content of a file, and nil where there is none.
 func (w *waiter) read(name string) ([]byte, error) {
 	f, err := os.Open(filepath.Join(w.options.gate, name))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -21,7 +21,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/jobs"
 )
 
-// documents gives the YAML documents of a file.
+// documents returns the YAML documents of a file.
 func documents(t *testing.T, file string) [][]byte {
 	t.Helper()
 
@@ -31,7 +31,7 @@ func documents(t *testing.T, file string) [][]byte {
 	return bytes.Split(content, []byte("\n---\n"))
 }
 
-// kindOf gives the kind of a document.
+// kindOf returns the kind of a document.
 func kindOf(t *testing.T, document []byte) string {
 	t.Helper()
 

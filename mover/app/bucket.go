@@ -54,7 +54,7 @@ type bucket struct {
 	away     *away
 }
 
-// List gives the names right in a folder.
+// List returns the names right in a folder.
 func (b bucket) List(ctx context.Context, folder string) (folders, files []string, err error) {
 	err = b.ask(func() error {
 		l, err := b.objects.List(ctx, folder)
@@ -149,7 +149,7 @@ func (a *away) ask(key string, request func() error) error {
 	return err
 }
 
-// absent gives the absence of a store that is still believed, and forgets those that are over.
+// absent returns the absence of a store that is still believed, and forgets those that are over.
 func (a *away) absent(key string, now time.Time) (absence, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

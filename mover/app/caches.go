@@ -46,7 +46,7 @@ func newCaches(dir string, total, each int64, now func() time.Time) *caches {
 	return &caches{dir: dir, total: total, each: each, now: now, known: map[string]*cacheFolder{}}
 }
 
-// cacheSizes gives the bounds of the metadata and content cache of one
+// cacheSizes returns the bounds of the metadata and content cache of one
 // repository, in bytes: as asked for, or less where all workers at a time
 // could exceed the total.
 func cacheSizes(metadata, content, total int64, workers int) (fitMetadata, fitContent int64) {
@@ -196,7 +196,7 @@ func (c *caches) fit() error {
 }
 
 // tidy removes what a killed worker left unfinished in a cache that nobody
-// uses, and gives what the rest takes on disk, in bytes. A folder that is not there takes nothing.
+// uses, and returns what the rest takes on disk, in bytes. A folder that is not there takes nothing.
 func tidy(dir string) (size int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -225,7 +225,7 @@ func tidy(dir string) (size int64, err error) {
 	return size, nil
 }
 
-// unfinishedCacheFile tells the files that only a running worker needs: its
+// unfinishedCacheFile recognizes the files that only a running worker needs: its
 // description of the connection, and what kopia writes before it gives it its
 // name (kopia v0.23.1 repo/blob/filesystem, repo/content/committed_content_index_disk_cache.go).
 func unfinishedCacheFile(name string) bool {
@@ -234,7 +234,7 @@ func unfinishedCacheFile(name string) bool {
 	return connection || strings.Contains(name, ".tmp.") || strings.HasPrefix(name, "tmp")
 }
 
-// onDisk gives what a file takes: at least its length, for file systems that give it its blocks later.
+// onDisk returns what a file takes: at least its length, for file systems that give it its blocks later.
 func onDisk(info fs.FileInfo) int64 {
 	const block = 512
 

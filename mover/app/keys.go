@@ -56,7 +56,7 @@ func (k *keys) read(ctx context.Context) (pair, error) {
 	return p, nil
 }
 
-// Fingerprints tells which master key there is, and which one was before.
+// Fingerprints returns which master key there is, and which one was before.
 func (k *keys) Fingerprints(ctx context.Context) (current, previous string, err error) {
 	p, err := k.read(ctx)
 	if err == nil {
@@ -96,7 +96,7 @@ func (k *keys) Create(ctx context.Context) error {
 	return nil
 }
 
-// passwords gives the password of a repository, and the one that it may still have; empty if there is no previous key.
+// passwords returns the password of a repository, and the one that it may still have; empty if there is no previous key.
 func (k *keys) passwords(ctx context.Context, repositoryID string) (current, previous string, err error) {
 	p, err := k.read(ctx)
 	if err != nil {

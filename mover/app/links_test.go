@@ -14,7 +14,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
-// list gives one link after the other.
+// list returns one link after the other.
 func list(links ...engine.LinkAttributes) func() (engine.LinkAttributes, error) {
 	return func() (engine.LinkAttributes, error) {
 		if len(links) == 0 {

@@ -13,7 +13,7 @@ import (
 
 var errNotSynced = errors.New("the cache is not filled yet")
 
-// informers gives the informers of a cache.
+// informers are the informers of a cache.
 type informers interface {
 	GetInformer(ctx context.Context, o client.Object, opts ...cache.InformerGetOption) (cache.Informer, error)
 }

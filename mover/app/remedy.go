@@ -15,7 +15,7 @@ const remedyForData = "delete the pod, and the claim too to get an empty volume,
 // remedyForHung is about a volume, too.
 const remedyForHung = "see whether the storage behind the volume answers on this node (its disk, or the server behind its mount); what hangs ends when that does, or when the node is started anew"
 
-// remedied gives a failure's message with the objects behind it, which a worker
+// remedied returns a failure's message with the objects behind it, which a worker
 // does not know, and with what a person can do about it.
 func remedied(code engine.Code, message string, r v1alpha1.RepositoryReference) string {
 	if code == engine.CodeTargetNotEmpty {
@@ -38,7 +38,7 @@ func remedied(code engine.Code, message string, r v1alpha1.RepositoryReference) 
 	return fmt.Sprintf("%s (repository %s of namespace %s in BackupStorageLocation %s); %s", message, r.ID, r.Namespace, r.BackupStorageLocation, remedy)
 }
 
-// fingerprintOf tells where the fingerprint of a repository's key is; an export names that of its own.
+// fingerprintOf returns where the fingerprint of a repository's key is; an export names that of its own.
 func fingerprintOf(r v1alpha1.RepositoryReference) string {
 	path, err := contract.KeyPath(r.Namespace, r.ID)
 	if err != nil {

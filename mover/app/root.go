@@ -17,7 +17,7 @@ import (
 )
 
 // Main runs the command that the arguments, without the program's name, ask for,
-// and gives the exit status. The function env gives the variables of the environment.
+// and returns the exit status. The function env gives the variables of the environment.
 func Main(args []string, env func(string) string, stdout, stderr io.Writer) int {
 	// A worker lives for one job: it goes past everything else.
 	if len(args) > 0 {

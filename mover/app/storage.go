@@ -201,7 +201,7 @@ func answers(ctx context.Context, open func(store.Options) (blob.Storage, error)
 	return nil
 }
 
-// at gives the options for a location: its errors name it.
+// at returns the options for a location: its errors name it.
 func (l *locations) at(at credentials.Location) store.Options {
 	o := l.options
 	o.Place = placeOf(at.Settings)

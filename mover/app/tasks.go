@@ -39,12 +39,12 @@ type known struct {
 	uid     types.UID
 	attempt int32
 	verb    protocol.Verb
-	// exchanging tells that there were two master keys.
+	// exchanging says that there were two master keys.
 	exchanging bool
 	at         v1alpha1.RepositoryReference
 	cancelled  time.Time
 	forget     bool
-	// alone tells that an earlier run was ended for want of memory.
+	// alone says that an earlier run was ended for want of memory.
 	alone bool
 	// refused is why the task never got to the runner.
 	refused *state.Failure
@@ -162,7 +162,7 @@ func keyFailure(err error, at v1alpha1.RepositoryReference) *state.Failure {
 	return f
 }
 
-// Look tells how the work of the key stands.
+// Look returns how the work of the key stands.
 func (r *registry) Look(key string) (task.Run, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -99,7 +99,7 @@ func (v *volumes) open(ctx context.Context, at nodevolume.Volume) (*os.File, err
 
 const seeServer = "see whether the server behind its mount is there"
 
-// refuse gives an error where another attempt would only hang, too.
+// refuse returns an error where another attempt would only hang, too.
 func (v *volumes) refuse(at nodevolume.Volume) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()

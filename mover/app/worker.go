@@ -29,7 +29,7 @@ func newEngine(ctx context.Context, s worker.Settings) (engine.Engine, error) {
 	}, nil
 }
 
-// readOnly tells whether the verb needs to write nothing.
+// readOnly reports whether the verb needs to write nothing.
 func readOnly(v protocol.Verb) bool {
 	return v == protocol.VerbRestore || v == protocol.VerbList || v == protocol.VerbOpenRepository
 }

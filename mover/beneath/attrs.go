@@ -23,7 +23,7 @@ type Attrs struct {
 	AccessTime time.Time
 }
 
-// setOwner gives the object to its owner. It comes before setMode: the kernel
+// setOwner sets the object's owner. It comes before setMode: the kernel
 // clears setuid, setgid and file capabilities on a change of owner. The descriptor is not O_PATH: a worker may
 // change nothing by such a one, because those can be had of any file.
 func setOwner(fd int, a Attrs) error {
@@ -113,7 +113,7 @@ func timespec(t time.Time) unix.Timespec {
 	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }
 
-// SetAttrs gives the directory its attributes: owner, then mode, then times. It is
+// SetAttrs sets the directory's attributes: owner, then mode, then times. It is
 // to be called after everything in the directory has been made, since that changes its times.
 func (d *Dir) SetAttrs(a Attrs) error {
 	if err := d.setAttrs(a); err != nil {

@@ -12,7 +12,7 @@ type calls struct {
 	under [rounds]atomic.Int64
 }
 
-// begin notes that a call begins, and gives what end is to be told.
+// begin notes that a call begins, and returns what end is to be told.
 func (c *calls) begin() *atomic.Int64 {
 	at := &c.under[c.now.Load()%rounds]
 	at.Add(1)
@@ -20,7 +20,7 @@ func (c *calls) begin() *atomic.Int64 {
 	return at
 }
 
-// tick begins the next tick, and gives how many ticks ago the oldest call under way began; 0 if there is none.
+// tick begins the next tick, and returns how many ticks ago the oldest call under way began; 0 if there is none.
 func (c *calls) tick() int {
 	now := c.now.Add(1)
 	for age := rounds - 1; age > 0; age-- {

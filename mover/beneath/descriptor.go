@@ -17,7 +17,7 @@ type descriptor struct {
 	closed bool
 }
 
-// acquire gives the descriptor until release is called.
+// acquire returns the descriptor until release is called.
 func (d *descriptor) acquire() (int, error) {
 	d.mu.RLock()
 	if d.closed {

@@ -28,7 +28,7 @@ func (d *Dir) Close() error {
 	return nil
 }
 
-// Stat tells the directory's own attributes as they are now.
+// Stat returns the directory's own attributes as they are now.
 func (d *Dir) Stat() (Entry, error) {
 	fd, err := d.desc.acquire()
 	if err != nil {
@@ -42,7 +42,7 @@ func (d *Dir) Stat() (Entry, error) {
 	return e, nil
 }
 
-// Lookup tells what is there under a name now; ErrVanished if nothing is. After
+// Lookup returns what is there under a name now; ErrVanished if nothing is. After
 // ErrChanged it is the way to try again.
 func (d *Dir) Lookup(name string) (Entry, error) {
 	if err := checkName(name); err != nil {

@@ -44,7 +44,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// explainOpen gives the errno of an open its meaning. None of these can be met
+// explainOpen names the errors of an open. None of these can be met
 // when the object is still the one that was listed.
 func explainOpen(err error) error {
 	switch {

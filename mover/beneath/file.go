@@ -17,10 +17,10 @@ type File struct {
 	pos   int64
 }
 
-// Entry tells the attributes that the file had when it was opened.
+// Entry returns the attributes that the file had when it was opened.
 func (f *File) Entry() Entry { return f.entry }
 
-// Stat tells the attributes that the file has now, under the name it was opened by.
+// Stat returns the attributes that the file has now, under the name it was opened by.
 func (f *File) Stat() (Entry, error) {
 	fd, err := f.desc.acquire()
 	if err != nil {

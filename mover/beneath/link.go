@@ -35,7 +35,7 @@ func (d *Dir) step(name string) (*Dir, error) {
 	return d.OpenDir(e)
 }
 
-// Link gives the file that is called target in the directory in, and is the object that is expected, a second name in d,
+// Link makes name in d a second name of the file target in the directory in, which must be the expected object,
 // replacing what is there. Errors: ErrChanged if another object bears the target's name, ErrVanished, ErrName,
 // ErrMountPoint, ErrBusy and those of the kernel: EMLINK, EPERM, EXDEV and EOPNOTSUPP say that this file, or the
 // file system, takes no further name.

@@ -96,7 +96,7 @@ func (v *volume) namesOf(dirfd int, owner uint32) (names, error) {
 	return names{fd: fd}, nil
 }
 
-// next gives the next name, or io.EOF.
+// next returns the next name, or io.EOF.
 func (n *names) next() (string, error) {
 	for {
 		if len(n.rest) == 0 {

@@ -82,7 +82,7 @@ func (d *Dir) MakeBareSymlink(name, target string) error {
 	return d.makeSymlink(name, target, func(int, string) error { return nil })
 }
 
-// SetLinkAttrs gives a symbolic link its owner and times. Errors: ErrChanged if it is none, ErrVanished, ErrName, ErrAttrs
+// SetLinkAttrs sets the owner and times of a symbolic link. Errors: ErrChanged if it is none, ErrVanished, ErrName, ErrAttrs
 // and those of the kernel.
 func (d *Dir) SetLinkAttrs(name string, a Attrs) error {
 	if err := checkName(name); err != nil {
@@ -164,7 +164,7 @@ func (v *volume) setLinkAttrs(dirfd int, name string, a Attrs) error {
 	return setLinkTimes(fd, a)
 }
 
-// replace gives what is under temp its final name, atomically unless a directory
+// replace renames temp to its final name, atomically unless a directory
 // is in the way, which is removed with all that is in it. It removes temp if it fails.
 func (v *volume) replace(dirfd int, temp, name string) error {
 	for range replaceTries {

@@ -19,7 +19,7 @@ type Options struct {
 	NoStatxMountID bool
 	// NoTmpfile goes without O_TMPFILE, as on NFS.
 	NoTmpfile bool
-	// Rand gives the random part of temporary names; nil means crypto/rand.
+	// Rand is the source of the random part of temporary names; nil means crypto/rand.
 	Rand io.Reader
 }
 
@@ -156,7 +156,7 @@ type Space struct {
 	BlockSize int64
 }
 
-// Statfs tells the room in the volume's file system.
+// Statfs returns the room in the volume's file system.
 func (r *Root) Statfs() (Space, error) {
 	fd, err := r.dir.desc.acquire()
 	if err != nil {

@@ -200,7 +200,7 @@ func (t *TempFile) Commit(a Attrs) error {
 	return nil
 }
 
-// finish gives the open file all but its name.
+// finish sets all attributes of the open file but its name.
 func (t *TempFile) finish(a Attrs) error {
 	if t.hint > 0 {
 		if err := t.trim(); err != nil {
@@ -216,7 +216,7 @@ func (t *TempFile) finish(a Attrs) error {
 	return setTimes(t.fd, a)
 }
 
-// trim gives back what was allocated beyond the end.
+// trim releases what was allocated beyond the end.
 func (t *TempFile) trim() error {
 	var st unix.Statx_t
 	if err := statx(t.fd, &st); err != nil {
@@ -228,7 +228,7 @@ func (t *TempFile) trim() error {
 	return uninterrupted(func() error { return unix.Ftruncate(t.fd, int64(st.Size)) })
 }
 
-// publish gives the file its name and closes it.
+// publish names the file and closes it.
 func (t *TempFile) publish(dirfd int) error {
 	v := t.dir.vol
 	if t.temp == "" {
@@ -254,7 +254,7 @@ func (t *TempFile) publish(dirfd int) error {
 	return v.replace(dirfd, temp, t.name)
 }
 
-// linkFD gives an unnamed file a name. The way through /proc needs no capability;
+// linkFD names an unnamed file. The way through /proc needs no capability;
 // AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH before Linux 6.10.
 func linkFD(fd, dirfd int, name string) error {
 	return uninterrupted(func() error {

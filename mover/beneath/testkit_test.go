@@ -147,7 +147,7 @@ func copyFile(tb testing.TB, src, dst *beneath.Dir, e beneath.Entry) {
 	require.NoError(tb, out.Commit(attrsOf(e)))
 }
 
-// inventory tells everything about a tree that a copy is to keep, by means other
+// inventory returns everything about a tree that a copy is to keep, by means other
 // than the package's: path -> description.
 func inventory(tb testing.TB, path string) map[string]string {
 	tb.Helper()

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attributes tells the names of an entry's extended attributes, ACLs among them; an
+// Attributes returns the names of an entry's extended attributes, ACLs among them; an
 // empty name stands for d itself. None is no error, whatever the reason: the file
 // system has no such thing, or the entry vanished. No link is followed: the path
 // is d's own descriptor and one component.

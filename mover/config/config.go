@@ -71,7 +71,7 @@ type Config struct {
 	StoreRetry, StoreStall time.Duration
 	// VolumeStall bounds how long one call to a volume may take.
 	VolumeStall time.Duration
-	// Env gives the variables of the environment that clouds set for pods that have a role of theirs.
+	// Env returns the variables of the environment that clouds set for pods that have a role of theirs.
 	Env func(name string) string
 	// CredentialsSecret and CredentialsKey name the credentials of locations that name none.
 	CredentialsSecret, CredentialsKey string
@@ -88,7 +88,7 @@ const (
 	defaultNamespace = "velero"
 )
 
-// Default gives the settings of a role where nothing is set. The function gives
+// Default returns the settings of a role where nothing is set. The function gives
 // the variables of the environment: NODE_NAME and VELERO_NAMESPACE count.
 func Default(role Role, env func(string) string) Config {
 	c := Config{
@@ -243,7 +243,7 @@ func (c *Config) Validate() error {
 // size is a flag of bytes, in the way of Kubernetes' quantities.
 type size struct{ bytes *int64 }
 
-// String gives the quantity.
+// String returns the quantity.
 func (s *size) String() string {
 	if s.bytes == nil {
 		return "0"

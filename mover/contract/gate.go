@@ -44,7 +44,7 @@ type GateOutcome struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Encode gives the file's content.
+// Encode returns the file's content.
 func (o GateOutcome) Encode() ([]byte, error) {
 	o.Version = RecordVersion
 

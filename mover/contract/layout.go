@@ -22,7 +22,7 @@ var (
 	namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 )
 
-// RepositoriesPath gives the folder of a namespace's repositories, with a slash at its end.
+// RepositoriesPath returns the folder of a namespace's repositories, with a slash at its end.
 func RepositoriesPath(namespace string) (string, error) {
 	if !namespaceName.MatchString(namespace) {
 		return "", fmt.Errorf("%q is not a namespace's name", namespace)
@@ -31,7 +31,7 @@ func RepositoriesPath(namespace string) (string, error) {
 	return repositoriesFolder + namespace + "/", nil
 }
 
-// RepositoryPath gives the folder of one repository, with a slash at its end.
+// RepositoryPath returns the folder of one repository, with a slash at its end.
 func RepositoryPath(namespace, id string) (string, error) {
 	folder, err := RepositoriesPath(namespace)
 	if err != nil {
@@ -45,10 +45,10 @@ func RepositoryPath(namespace, id string) (string, error) {
 	return folder + id + "/", nil
 }
 
-// KeysPath gives the folder that holds the fingerprints of all repositories, with a slash at its end.
+// KeysPath returns the folder that holds the fingerprints of all repositories, with a slash at its end.
 func KeysPath() string { return keysFolder }
 
-// KeyPath gives the path of the file that tells which master key a repository is under.
+// KeyPath returns the path of the file that tells which master key a repository is under.
 func KeyPath(namespace, id string) (string, error) {
 	path, err := RepositoryPath(namespace, id)
 	if err != nil {
@@ -58,7 +58,7 @@ func KeyPath(namespace, id string) (string, error) {
 	return keysFolder + strings.TrimSuffix(strings.TrimPrefix(path, repositoriesFolder), "/") + ".json", nil
 }
 
-// BackupMarkerPath gives the path of the file by which Velero keeps a backup:
+// BackupMarkerPath returns the path of the file by which Velero keeps a backup:
 // the owner of a snapshot lives as long as this exists
 // (velero v1.18.3 pkg/persistence/object_store_layout.go).
 func BackupMarkerPath(backup string) string {

@@ -12,7 +12,7 @@ import (
 // range that really stands in a name is kept byte by byte in the same way.
 const escapeBase = 0x10FF00
 
-// EncodeName gives the name under which a file is kept in a repository. It is
+// EncodeName returns the name under which a file is kept in a repository. It is
 // the name itself wherever that is valid UTF-8 without escape runes.
 func EncodeName(raw string) string {
 	if plain(raw) {

@@ -99,13 +99,13 @@ func (r GateRecord) Of(namespace string) bool {
 	return r.VeleroNamespace == "" || r.VeleroNamespace == namespace
 }
 
-// Encode gives the annotation's value.
+// Encode returns the annotation's value.
 func (r PodRecord) Encode() (string, error) { r.Version = RecordVersion; return encode(r) }
 
-// Encode gives the annotation's value.
+// Encode returns the annotation's value.
 func (r ClaimRecord) Encode() (string, error) { r.Version = RecordVersion; return encode(r) }
 
-// Encode gives the annotation's value.
+// Encode returns the annotation's value.
 func (r GateRecord) Encode() (string, error) { r.Version = RecordVersion; return encode(r) }
 
 // Encode returns the annotation's value.

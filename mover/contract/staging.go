@@ -20,7 +20,7 @@ const (
 	stagingNameLength = 32
 )
 
-// StagingPodName gives the name of a job's staging pod, in the namespace of the job's volume.
+// StagingPodName returns the name of a job's staging pod, in the namespace of the job's volume.
 func StagingPodName(job string) string {
 	return stagingPrefix + strings.TrimRight(job[:min(len(job), stagingNameLength)], "-.")
 }

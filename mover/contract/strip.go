@@ -81,7 +81,7 @@ func Label(object map[string]any, key, value string) {
 	inner(inner(object, "metadata"), "labels")[key] = value
 }
 
-// inner gives the object's field, which is an object, too; it is made where there is none.
+// inner returns the object's field, which is an object, too; it is made where there is none.
 func inner(object map[string]any, field string) map[string]any {
 	m, ok := object[field].(map[string]any)
 	if !ok {

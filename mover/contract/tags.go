@@ -39,7 +39,7 @@ type Snapshot struct {
 	Volume    string
 }
 
-// Tags gives the tags of the snapshot.
+// Tags returns the tags of the snapshot.
 func (s Snapshot) Tags() map[string]string {
 	return map[string]string{
 		TagVersion:   TagVersionValue,

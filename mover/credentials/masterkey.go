@@ -92,12 +92,12 @@ func checkStrength(raw []byte) error {
 	return nil
 }
 
-// Encode gives the key as the Secret holds it.
+// Encode returns the key as the Secret holds it.
 func (k MasterKey) Encode() []byte {
 	return base64.StdEncoding.AppendEncode(nil, k.key[:])
 }
 
-// IsZero tells that there is no key.
+// IsZero reports whether there is no key.
 func (k MasterKey) IsZero() bool { return k == MasterKey{} }
 
 // String hides the key.
@@ -106,7 +106,7 @@ func (MasterKey) String() string { return "(master key)" }
 // GoString hides the key.
 func (MasterKey) GoString() string { return "(master key)" }
 
-// Fingerprint tells keys apart, 32 characters of hex, and says nothing else
+// Fingerprint identifies the key, 32 characters of hex, and says nothing else
 // about the key: it lies in the bucket beside the repositories.
 func (k MasterKey) Fingerprint() (string, error) {
 	derived, err := k.derive(fingerprintInfo)
@@ -119,7 +119,7 @@ func (k MasterKey) Fingerprint() (string, error) {
 	return hex.EncodeToString(sum[:fingerprintSize]), nil
 }
 
-// RepositoryPassword gives the password of the repository of an ID, 64
+// RepositoryPassword returns the password of the repository of an ID, 64
 // characters of hex. It depends on the key and the ID alone, for ever.
 func (k MasterKey) RepositoryPassword(id string) (string, error) {
 	if err := CheckRepositoryID(id); err != nil {
@@ -158,7 +158,7 @@ func NewRepositoryID(random io.Reader) (string, error) {
 	return idEncoding().EncodeToString(raw[:]), nil
 }
 
-// CheckRepositoryID tells why id is not the ID of a repository.
+// CheckRepositoryID returns an error if id is not the ID of a repository.
 func CheckRepositoryID(id string) error {
 	raw, err := idEncoding().DecodeString(id)
 	if err != nil || len(raw) != repositoryIDSize || idEncoding().EncodeToString(raw) != id {

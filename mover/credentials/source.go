@@ -11,7 +11,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/store/settings"
 )
 
-// Source gives a location's credentials. It reads the Secret each time that it
+// Source returns a location's credentials. It reads the Secret each time that it
 // is asked, so that a rotated one is taken up, and asks for a role's credentials anew.
 func (l Location) Source(from Surroundings) settings.Source {
 	return settings.SourceFunc(func(ctx context.Context) (settings.Credentials, error) {

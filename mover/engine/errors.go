@@ -57,7 +57,7 @@ const (
 	CodeInternal Code = "InternalError"
 )
 
-// Retryable tells whether trying again, unchanged, can help.
+// Retryable reports whether trying again, unchanged, can help.
 func (c Code) Retryable() bool {
 	switch c {
 	case CodeStoreUnavailable, CodeStoreStalled, CodeStoreLostWrite, CodeClockSkewed, CodeWorkerDied, CodeMemoryExceeded, CodeVolumeHung:
@@ -79,13 +79,13 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// Error gives the message.
+// Error returns the message.
 func (e *Error) Error() string { return e.Err.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// CodeOf gives the code of the outermost *Error in err's chain; CodeInternal
+// CodeOf returns the code of the outermost *Error in err's chain; CodeInternal
 // where there is none; and an empty code where err is nil.
 func CodeOf(err error) Code {
 	if err == nil {

@@ -65,7 +65,7 @@ type Previous struct {
 	Expect map[string]string `json:"expect,omitempty"`
 }
 
-// Fits tells whether a snapshot is one of those described.
+// Fits reports whether a snapshot is one of those described.
 func (p Previous) Fits(s Snapshot) bool {
 	return s.Host == p.Host && s.Path == p.Path && s.Time.Before(p.Before) && s.Unlike(p.Expect) == ""
 }
@@ -106,7 +106,7 @@ func (r RestoreRequest) Validate() error {
 	return nil
 }
 
-// Continues gives an error where an earlier run has begun with another snapshot than
+// Continues returns an error where an earlier run has begun with another snapshot than
 // that of the ID, which is empty for none.
 func (r RestoreRequest) Continues(snapshot string) error {
 	if r.Begun == "" || r.Begun == snapshot || r.Existing == ExistingMirror && snapshot != "" {
@@ -122,7 +122,7 @@ func (r RestoreRequest) Continues(snapshot string) error {
 		"an earlier run began to restore snapshot %s, of which the volume holds a part, and now there is %s to restore; restore again, as a mirror", r.Begun, now)
 }
 
-// Guarded tells whether the volume must be found empty before anything is written.
+// Guarded reports whether the volume must be found empty before anything is written.
 func (r RestoreRequest) Guarded() bool {
 	return (r.Existing == "" || r.Existing == ExistingRefuse || r.Existing == ExistingKeep) && !r.Resumed
 }

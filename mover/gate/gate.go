@@ -67,7 +67,7 @@ func (g *Gate) Close() error {
 	return nil
 }
 
-// Read gives what the files say. A missing file is no error.
+// Read returns what the files say. A missing file is no error.
 func (g *Gate) Read() (State, error) {
 	progress, err := g.read(contract.GateProgressFile)
 	if err != nil {
@@ -123,7 +123,7 @@ func (g *Gate) SetOutcome(o contract.GateOutcome) error {
 	return g.write(contract.GateOutcomeFile, content)
 }
 
-// read gives the content of a file; nothing where it is missing or no file.
+// read returns the content of a file; nothing where it is missing or no file.
 func (g *Gate) read(name string) ([]byte, error) {
 	dir := g.root.Dir()
 

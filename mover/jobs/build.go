@@ -7,7 +7,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/contract"
 )
 
-// NewBackup gives the VolumeBackup that the spec asks for, in Velero's
+// NewBackup returns the VolumeBackup that the spec asks for, in Velero's
 // namespace, to be done by the daemon of the node. An empty node leaves the
 // routing to the controller.
 func NewBackup(namespace, node string, spec v1alpha1.VolumeBackupSpec) *v1alpha1.VolumeBackup {
@@ -31,7 +31,7 @@ func NewBackup(namespace, node string, spec v1alpha1.VolumeBackupSpec) *v1alpha1
 	}
 }
 
-// NewRestore gives the VolumeRestore that the spec asks for, in Velero's
+// NewRestore returns the VolumeRestore that the spec asks for, in Velero's
 // namespace. It carries no node: the pods that mount the target aren't scheduled yet.
 func NewRestore(namespace string, spec v1alpha1.VolumeRestoreSpec) *v1alpha1.VolumeRestore {
 	return &v1alpha1.VolumeRestore{
@@ -51,7 +51,7 @@ func NewRestore(namespace string, spec v1alpha1.VolumeRestoreSpec) *v1alpha1.Vol
 	}
 }
 
-// NewDeletion gives the SnapshotDeletion that the spec asks for, in Velero's namespace.
+// NewDeletion returns the SnapshotDeletion that the spec asks for, in Velero's namespace.
 func NewDeletion(namespace string, spec v1alpha1.SnapshotDeletionSpec) *v1alpha1.SnapshotDeletion {
 	return &v1alpha1.SnapshotDeletion{
 		ObjectMeta: metav1.ObjectMeta{
@@ -67,7 +67,7 @@ func NewDeletion(namespace string, spec v1alpha1.SnapshotDeletionSpec) *v1alpha1
 	}
 }
 
-// NewRepository gives the Repository of a namespace's volumes in a backup
+// NewRepository returns the Repository of a namespace's volumes in a backup
 // storage location, in Velero's namespace.
 func NewRepository(namespace, location, volumesOf string) *v1alpha1.Repository {
 	return &v1alpha1.Repository{

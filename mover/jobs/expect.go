@@ -5,7 +5,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/contract"
 )
 
-// ExpectedTags gives the tags that the snapshot must have, beside that of its job,
+// ExpectedTags returns the tags that the snapshot must have, beside that of its job,
 // if it is the one that the reference means: a job's name alone may be forged, or
 // mixed up. They are those that no rename or mapping at restore changes.
 func ExpectedTags(s v1alpha1.SnapshotReference, r v1alpha1.RepositoryReference) map[string]string {

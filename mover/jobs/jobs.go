@@ -42,12 +42,12 @@ type Jobs struct {
 	namespace string
 }
 
-// New gives the Jobs in Velero's namespace. The client's scheme must hold the kinds of v1alpha1.
+// New returns the Jobs in Velero's namespace. The client's scheme must hold the kinds of v1alpha1.
 func New(c client.Client, namespace string) *Jobs {
 	return &Jobs{client: c, namespace: namespace}
 }
 
-// Namespace gives the namespace of the jobs, which is Velero's own.
+// Namespace returns the namespace of the jobs, which is Velero's own.
 func (j *Jobs) Namespace() string { return j.namespace }
 
 // EnsureBackup makes the VolumeBackup, or finds it where an earlier call, or

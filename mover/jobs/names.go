@@ -25,21 +25,21 @@ const (
 // so that nobody can find two volumes with one name.
 const hashLength = 40
 
-// BackupJobName gives the name of the VolumeBackup of the volume in the Velero
+// BackupJobName returns the name of the VolumeBackup of the volume in the Velero
 // Backup with that UID. Whoever asks for the same volume in the same backup
 // gets the same name: a claim that many pods mount is moved once.
 func BackupJobName(backupUID types.UID, volume v1alpha1.VolumeReference) string {
 	return BackupPrefix + digest(string(backupUID), identity(volume, true))
 }
 
-// RestoreJobName gives the name of the VolumeRestore that fills the target in
+// RestoreJobName returns the name of the VolumeRestore that fills the target in
 // the Velero Restore with that UID. UIDs of the target don't count: it doesn't
 // exist yet. Pods that share a claim share the job.
 func RestoreJobName(restoreUID types.UID, target v1alpha1.VolumeReference) string {
 	return RestorePrefix + digest(string(restoreUID), identity(target, false))
 }
 
-// DeletionJobName gives the name of the SnapshotDeletion for the snapshot that a job took.
+// DeletionJobName returns the name of the SnapshotDeletion for the snapshot that a job took.
 func DeletionJobName(snapshot v1alpha1.SnapshotReference) string {
 	return DeletionPrefix + digest(snapshot.Backup.Name, string(snapshot.Backup.UID), snapshot.Job)
 }
@@ -48,13 +48,13 @@ func DeletionJobName(snapshot v1alpha1.SnapshotReference) string {
 // it only has to tell the locations of one namespace apart.
 const repositoryHashLength = 16
 
-// RepositoryName gives the name of the Repository of a namespace's volumes in a
+// RepositoryName returns the name of the Repository of a namespace's volumes in a
 // backup storage location. It begins with the namespace, for people.
 func RepositoryName(location, namespace string) string {
 	return namespace + "-" + digest(location, namespace)[:repositoryHashLength]
 }
 
-// LabelValue gives the value of a label that stands for a name: the name
+// LabelValue returns the value of a label that stands for a name: the name
 // itself where it fits in 63 characters, else its beginning and six digits of
 // its hash. Velero shortens the names in its own labels in the same way
 // (velero v1.18.3 pkg/label/label.go).

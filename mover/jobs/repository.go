@@ -127,7 +127,7 @@ func (w RepositoryWait) judge(repo *v1alpha1.Repository) (usable, refused bool) 
 	return usable, refused
 }
 
-// stale tells whether the repository was found unusable before Since. Times in
+// stale reports whether the repository was found unusable before Since. Times in
 // objects are whole seconds.
 func (w RepositoryWait) stale(repo *v1alpha1.Repository) bool {
 	if repo.Status.Phase != v1alpha1.RepositoryNotReady || w.Since.IsZero() {
@@ -164,7 +164,7 @@ func creating(repo *v1alpha1.Repository) bool {
 	return (repo.Status.Phase == v1alpha1.RepositoryNew || repo.Status.Phase == "") && repo.Status.Reason != ""
 }
 
-// givenUp gives the error about a repository that is not ready when time is up.
+// givenUp returns the error about a repository that is not ready when time is up.
 func givenUp(repo *v1alpha1.Repository) error {
 	what := fmt.Sprintf("Repository %s/%s (backup storage location %q, volumes of namespace %q)",
 		repo.Namespace, repo.Name, repo.Spec.BackupStorageLocation, repo.Spec.Namespace)

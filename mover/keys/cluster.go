@@ -117,7 +117,7 @@ func (c *cluster) left(ctx context.Context, key credentials.MasterKey, without [
 	return left, nil
 }
 
-// stays tells why the repository is not known to be under the key alone; empty if it is.
+// stays returns why the repository is not known to be under the key alone; empty if it is.
 func stays(r *v1alpha1.Repository, fingerprint string) string {
 	current := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.ConditionKeyCurrent)
 

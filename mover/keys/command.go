@@ -20,7 +20,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/credentials"
 )
 
-// Command gives the command "key" with all that is below it. Velero's namespace
+// Command returns the command "key" with all that is below it. Velero's namespace
 // is the given one unless a flag says otherwise. New keys are made of random, which is crypto/rand.Reader but in tests.
 func Command(namespace string, random io.Reader) *cobra.Command {
 	c := &cobra.Command{

@@ -80,7 +80,7 @@ func manifest(t *testing.T, s corev1.Secret) string {
 	return string(b)
 }
 
-// cluster gives a kubeconfig of an API server that knows one Secret.
+// cluster returns a kubeconfig of an API server that knows one Secret.
 func cluster(t *testing.T, s corev1.Secret) string {
 	t.Helper()
 

@@ -11,7 +11,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/credentials"
 )
 
-// manifest gives the Secret with the key, ready to apply. It is not made of the
+// manifest returns the Secret with the key, ready to apply. It is not made of the
 // Secret that is there: nothing of that but the keys is of use elsewhere.
 func manifest(f found) ([]byte, error) {
 	fingerprint, err := f.key.Fingerprint()

@@ -74,7 +74,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// config gives a kubeconfig of the server.
+// config returns a kubeconfig of the server.
 func (a *api) config(t *testing.T) string {
 	t.Helper()
 

@@ -84,7 +84,7 @@ type Job struct {
 	Reason string
 	// Namespace of the volume.
 	Namespace string
-	// Success tells whether the job did all that was asked.
+	// Success reports whether the job did all that was asked.
 	Success bool
 	// Created, Started and Ended are its times; Started is zero if no worker ran.
 	Created, Started, Ended time.Time

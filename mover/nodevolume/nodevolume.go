@@ -187,7 +187,7 @@ func (f *Finder) hostFolder(folder string) (*os.File, Found, error) {
 	return file, Found{Path: folder}, nil
 }
 
-// path gives the names from the pod's volumes folder down to the volume's.
+// path returns the names from the pod's volumes folder down to the volume's.
 func (f *Finder) path(volumes *os.File, v Volume) ([]string, error) {
 	switch {
 	case v.EmptyDir != "":
@@ -238,7 +238,7 @@ func (f *Finder) path(volumes *os.File, v Volume) ([]string, error) {
 	}
 }
 
-// inline tells the folders of volumes that never are PersistentVolumes. Their
+// inline recognizes the folders of volumes that never are PersistentVolumes. Their
 // names are the pod's own choice, so one of them may be that of a PersistentVolume.
 func inline(plugin string) bool {
 	switch plugin {
@@ -250,7 +250,7 @@ func inline(plugin string) bool {
 	}
 }
 
-// there tells whether there is a folder of these names.
+// there reports whether there is a folder of these names.
 func (f *Finder) there(dir *os.File, names []string) (bool, error) {
 	file, err := f.descend(dir, names...)
 	if errors.Is(err, ErrNoVolume) {
@@ -357,7 +357,7 @@ func (f *Finder) openAt(dir int, name string) (int, error) {
 	return unix.Openat(dir, name, flags, 0)
 }
 
-// mounted tells whether the folder is the root of a mount.
+// mounted reports whether the folder is the root of a mount.
 func mounted(parent, file *os.File) (bool, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(int(file.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {

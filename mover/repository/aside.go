@@ -176,7 +176,7 @@ func (r *Repository) CheckIndexes(ctx context.Context, indexes []blob.Metadata) 
 	return damaged, nil
 }
 
-// MoveAside gives the damaged index blobs another name (see AsidePrefix), so that the stock
+// MoveAside renames the damaged index blobs (see AsidePrefix), so that the stock
 // kopia, and whoever opens the repository next, does without them, and they are kept for
 // who may want them. It does nothing as long as no index was seen that the repository's keys
 // open: then the keys may be what is wrong.

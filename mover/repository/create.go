@@ -29,7 +29,7 @@ const minSecret = 32
 
 type algorithms struct{ hash, encryption, keyDerivation string }
 
-// formatAlgorithms gives kopia's names. PBKDF2 is in both: the passwords are
+// formatAlgorithms returns kopia's names. PBKDF2 is in both: the passwords are
 // derived keys that nobody can guess, so nothing is gained by scrypt, which takes
 // 64 MiB out of a worker's memory on every opening.
 func formatAlgorithms(f engine.Format) (algorithms, error) {
@@ -135,7 +135,7 @@ func initialize(ctx context.Context, s Settings, a algorithms) error {
 	return err
 }
 
-// isEmpty tells whether the storage holds nothing. What holds data without a
+// isEmpty reports whether the storage holds nothing. What holds data without a
 // kopia.repository is damaged, and must not get another one.
 func isEmpty(ctx context.Context, st blob.Storage) (bool, error) {
 	_, err := st.GetMetadata(ctx, format.KopiaRepositoryBlobID)

@@ -19,11 +19,11 @@ import (
 // passes storage errors off as errors of files, of caches or of nothing at all; the
 // storage knows better.
 type stickyStorage interface {
-	// Err gives the failure, or nil. It may be called at any time.
+	// Err returns the failure, or nil. It may be called at any time.
 	Err() error
 }
 
-// StorageErr gives the failure that a storage has given up on, if it remembers one.
+// StorageErr returns the failure that a storage has given up on, if it remembers one.
 func StorageErr(st blob.Storage) error {
 	if s, ok := st.(stickyStorage); ok {
 		return s.Err()
@@ -32,7 +32,7 @@ func StorageErr(st blob.Storage) error {
 	return nil
 }
 
-// Explain gives err the code that fits: Canceled if ctx is done, the storage's own
+// Explain sets the code of err: Canceled if ctx is done, the storage's own
 // if it has given up, what kopia's error means, or else the given one. A nil err
 // stays nil, whatever the storage says.
 func Explain(ctx context.Context, st blob.Storage, otherwise engine.Code, err error) error {
@@ -86,14 +86,14 @@ func codeOf(err error, otherwise engine.Code) engine.Code {
 	return otherwise
 }
 
-// isMissing tells that kopia looked for something that ought to be there.
+// isMissing reports whether kopia looked for something that ought to be there.
 func isMissing(err error) bool {
 	return errors.Is(err, blob.ErrBlobNotFound) || errors.Is(err, blob.ErrInvalidRange) ||
 		errors.Is(err, content.ErrContentNotFound) || errors.Is(err, object.ErrObjectNotFound) ||
 		errors.Is(err, manifest.ErrNotFound)
 }
 
-// isOfStorage tells that the operating system failed a file-system storage, which
+// isOfStorage reports whether the operating system failed a file-system storage, which
 // remembers nothing.
 func isOfStorage(err error) bool {
 	var pe *os.PathError
@@ -101,7 +101,7 @@ func isOfStorage(err error) bool {
 	return errors.As(err, &pe)
 }
 
-// missingFormat tells that the storage holds no repository.
+// missingFormat reports whether the storage holds no repository.
 func missingFormat(ctx context.Context, st blob.Storage) bool {
 	_, err := st.GetMetadata(ctx, format.KopiaRepositoryBlobID)
 

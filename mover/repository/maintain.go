@@ -13,7 +13,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
-// MaintenanceOwner tells who maintains the repository, as USER@HOST; empty if nobody does.
+// MaintenanceOwner returns who maintains the repository, as USER@HOST; empty if nobody does.
 func (r *Repository) MaintenanceOwner(ctx context.Context) (string, error) {
 	p, err := maintenance.GetParams(ctx, r)
 	if err != nil {

@@ -60,7 +60,7 @@ type Settings struct {
 	// User is who maintains the repository, in the eyes of kopia: USER@HOST where
 	// this is given, and of no use to anything else.
 	User, Host string
-	// Now gives the time; nil is the clock.
+	// Now returns the time; nil is the clock.
 	Now func() time.Time
 }
 
@@ -225,7 +225,7 @@ func writeConfig(s Settings) (_ string, err error) {
 // memory: a million pieces and more.
 const maxIndexes = 64 << 20
 
-// indexesFit tells whether the indexes are small enough for memory.
+// indexesFit reports whether the indexes are small enough for memory.
 func indexesFit(ctx context.Context, st blob.Storage) (bool, error) {
 	total := int64(0)
 

@@ -192,7 +192,7 @@ func (r *readAhead) fetch(ctx context.Context, id blob.ID, n int64) ([]byte, err
 	return b.data, nil
 }
 
-// length gives the length of a pack, which never changes.
+// length returns the length of a pack, which never changes.
 func (r *readAhead) length(ctx context.Context, id blob.ID) (int64, error) {
 	r.mu.Lock()
 	known := r.packs[id].length

@@ -39,7 +39,7 @@ func settings(t *testing.T) repository.Settings {
 	return repository.Settings{Storage: st, Password: password, Seed: seed, CacheDir: filepath.Join(t.TempDir(), "cache")}
 }
 
-// made gives the settings of a repository, for tests that aren't about making it.
+// made returns the settings of a repository, for tests that aren't about making it.
 func made(t *testing.T) repository.Settings {
 	t.Helper()
 

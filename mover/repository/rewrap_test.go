@@ -24,7 +24,7 @@ import (
 
 var newPassword = strings.Repeat("a1b2c3d4e5f60718", 4)
 
-// renewed gives the settings with the new password, and with the old one as the previous.
+// renewed returns the settings with the new password, and with the old one as the previous.
 func renewed(t *testing.T, s repository.Settings) repository.Settings {
 	t.Helper()
 
@@ -33,7 +33,7 @@ func renewed(t *testing.T, s repository.Settings) repository.Settings {
 	return s
 }
 
-// oneOf asserts that exactly one of the two passwords opens the repository, and tells whether it is the new one.
+// oneOf asserts that exactly one of the two passwords opens the repository, and reports whether it is the new one.
 func oneOf(t *testing.T, s repository.Settings) bool {
 	t.Helper()
 

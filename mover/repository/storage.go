@@ -24,7 +24,7 @@ type heldKey struct{}
 // written twice.
 var registration sync.Once
 
-// register tells kopia to take the storage from the context that a repository is
+// register has kopia take the storage from the context that a repository is
 // opened with: kopia opens storages by a description in a file only.
 func register() {
 	registration.Do(func() {

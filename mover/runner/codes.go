@@ -2,7 +2,7 @@ package runner
 
 import "github.com/estiba-dev/estiba/mover/engine"
 
-// known tells whether the code is one of the engine's. Others become reasons and
+// known reports whether the code is one of the engine's. Others become reasons and
 // labels of metrics as little as any other text of a worker's choice.
 func known(c engine.Code) bool {
 	switch c {

@@ -148,7 +148,7 @@ type Task struct {
 	// volume, with the ID of the snapshot, as the worker says. It waits for that; an error keeps it from it, and
 	// is passed on. Nil lets it go on.
 	BeforeWrite func(ctx context.Context, snapshot string) error
-	// OpenStorage gives the storage of the repository, once the slot is there.
+	// OpenStorage returns the storage of the repository, once the slot is there.
 	OpenStorage func(ctx context.Context) (Storage, error)
 
 	// abort kills the worker at once when it is closed.
@@ -158,13 +158,13 @@ type Task struct {
 // Watch is told how a task gets on, by one goroutine at a time. Each function
 // may be nil, and must return quickly.
 type Watch struct {
-	// Queued tells where the task stands that waits, whenever that changes.
+	// Queued is called with the place of the waiting task, whenever that changes.
 	Queued func(Place)
-	// Started tells that a slot is there and the worker is being started.
+	// Started is called when a slot is free and the worker is being started.
 	Started func()
-	// Fences tells which fences the worker runs behind.
+	// Fences is called with the fences that the worker runs behind.
 	Fences func(protocol.Fences)
-	// Progress tells what is done so far.
+	// Progress is called with what is done so far.
 	Progress func(engine.Progress)
 }
 

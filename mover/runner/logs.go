@@ -22,7 +22,7 @@ const (
 	logBytes, logBytesAtOnce = 64 << 10, 4 << 20
 )
 
-// forwardLog passes a worker's log on until its end, and gives the line that
+// forwardLog passes a worker's log on until its end, and returns the line that
 // tells best how the worker died: the first that a dying Go program writes, or
 // else the last of all.
 func forwardLog(r io.Reader, log logr.Logger, c clock.PassiveClock) string {
@@ -66,7 +66,7 @@ func forwardLog(r io.Reader, log logr.Logger, c clock.PassiveClock) string {
 	return last
 }
 
-// readLine gives the next line, cut off at the size of the reader's buffer.
+// readLine returns the next line, cut off at the size of the reader's buffer.
 func readLine(r *bufio.Reader) (string, error) {
 	line, err := r.ReadSlice('\n')
 	text := string(line)

@@ -13,7 +13,7 @@ import (
 // engine's own tables do not fit.
 const minimumCeiling = 128 << 20
 
-// Ceiling gives the memory ceiling of one worker, in bytes: what the container's
+// Ceiling returns the memory ceiling of one worker, in bytes: what the container's
 // limit leaves beside the daemon's own share, divided by all slots, the reserved
 // ones included. Their sum stays below the limit, because on cgroup v2 a process
 // that goes over it takes the whole container along. 0 means no ceiling: there
@@ -75,7 +75,7 @@ const maxParallel = 32
 // what the runtime does not count, and garbage alone has nobody asked to end.
 func softLimit(ceiling int64) int64 { return ceiling / 4 * 3 }
 
-// memoryOf gives the memory of a process that can't be given back by dropping
+// memoryOf returns the memory of a process that can't be given back by dropping
 // caches, in bytes. The status file can be read for a process that is not
 // dumpable, too; smaps_rollup can't.
 func memoryOf(pid int) (int64, error) {

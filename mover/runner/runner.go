@@ -357,7 +357,7 @@ func (s *supervision) watchOver(ctx context.Context, reports <-chan protocol.Rep
 	}
 }
 
-// terminate tells the worker to end.
+// terminate asks the worker to end.
 func (s *supervision) terminate() {
 	s.overdue = s.config.Clock.After(s.config.CancelGrace)
 	s.process.terminate()
@@ -404,7 +404,7 @@ func (s *supervision) take(p protocol.Report) {
 	}
 }
 
-// checkMemory tells the worker to end, or kills it, once it uses memory that is not there.
+// checkMemory asks the worker to end, or kills it, once it uses memory that is not there.
 func (s *supervision) checkMemory() {
 	used, err := memoryOf(s.process.pid())
 	if err != nil {

@@ -436,7 +436,7 @@ func TestKilledWorker(t *testing.T) {
 	assert.True(t, engine.CodeOf(err).Retryable())
 }
 
-// workers gives the process IDs of this process's children that are workers.
+// workers returns the process IDs of this process's children that are workers.
 func workers(t *testing.T) []int {
 	t.Helper()
 

@@ -60,7 +60,7 @@ type slot struct {
 
 	// count is how many ran when it was taken, this one included.
 	count int
-	// release gives it back; it may be called more than once.
+	// release returns it to the pool; it may be called more than once.
 	release func()
 }
 

@@ -58,7 +58,7 @@ func (c *crowd) arrive(a arrival) {
 	}
 }
 
-// next releases the slot of one job, and gives the job that got it.
+// next releases the slot of one job, and returns the job that got it.
 func (c *crowd) next(done string, waiting []string) string {
 	c.t.Helper()
 	c.running[done]()

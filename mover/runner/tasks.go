@@ -125,7 +125,7 @@ func (t *Tasks) run(ctx context.Context, key string, e *entry, task Task) {
 	})
 }
 
-// Status gives the status of a task; false where there is none of this key.
+// Status returns the status of a task; false where there is none of this key.
 func (t *Tasks) Status(key string) (Status, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -138,7 +138,7 @@ func (t *Tasks) Status(key string) (Status, bool) {
 	return e.status, true
 }
 
-// Cancel tells a task to stop; its error will wrap ErrCanceled. Unknown and
+// Cancel asks a task to stop; its error will wrap ErrCanceled. Unknown and
 // finished ones are left alone.
 func (t *Tasks) Cancel(key string) {
 	t.mu.Lock()

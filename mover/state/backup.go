@@ -25,14 +25,14 @@ func NextBackup(job *v1alpha1.VolumeBackup, o Observed, now time.Time, b Bounds)
 	return d
 }
 
-// BackupOverdue tells whether the job's deadline has passed.
+// BackupOverdue reports whether the job's deadline has passed.
 func BackupOverdue(job *v1alpha1.VolumeBackup, now time.Time, b Bounds) bool {
 	f, _ := backupDeadline(job, now, b)
 
 	return f != nil
 }
 
-// backupDeadline gives the finding if the deadline has passed, and else the time left; 0 where there is no deadline.
+// backupDeadline returns the finding if the deadline has passed, and else the time left; 0 where there is no deadline.
 func backupDeadline(job *v1alpha1.VolumeBackup, now time.Time, b Bounds) (*Finding, time.Duration) {
 	var bound time.Duration
 

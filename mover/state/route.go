@@ -62,13 +62,13 @@ type TargetPod struct {
 	Created time.Time
 	// Scheduled is when it got its node; zero while it has none.
 	Scheduled time.Time
-	// Deleting tells that it is being deleted.
+	// Deleting says that it is being deleted.
 	Deleting bool
-	// Finished tells that its containers have ended for good.
+	// Finished says that its containers have ended for good.
 	Finished bool
-	// Disrupted tells that the cluster ended it, to drain its node or to make room there.
+	// Disrupted says that the cluster ended it, to drain its node or to make room there.
 	Disrupted bool
-	// Running tells that its containers have been started.
+	// Running says that its containers have been started.
 	Running bool
 	// Maker is the kind and the name of what made it, such as "Job import"; empty for a pod that somebody made by hand.
 	Maker string
@@ -148,7 +148,7 @@ func routeRestore(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b B
 	return routeThrough(slices.DeleteFunc(pods, heldBack), v.Heartbeats, now, b)
 }
 
-// routeThrough gives the job to the node of the first pod that stands at its gate. The others have gates, too, so that
+// routeThrough assigns the job to the node of the first pod that stands at its gate. The others have gates, too, so that
 // they write nothing until the volume is restored: a pod that gets no node, or comes late, is not waited for.
 func routeThrough(pods []TargetPod, beats map[string]Heartbeat, now time.Time, b Bounds) Decision {
 	var waiting, ended *Decision
@@ -189,7 +189,7 @@ func unprovisioned(s v1alpha1.JobStatus, f ClaimFault, now time.Time, b Bounds) 
 	return Decision{Phase: forward(s), Reason: ReasonClaimPending, Message: f.Message, Action: ActionNone, RequeueAfter: b.Recheck}
 }
 
-// mounting gives the pods that count, in the order of their names: those of a
+// mounting returns the pods that count, in the order of their names: those of a
 // claim that have ended for good mount nothing any more.
 func mounting(job *v1alpha1.VolumeRestore, pods []TargetPod) []TargetPod {
 	out := make([]TargetPod, 0, len(pods))
@@ -287,7 +287,7 @@ func stopAll(p TargetPod) string {
 	return fmt.Sprintf("delete %s%s, and the other workloads whose pods mount the volume, and restore again", maker, also)
 }
 
-// routePod gives the decision that a pod on its way to the gate asks for; nil if it is there.
+// routePod returns the decision that a pod on its way to the gate asks for; nil if it is there.
 func routePod(p TargetPod, h Heartbeat, now time.Time, b Bounds) *Decision {
 	wait := func(reason, what string, since time.Time, bound time.Duration) *Decision {
 		if p.Detail.Reason != "" && reason == ReasonGateNotReached {
@@ -404,14 +404,14 @@ func Spoiled(job *v1alpha1.VolumeRestore, pods []TargetPod) *Finding {
 	return nil
 }
 
-// appeared tells whether the pod was made after the worker began.
+// appeared reports whether the pod was made after the worker began.
 func appeared(job *v1alpha1.VolumeRestore, p TargetPod) bool {
 	start := job.Status.StartTimestamp
 
 	return start != nil && p.Created.After(start.Time)
 }
 
-// ownerEnded gives the finding if the owner waits for the job no more.
+// ownerEnded returns the finding if the owner waits for the job no more.
 func ownerEnded(o Owner) *Finding {
 	switch o {
 	case OwnerGone:

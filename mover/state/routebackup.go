@@ -6,7 +6,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
 )
 
-// RouteBackup gives the node for a backup that names none: that of its pod, which
+// RouteBackup returns the node for a backup that names none: that of its pod, which
 // is nil where there is no such pod. The finding is why there is no node for it.
 func RouteBackup(job *v1alpha1.VolumeBackup, pod *TargetPod) (node string, f *Finding) {
 	ref := job.Spec.Volume

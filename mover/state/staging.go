@@ -15,13 +15,13 @@ type Claim struct {
 	UID   string
 	// Bound and Lost are its phase; neither means that it is pending.
 	Bound, Lost bool
-	// Block tells that it is a raw block device.
+	// Block says that it is a raw block device.
 	Block bool
 	// Unfilled is the VolumeRestore whose data it lacks, by its label; empty for a claim that is whole.
 	Unfilled string
 	// Created is when it was made.
 	Created time.Time
-	// Shared tells that pods on several nodes may mount it at a time; OnePod that no two pods may.
+	// Shared says that pods on several nodes may mount it at a time; OnePod that no two pods may.
 	Shared, OnePod bool
 	// Fault is why it gets no volume; nil while nothing is known.
 	Fault *ClaimFault
@@ -34,7 +34,7 @@ type Claim struct {
 type ClaimFault struct {
 	// Message names the claim and says what Kubernetes says of it.
 	Message string
-	// Final tells that it doesn't get one unless somebody does something.
+	// Final says that it doesn't get one unless somebody does something.
 	Final bool
 }
 
@@ -130,7 +130,7 @@ func routeEnded(job *v1alpha1.VolumeBackup, v ClaimView, now time.Time, b Bounds
 	return &d
 }
 
-// claimFault gives why the claim can't be mounted at all, or nil.
+// claimFault returns why the claim can't be mounted at all, or nil.
 func claimFault(ref v1alpha1.VolumeReference, c Claim) *Finding {
 	name := claimName(ref)
 
@@ -156,7 +156,7 @@ func claimName(ref v1alpha1.VolumeReference) string {
 	return fmt.Sprintf("PersistentVolumeClaim %s/%s", ref.Namespace, ref.Claim.Name)
 }
 
-// running gives the first pod that runs and stays.
+// running returns the first pod that runs and stays.
 func running(pods []TargetPod) *TargetPod {
 	for _, p := range pods {
 		if p.Running && p.Node != "" && !p.Deleting {
@@ -167,7 +167,7 @@ func running(pods []TargetPod) *TargetPod {
 	return nil
 }
 
-// Wanting gives a pod that wants the claim and that a staging pod stands, or
+// Wanting returns a pod that wants the claim and that a staging pod stands, or
 // would stand, in the way of; nil if there is none.
 func Wanting(c Claim, job string, pods []TargetPod) *TargetPod {
 	if c.Shared {
@@ -263,7 +263,7 @@ type staged struct {
 // stagingPatience is the part of the time that a staging pod has taken already after which it is looked at again.
 const stagingPatience = 4
 
-// routeStage gives the job to the staging pod's node once that pod runs.
+// routeStage returns the job to the staging pod's node once that pod runs.
 func routeStage(s v1alpha1.JobStatus, v staged, now time.Time, b Bounds) Decision {
 	p := v.pod
 	wait := func(reason, what string) Decision { return waitForStage(s, p, Finding{reason, what}, now, b) }
@@ -319,7 +319,7 @@ func waitForStage(s v1alpha1.JobStatus, p TargetPod, f Finding, now time.Time, b
 	return Decision{Phase: v1alpha1.PhaseAccepted, Reason: f.Reason, Message: f.Message, Action: ActionNone, RequeueAfter: again}
 }
 
-// removed gives the decision about a staging pod that will never be of use; nil if it may be.
+// removed returns the decision about a staging pod that will never be of use; nil if it may be.
 func (v staged) removed(b Bounds) *Decision {
 	var d Decision
 
@@ -341,7 +341,7 @@ func (v staged) removed(b Bounds) *Decision {
 	return &d
 }
 
-// rival gives the staging pod of another job that the claim is left to: one that has it, or, of two that were made
+// rival returns the staging pod of another job that the claim is left to: one that has it, or, of two that were made
 // at the same time, the first. On two nodes neither might ever run.
 func (v staged) rival() *TargetPod {
 	for _, p := range v.others {
@@ -354,7 +354,7 @@ func (v staged) rival() *TargetPod {
 	return nil
 }
 
-// holder gives a pod that keeps the staging pod from getting the claim.
+// holder returns a pod that keeps the staging pod from getting the claim.
 func (v staged) holder() *TargetPod {
 	for _, p := range v.real {
 		elsewhere := p.Node != "" && (v.claim.OnePod || p.Node != v.pod.Node)

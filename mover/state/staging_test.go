@@ -37,7 +37,7 @@ func waits(reason string, since time.Time) func(*v1alpha1.VolumeBackup) {
 	}
 }
 
-// claimPod gives a running pod on n1 that mounts the claim.
+// claimPod returns a running pod on n1 that mounts the claim.
 func claimPod(name string, mutate ...func(*state.TargetPod)) state.TargetPod {
 	p := state.TargetPod{Name: name, UID: name + "-uid", Node: "n1", Created: created, Running: true}
 	for _, m := range mutate {

@@ -50,7 +50,7 @@ const (
 	againRestore = "velero restore create"
 )
 
-// WaitingSince gives since when the job waits for the reason, if it does.
+// WaitingSince returns since when the job waits for the reason, if it does.
 func WaitingSince(s v1alpha1.JobStatus, reason string) (time.Time, bool) {
 	c := meta.FindStatusCondition(s.Conditions, ConditionReady)
 	if c == nil || c.Reason != reason {
@@ -69,7 +69,7 @@ type Supervision struct {
 	Given time.Time
 	// Heartbeat of that node's daemon.
 	Heartbeat Heartbeat
-	// Awaited tells that a pod stands at, or before, a gate that asks for the job.
+	// Awaited says that a pod stands at, or before, a gate that asks for the job.
 	Awaited bool
 }
 
@@ -163,7 +163,7 @@ func collect(j Subject, v Supervision, now time.Time, b Bounds) Decision {
 const collectAgain = 10 * time.Minute
 
 // Apply writes the decision into the status, with the times and the condition
-// that go with it, and tells whether that changed anything.
+// that go with it, and reports whether that changed anything.
 func Apply(s *v1alpha1.JobStatus, d Decision, now time.Time) bool {
 	if s.Phase.Terminal() {
 		return false

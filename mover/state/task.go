@@ -27,7 +27,7 @@ type Task struct {
 	State TaskState
 	// Attempt is the number of this run, from 1.
 	Attempt int32
-	// Ran tells whether a worker was really started.
+	// Ran reports whether a worker was really started.
 	Ran bool
 	// Behind is the job that a queued one waits for, because it moves the same volume; empty where it waits for a slot.
 	Behind string
@@ -44,12 +44,12 @@ type Task struct {
 // Failure is why a run ended without a result.
 type Failure struct {
 	Finding
-	// Retryable tells whether another attempt can help.
+	// Retryable reports whether another attempt can help.
 	Retryable bool
-	// NotYet tells that nothing was attempted, because something that comes by
+	// NotYet says that nothing was attempted, because something that comes by
 	// itself is not there yet; it is looked for again at once and doesn't count as an attempt.
 	NotYet bool
-	// Drained tells that the run was stopped because its daemon stops; the next daemon resumes it.
+	// Drained says that the run was stopped because its daemon stops; the next daemon resumes it.
 	Drained bool
 }
 
@@ -63,12 +63,12 @@ type Observed struct {
 	Permanent *Finding
 	// Waiting is something missing that may come by itself. It is looked for before a start only.
 	Waiting *Finding
-	// PodGone tells that the pod is gone or going, so that its volume must be let go at once.
+	// PodGone says that the pod is gone or going, so that its volume must be let go at once.
 	PodGone *Finding
 	// MountLost says that the pod is gone or going through which a job reaches a claim that can be reached through
 	// another one: the volume must be let go, and the controller finds the job another way.
 	MountLost *Finding
-	// Spoiled tells that somebody else may write to the volume of a restore: not even
+	// Spoiled says that somebody else may write to the volume of a restore: not even
 	// one that has ended well is completed then.
 	Spoiled *Finding
 }
@@ -231,7 +231,7 @@ func waitingForSlot(w work, behind string, b Bounds) Decision {
 	return d
 }
 
-// comes tells whether the reason is one of something that comes by itself.
+// comes reports whether the reason is one of something that comes by itself.
 func comes(reason string) bool {
 	switch reason {
 	case ReasonVolumeNotMounted, ReasonGateNotReached, ReasonWaitingForPodEnd, ReasonNotRouted, ReasonAPIUnavailable:

@@ -9,7 +9,7 @@ const MaxMessage = 4 << 10
 // maxReason is what the API server takes of a condition's reason, in bytes.
 const maxReason = 1024
 
-// Cut gives as much of the text as a message may hold.
+// Cut returns as much of the text as a message may hold.
 func Cut(text string) string {
 	const more = " ..."
 	if len(text) <= MaxMessage {
@@ -19,7 +19,7 @@ func Cut(text string) string {
 	return strings.ToValidUTF8(text[:MaxMessage-len(more)], "") + more
 }
 
-// Bounded gives the decision with a reason and a message that the API server
+// Bounded returns the decision with a reason and a message that the API server
 // takes, wherever they come from.
 func (d Decision) Bounded() Decision {
 	d.Message = Cut(d.Message)
@@ -30,7 +30,7 @@ func (d Decision) Bounded() Decision {
 	return d
 }
 
-// word tells whether the text can be a condition's reason.
+// word reports whether the text can be a condition's reason.
 func word(text string) bool {
 	if len(text) > maxReason {
 		return false

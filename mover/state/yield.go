@@ -16,11 +16,11 @@ type StagedView struct {
 	Claim Claim
 	// Pods that mount the claim.
 	Pods []TargetPod
-	// Restore tells that the job writes: it makes way for gated pods only, and one without a gate ends it, as always.
+	// Restore says that the job writes: it makes way for gated pods only, and one without a gate ends it, as always.
 	Restore bool
 }
 
-// Yields tells whether a job that has been given to the node of its staging pod is to be taken back: because a pod
+// Yields reports whether a job that has been given to the node of its staging pod is to be taken back: because a pod
 // came for which that must make way, or because others took the staging pod away.
 func Yields(job string, status v1alpha1.JobStatus, v StagedView) *Finding {
 	if status.Phase.Terminal() || status.Phase == v1alpha1.PhaseCanceling {
@@ -81,7 +81,7 @@ func Yielding(s v1alpha1.JobStatus, f Finding, now time.Time, b Bounds) Decision
 	return Decision{Phase: forward(s), Reason: f.Reason, Message: f.Message, Action: ActionUnstage, RequeueAfter: b.Soon}
 }
 
-// Interrupted gives how many attempts of a job count that is taken from its node: the one that runs doesn't, for it
+// Interrupted returns how many attempts of a job count that is taken from its node: the one that runs doesn't, for it
 // has not failed.
 func Interrupted(s v1alpha1.JobStatus) int32 {
 	if s.Reason == ReasonRunning && s.Attempts > 0 {

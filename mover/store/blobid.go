@@ -13,14 +13,14 @@ import (
 // endings that its file-system storage adds.
 const maxBlobID = 200
 
-// ValidBlobID tells whether id may name a blob of a repository: letters,
+// ValidBlobID reports whether id may name a blob of a repository: letters,
 // digits and "_.-", no ".." and no dot at its start. Such an ID can't lead out
 // of the folder it is put into, on an object store or a file system.
 func ValidBlobID(id blob.ID) bool {
 	return id != "" && validBlobPrefix(id)
 }
 
-// validBlobPrefix tells whether blobs may be listed by prefix.
+// validBlobPrefix reports whether blobs may be listed by prefix.
 func validBlobPrefix(prefix blob.ID) bool {
 	if len(prefix) > maxBlobID || strings.HasPrefix(string(prefix), ".") || strings.Contains(string(prefix), "..") {
 		return false

@@ -120,7 +120,7 @@ func fail(w http.ResponseWriter, err error) {
 // reply writes v; when the worker is gone there is nobody to tell.
 func reply(w io.Writer, v any) { _ = json.NewEncoder(w).Encode(v) }
 
-// small gives a request that moves no blob the room for its connection.
+// small reserves the room for its connection for a request that moves no blob.
 func (b *Broker) small(serve func(w http.ResponseWriter, r *http.Request) error) func(w http.ResponseWriter, r *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		held, err := b.share.reserve(r.Context(), min(overhead, b.share.part()))

@@ -61,7 +61,7 @@ func like(out blob.OutputBuffer) *Buffer {
 	return new(Buffer)
 }
 
-// makeRoom tells a Buffer how long the content will be; errBeyond if that is too long.
+// makeRoom prepares a Buffer for the length of the content; errBeyond if that is too long.
 func makeRoom(out blob.OutputBuffer, n int64) error {
 	b, ok := out.(interface{ expect(n int64) error })
 	if !ok {
@@ -145,10 +145,10 @@ func (b *Buffer) Reset() { b.content = b.content[:0] }
 // Length of the content, in bytes.
 func (b *Buffer) Length() int { return len(b.content) }
 
-// Bytes gives the content; it is valid until the next use of b.
+// Bytes returns the content; it is valid until the next use of b.
 func (b *Buffer) Bytes() []byte { return b.content }
 
-// hand gives the content of b to to, without a copy where to is a Buffer too; b is empty afterwards.
+// hand moves the content of b to to, without a copy where to is a Buffer too; b is empty afterwards.
 func (b *Buffer) hand(to blob.OutputBuffer) error {
 	if t, ok := to.(*Buffer); ok {
 		t.content, b.content = b.content, nil

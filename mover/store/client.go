@@ -86,7 +86,7 @@ func NewClientOn(conn net.Conn, o ClientOptions) (*Client, error) {
 // they are read, those that wait for room would keep those that have it from arriving.
 const admissionTimeout = 1000 * time.Hour
 
-// Err gives the first failure of the store itself: one after which a job can't
+// Err returns the first failure of the store itself: one after which a job can't
 // succeed, whatever kopia made of it. Blobs that are not there, refused writes
 // and ends of contexts are none. From then on every request fails with it.
 func (c *Client) Err() error {
@@ -206,7 +206,7 @@ func (c *Client) GetBlob(ctx context.Context, id blob.ID, offset, length int64, 
 // copyChunk is how much of a blob is copied at a time.
 const copyChunk = 256 << 10
 
-// GetMetadata gives a blob's length and time.
+// GetMetadata returns a blob's length and time.
 func (c *Client) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata, error) {
 	var m blob.Metadata
 
@@ -217,7 +217,7 @@ func (c *Client) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata, er
 	return m, c.ask(ctx, pathMetadata+"/"+string(id), &m)
 }
 
-// GetCapacity gives the size of the store's file system; blob.ErrNotAVolume for an object store.
+// GetCapacity returns the size of the store's file system; blob.ErrNotAVolume for an object store.
 func (c *Client) GetCapacity(ctx context.Context) (blob.Capacity, error) {
 	var answer blob.Capacity
 
@@ -295,7 +295,7 @@ func (c *Client) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return nil
 }
 
-// ListBlobs gives the blobs whose IDs begin with prefix, in no certain order,
+// ListBlobs lists the blobs whose IDs begin with prefix, in no certain order,
 // when all of them have arrived: callback may use the Client itself, which an
 // answer that is read while it works would block. A listing that broke off is an error.
 func (c *Client) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
@@ -352,7 +352,7 @@ func (c *Client) ConnectionInfo() blob.ConnectionInfo {
 // DisplayName names the storage for people.
 func (c *Client) DisplayName() string { return "Estiba's store broker" }
 
-// IsReadOnly tells whether writes are refused.
+// IsReadOnly reports whether writes are refused.
 func (c *Client) IsReadOnly() bool { return c.readOnly }
 
 // Close ends the connection. Requests under way fail.

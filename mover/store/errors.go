@@ -32,7 +32,7 @@ func expected(err error) bool {
 	return false
 }
 
-// retryable tells whether another attempt may succeed.
+// retryable reports whether another attempt may succeed.
 func retryable(err error) bool {
 	var (
 		p permanent

@@ -110,7 +110,7 @@ func (w *fileWalk) walk(ctx context.Context, at *folder, where []string) error {
 	return nil
 }
 
-// look takes an entry into the page where it is a blob, and tells whether it is a
+// look takes an entry into the page where it is a blob, and reports whether it is a
 // folder to go into. Whatever else lies there is nobody's.
 func (w *fileWalk) look(at *folder, begins, name string, isNew bool) (isFolder bool, err error) {
 	id, isBlob := strings.CutSuffix(begins+name, blobEnding)

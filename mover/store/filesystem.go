@@ -126,7 +126,7 @@ func newShards(at *folder, readOnly bool) (*sharded.Parameters, error) {
 	return p, at.put(sharded.ParametersFile, p.Save)
 }
 
-// place opens the folder of a blob, and gives its name there. It is the caller's to close.
+// place opens the folder of a blob, and returns its name there. It is the caller's to close.
 func (s *fileStorage) place(id blob.ID, wanted bool) (*folder, string, error) {
 	where, rest := s.shards.GetShardDirectoryAndBlob("", id)
 
@@ -294,7 +294,7 @@ func (s *fileStorage) ConnectionInfo() blob.ConnectionInfo {
 
 func (s *fileStorage) DisplayName() string { return "folder " + s.folder.file.Name() }
 
-// fileError gives the failure of a file operation its code.
+// fileError sets the code of a file operation's failure.
 func fileError(err error) error {
 	var coded *engine.Error
 

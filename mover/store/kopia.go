@@ -20,7 +20,7 @@ type carriedKey struct{}
 // registerType makes our type known to kopia, whose table of types is global and may be written once only.
 var registerType = sync.OnceFunc(func() { blob.AddSupportedStorage(storageType, connectionConfig{}, carried) })
 
-// Carry gives a context under which kopia's repo.Connect and repo.Open find st.
+// Carry returns a context under which kopia's repo.Connect and repo.Open find st.
 //
 // kopia's only way to open a repository goes through a configuration file that
 // names a type of storage, which kopia then makes by itself. Ours is made of the

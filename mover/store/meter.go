@@ -26,7 +26,7 @@ type Traffic struct {
 	BytesDown int64 `json:"bytesDown"`
 }
 
-// Snapshot gives the counts of now.
+// Snapshot returns the counts of now.
 func (c *Counters) Snapshot() Traffic {
 	return Traffic{
 		Requests: c.requests.Load(), Failures: c.failures.Load(),

@@ -88,7 +88,7 @@ func OpenObjects(s settings.Settings, source settings.Source, o Options) (*Objec
 	return objects, nil
 }
 
-// List gives what lies directly in folder; a folder that does not exist is empty. The empty folder is the location's own.
+// List returns what lies directly in folder; a folder that does not exist is empty. The empty folder is the location's own.
 func (o *Objects) List(ctx context.Context, folder string) (l Listing, err error) {
 	full := o.prefix
 
@@ -117,7 +117,7 @@ func (o *Objects) Get(ctx context.Context, path string) ([]byte, error) {
 	})
 }
 
-// Exists tells whether there is an object.
+// Exists reports whether there is an object.
 func (o *Objects) Exists(ctx context.Context, path string) (bool, error) {
 	full, err := o.path(path)
 	if err != nil {

@@ -41,7 +41,7 @@ type Options struct {
 	ReadOnly bool
 	// Clock and Random are for tests; nil for the real ones.
 	Clock clock.Clock
-	// Random gives numbers in [0,1).
+	// Random returns numbers in [0,1).
 	Random func() float64
 }
 
@@ -182,7 +182,7 @@ func (c *checked) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return c.Storage.DeleteBlob(ctx, id)
 }
 
-// ListBlobs gives what a page has when that has arrived; where a later one fails, so
+// ListBlobs lists what a page has when that has arrived; where a later one fails, so
 // does the listing.
 func (c *checked) ListBlobs(ctx context.Context, prefix blob.ID, callback func(blob.Metadata) error) error {
 	return eachPage(ctx, c, prefix, callback)

@@ -12,7 +12,7 @@ import (
 type renewable interface {
 	// generation of the credentials in use.
 	generation() uint64
-	// renew gives up the credentials of a generation; false means that there are no others.
+	// renew discards the credentials of a generation; false means that there are no others.
 	renew(seen uint64) bool
 }
 

@@ -189,7 +189,7 @@ func (r *Room) giveBack(s *share, n int64) {
 	s.held -= n
 }
 
-// shrink gives back what is not needed after all.
+// shrink releases what is not needed after all.
 func (v *reservation) shrink(to int64) {
 	v.share.room.mu.Lock()
 	defer v.share.room.mu.Unlock()

@@ -60,12 +60,12 @@ func openS3(s settings.Settings, source settings.Source, prefix string, now func
 	}, nil
 }
 
-// reading gives the options to read objects with: a customer's key goes with those requests, too.
+// reading returns the options to read objects with: a customer's key goes with those requests, too.
 func (s *s3Storage) reading() minio.GetObjectOptions {
 	return minio.GetObjectOptions{ServerSideEncryption: s.encryption}
 }
 
-// failed gives a request's failure its code.
+// failed sets the code of a request's failure.
 func (s *s3Storage) failed(ctx context.Context, err error) error {
 	return s.dated.blame(s3Error(ctx, err))
 }
@@ -303,7 +303,7 @@ func (s *s3Storage) ListBlobs(ctx context.Context, prefix blob.ID, callback func
 	return eachPage(ctx, s, prefix, callback)
 }
 
-// Close gives up the connections that nobody uses.
+// Close closes the connections that nobody uses.
 func (s *s3Storage) Close(context.Context) error {
 	s.dated.transport.CloseIdleConnections()
 

@@ -47,7 +47,7 @@ func gatewayProgram(t *testing.T) string {
 	return binary
 }
 
-// gateway starts it, with more flags, and gives its address.
+// gateway starts it, with more flags, and returns its address.
 func gateway(t *testing.T, flags ...string) string {
 	t.Helper()
 

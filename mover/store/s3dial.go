@@ -129,7 +129,7 @@ func Transport(s settings.Settings) (*http.Transport, error) {
 	return t, nil
 }
 
-// renewingProvider gives the credentials of a Source to the client library,
+// renewingProvider hands the credentials of a Source to the client library,
 // and asks the source again when it is told that they were refused.
 type renewingProvider struct {
 	source      settings.Source
@@ -145,7 +145,7 @@ type renewingProvider struct {
 // generation counts how often the credentials were given up.
 func (p *renewingProvider) generation() uint64 { return p.count.Load() }
 
-// renew gives up the credentials of generation seen. Of many requests that
+// renew discards the credentials of generation seen. Of many requests that
 // were refused at the same time, only the first makes the source be asked.
 func (p *renewingProvider) renew(seen uint64) bool {
 	p.mu.Lock()
@@ -192,7 +192,7 @@ func (p *renewingProvider) Retrieve() (credentials.Value, error) {
 	}, nil
 }
 
-// IsExpired tells whether the credentials are about to expire. For those whose
+// IsExpired reports whether the credentials are about to expire. For those whose
 // time isn't known, only a refusal tells.
 func (p *renewingProvider) IsExpired() bool {
 	return !p.expires.IsZero() && p.now().After(p.expires.Add(-renewBefore))

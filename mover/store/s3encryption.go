@@ -8,7 +8,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/store/settings"
 )
 
-// serverSide gives the client library's form of what the server is asked for; nil for nothing.
+// serverSide returns the client library's form of what the server is asked for; nil for nothing.
 func serverSide(e settings.Encryption) encrypt.ServerSide {
 	switch {
 	case e.CustomerKey != nil:

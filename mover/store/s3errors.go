@@ -47,7 +47,7 @@ func s3Error(ctx context.Context, err error) error {
 	return engine.Errorf(engine.CodeStoreUnavailable, "request to the store: %w", err)
 }
 
-// otherScheme gives what the address should begin with where plain HTTP met TLS, or
+// otherScheme returns what the address should begin with where plain HTTP met TLS, or
 // TLS plain HTTP. What a server of TLS answers to plain HTTP is either an alert of
 // TLS, which is no HTTP, or a refusal in words.
 func otherScheme(err error) string {
@@ -64,7 +64,7 @@ func otherScheme(err error) string {
 	}
 }
 
-// untrusted tells whether TLS failed for a reason that no waiting mends.
+// untrusted reports whether TLS failed for a reason that no waiting mends.
 func untrusted(err error) bool {
 	var (
 		verification *tls.CertificateVerificationError

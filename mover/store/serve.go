@@ -120,7 +120,7 @@ func newOneConn(conn net.Conn) *oneConn {
 	return l
 }
 
-// Accept gives the connection, then blocks until it is closed.
+// Accept returns the connection, then blocks until it is closed.
 func (l *oneConn) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.given:

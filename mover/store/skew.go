@@ -43,7 +43,7 @@ func (d *dated) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// blame gives the clock its part in a refusal. An answer without a body, as to a
+// blame adds the clock's part in a refusal. An answer without a body, as to a
 // HEAD, says no more than that it is one.
 func (d *dated) blame(err error) error {
 	code := engine.CodeOf(err)

@@ -20,7 +20,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/store/settings"
 )
 
-// overTLS puts TLS before a server, and gives its address and the certificate of its authority.
+// overTLS puts TLS before a server, and returns its address and the certificate of its authority.
 func overTLS(t *testing.T, address string) (secure string, ca []byte) {
 	t.Helper()
 

@@ -41,7 +41,7 @@ func (l ledger) removed(id blob.ID) {
 	delete(l.found, id)
 }
 
-// unfound gives what nobody has looked for since it was written.
+// unfound returns what nobody has looked for since it was written.
 func (l ledger) unfound() map[blob.ID]int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,7 +66,7 @@ func (l ledger) copy() map[blob.ID]int64 {
 	return maps.Clone(l.sizes)
 }
 
-// Written gives the IDs and sizes, in bytes, of the blobs that this Client wrote and did not delete again.
+// Written returns the IDs and sizes, in bytes, of the blobs that this Client wrote and did not delete again.
 func (c *Client) Written() map[blob.ID]int64 { return c.ledger.copy() }
 
 const (
@@ -133,7 +133,7 @@ func (c *Client) strikeListed(ctx context.Context, missing map[blob.ID]int64) er
 	return nil
 }
 
-// askEach gives those that are not there in full.
+// askEach returns those that are not there in full.
 func (c *Client) askEach(ctx context.Context, wanted map[blob.ID]int64) ([]blob.ID, error) {
 	var (
 		mu   sync.Mutex

@@ -37,7 +37,7 @@ func newWatched(st blob.Storage, o Options) *watched {
 	return &watched{Storage: st, bound: o.StallAfter, grace: min(defaultGrace, o.StallAfter), clock: o.Clock}
 }
 
-// pulse tells when a byte moved last.
+// pulse knows when a byte moved last.
 type pulse struct {
 	clock clock.PassiveClock
 	last  atomic.Int64
@@ -53,7 +53,7 @@ func newPulse(c clock.PassiveClock) *pulse {
 
 func (p *pulse) beat() { p.last.Store(p.clock.Now().UnixNano()) }
 
-// idle gives how long no byte has moved; a wait for the bandwidth limit does not count.
+// idle returns how long no byte has moved; a wait for the bandwidth limit does not count.
 func (p *pulse) idle() time.Duration {
 	if p.held.Load() > 0 {
 		return 0
@@ -62,7 +62,7 @@ func (p *pulse) idle() time.Duration {
 	return time.Duration(p.clock.Now().UnixNano() - p.last.Load())
 }
 
-// hold tells that waiting is wanted; the function given ends that.
+// hold says that waiting is wanted; the returned function ends that.
 func (p *pulse) hold() (release func()) {
 	p.held.Add(1)
 
@@ -74,7 +74,7 @@ func (p *pulse) hold() (release func()) {
 
 type pulseKey struct{}
 
-// pulseOf gives the pulse of the attempt that ctx belongs to; one that nobody watches where there is none.
+// pulseOf returns the pulse of the attempt that ctx belongs to; one that nobody watches where there is none.
 func pulseOf(ctx context.Context) *pulse {
 	if p, ok := ctx.Value(pulseKey{}).(*pulse); ok {
 		return p
@@ -146,7 +146,7 @@ func origin() string {
 	}
 }
 
-// ended gives the end of a context its code, whatever a provider made of it.
+// ended sets the code of a context's end, whatever a provider made of it.
 func (w *watched) ended(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return canceled(ctx, "request to the store")
@@ -242,7 +242,7 @@ func answer[T any](ctx context.Context, w *watched, attempt func(context.Context
 	return <-values, nil
 }
 
-// beat gives what an attempt calls when bytes have moved; it fails once the
+// beat returns what an attempt calls when bytes have moved; it fails once the
 // attempt was given up, so that a provider without regard to contexts stops too.
 func beat(ctx context.Context) func(int) error {
 	p := pulseOf(ctx)

@@ -24,7 +24,7 @@ func setOf(caps ...int) capabilitySet {
 
 func (s capabilitySet) has(c int) bool { return s&(1<<c) != 0 }
 
-// names gives the names of the capabilities that a worker may ever hold, and the numbers of others.
+// names returns the names of the capabilities that a worker may ever hold, and the numbers of others.
 func (s capabilitySet) names() []string {
 	known := map[int]string{
 		unix.CAP_CHOWN:        "CHOWN",
@@ -67,7 +67,7 @@ func wanted(v protocol.Verb) capabilitySet {
 	}
 }
 
-// permitted gives the calling thread's permitted capabilities.
+// permitted returns the calling thread's permitted capabilities.
 func permitted() (capabilitySet, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 

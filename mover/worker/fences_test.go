@@ -53,7 +53,7 @@ func needLandlock(t *testing.T) int {
 	return int(abi)
 }
 
-// makeVolume makes a volume beside a sibling, and gives its folder.
+// makeVolume makes a volume beside a sibling, and returns its folder.
 func makeVolume(t *testing.T) string {
 	t.Helper()
 

@@ -52,7 +52,7 @@ func handled(abi int) unix.LandlockRulesetAttr {
 }
 
 // restrictFiles keeps the calling thread from all files but the volume, the
-// cache and the program itself, and gives the version in force. The error wraps
+// cache and the program itself, and returns the version in force. The error wraps
 // errNoLandlock where the kernel has none.
 func restrictFiles(verb protocol.Verb, cacheDir string) (int, error) {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)

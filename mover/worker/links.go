@@ -102,7 +102,7 @@ func splitLink(path string) (folder, name string) {
 	return "", path
 }
 
-// close closes the list, which is whole then, and gives how many links it has. One that nobody needs is removed.
+// close closes the list, which is whole then, and returns how many links it has. One that nobody needs is removed.
 func (l *linkList) close(needed bool) (int64, error) {
 	err := errors.Join(l.out.Flush(), l.file.Close())
 	if !needed || l.count == 0 {

@@ -21,7 +21,7 @@ const self = "/proc/self/exe"
 
 // LockIn is the first stage of a worker, with the arguments that follow the
 // command's name. It returns only where the second stage could not be started:
-// it has reported why, and gives the exit status.
+// it has reported why, and returns the exit status.
 func LockIn(args []string) int {
 	s, err := protocol.ParseSurroundings(args)
 	if err == nil {

@@ -204,7 +204,7 @@ func refuseCalls(verb protocol.Verb) error {
 	code := program(verb, os.Getpid())
 	fprog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
 
-	// TSYNC gives the other threads the filter and no_new_privs in one step.
+	// With TSYNC, the other threads get the filter and no_new_privs in one step.
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}

@@ -34,7 +34,7 @@ func (a *action) AppliesTo() (velero.ResourceSelector, error) {
 	return velero.ResourceSelector{IncludedResources: []string{a.resource}}, nil
 }
 
-// begin gives what each call of Execute starts with: its bound in time, the item
+// begin returns what each call of Execute starts with: its bound in time, the item
 // without what earlier backups and restores have left on it, and a log that names
 // it; and it says what is wrong with the settings, if nobody has yet.
 func (a *action) begin(kind string, item runtime.Unstructured, b *velerov1.Backup) (context.Context, context.CancelFunc, *unstructured.Unstructured, logrus.FieldLogger) {
@@ -47,7 +47,7 @@ func (a *action) begin(kind string, item runtime.Unstructured, b *velerov1.Backu
 	return ctx, cancel, u, a.log.WithField(kind, strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName(), "/"))
 }
 
-// Progress tells how far the jobs of an operation are. An error would end the
+// Progress returns how far the jobs of an operation are. An error would end the
 // operation for good, so there is one only for an ID that isn't ours.
 func (a *action) Progress(operationID string, b *velerov1.Backup) (velero.OperationProgress, error) {
 	id, err := operation.Parse(operationID)
@@ -78,7 +78,7 @@ func typed[T any](u *unstructured.Unstructured) (*T, error) {
 	return object, nil
 }
 
-// operationFor gives the operation on the jobs, and the jobs as the items that
+// operationFor returns the operation on the jobs, and the jobs as the items that
 // Velero writes into the backup when the operation is over. No operation may
 // begin while Velero finalizes.
 func operationFor(b *velerov1.Backup, list []*v1alpha1.VolumeBackup) (string, []velero.ResourceIdentifier) {

@@ -19,7 +19,7 @@ import (
 // ClaimAction asks for the job of a claim and reports it.
 type ClaimAction struct{ action }
 
-// NewClaimAction gives the action for PersistentVolumeClaims.
+// NewClaimAction returns the action for PersistentVolumeClaims.
 func NewClaimAction(log logrus.FieldLogger, s *Session) *ClaimAction {
 	return &ClaimAction{action{name: "estiba.dev/backup-claim", session: s, log: log, resource: "persistentvolumeclaims"}}
 }
@@ -118,7 +118,7 @@ func (a *ClaimAction) ask(
 	return job, job.Spec.RequestedBy == v1alpha1.RequestedByClaim, ""
 }
 
-// volume gives the PersistentVolume that the claim is bound to. The data is worth more than its labels: where it
+// volume returns the PersistentVolume that the claim is bound to. The data is worth more than its labels: where it
 // can't be read, that is said, and nothing else.
 func (a *ClaimAction) volume(ctx context.Context, log logrus.FieldLogger, item *unstructured.Unstructured) *corev1.PersistentVolume {
 	name, _, _ := unstructured.NestedString(item.Object, "spec", "volumeName")

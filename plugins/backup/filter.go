@@ -13,12 +13,12 @@ import (
 	"github.com/estiba-dev/estiba/plugins/volumeselect"
 )
 
-// admitsNamespace tells whether the backup's filters let the namespace's items through.
+// admitsNamespace reports whether the backup's filters let the namespace's items through.
 func admitsNamespace(b *velerov1.Backup, namespace string) bool {
 	return selected(namespace, b.Spec.IncludedNamespaces, b.Spec.ExcludedNamespaces)
 }
 
-// admitsClaim tells whether the claim is going to be in the backup: by itself,
+// admitsClaim reports whether the claim is going to be in the backup: by itself,
 // or beside a pod that mounts it. Velero takes a pod's claims along whatever the
 // labels of the claims are (velero v1.18.3 pkg/backup/item_backupper.go).
 func admitsClaim(b *velerov1.Backup, claim *corev1.PersistentVolumeClaim, pods []corev1.Pod) bool {

@@ -33,11 +33,11 @@ type around struct {
 	post bool
 }
 
-// frozen tells whether the application may be quiesced in between. What has
+// frozen reports whether the application may be quiesced in between. What has
 // no command to thaw it again is not.
 func (a around) frozen() bool { return a.pre && a.post }
 
-// hooksOf tells which commands Velero runs around the pod's backup.
+// hooksOf returns which commands Velero runs around the pod's backup.
 func hooksOf(pod *corev1.Pod, hooks velerov1.BackupHooks) around {
 	a := around{
 		pre:  pod.Annotations[preHook] != "" || pod.Annotations[preHookOld] != "",

@@ -85,7 +85,7 @@ func claimReference(c volumeselect.Claim, carrier volumeselect.Carrier) v1alpha1
 	return ref
 }
 
-// claimSource gives what the chain of the claim's snapshots follows: the claim's
+// claimSource returns what the chain of the claim's snapshots follows: the claim's
 // name, unless that is made anew with each pod.
 func claimSource(c volumeselect.Claim, carrier volumeselect.Carrier) contract.Source {
 	if volumeselect.OwnedByPod(c.Claim) {
@@ -95,7 +95,7 @@ func claimSource(c volumeselect.Claim, carrier volumeselect.Carrier) contract.So
 	return contract.ClaimSource(c.Claim.Name, string(c.Claim.UID), string(c.Volume.UID))
 }
 
-// anyFrozen tells whether hooks freeze and thaw a running pod that mounts the
+// anyFrozen reports whether hooks freeze and thaw a running pod that mounts the
 // claim: its application is quiesced while the job runs. Velero runs none in a pod that the backup leaves out.
 func (s *Session) anyFrozen(c volumeselect.Claim, b *velerov1.Backup, policies *volumeselect.Policies) (frozen bool, left time.Duration) {
 	for i := range c.Pods {
@@ -150,7 +150,7 @@ func workload(pod *corev1.Pod) contract.Workload {
 	return w
 }
 
-// job gives the VolumeBackup of a plan.
+// job returns the VolumeBackup of a plan.
 func (p plan) job(b *velerov1.Backup, repo v1alpha1.RepositoryReference, by v1alpha1.RequestedBy) *v1alpha1.VolumeBackup {
 	spec := v1alpha1.VolumeBackupSpec{
 		Backup:      v1alpha1.OwnerReference{Name: b.Name, UID: b.UID},
@@ -248,7 +248,7 @@ func (s *Session) forget(b *velerov1.Backup, v v1alpha1.VolumeReference) {
 	delete(s.promised, string(b.UID)+"/"+volumeKey(v))
 }
 
-// foreseen gives the job that the record of a PersistentVolume or a claim names, or nil.
+// foreseen returns the job that the record of a PersistentVolume or a claim names, or nil.
 func (s *Session) foreseen(b *velerov1.Backup, v v1alpha1.VolumeReference) *v1alpha1.VolumeBackup {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,7 +256,7 @@ func (s *Session) foreseen(b *velerov1.Backup, v v1alpha1.VolumeReference) *v1al
 	return s.promised[string(b.UID)+"/"+volumeKey(v)]
 }
 
-// promise gives the job that the record of a claim, or of another of its pods, names, or nil. A process that was
+// promise returns the job that the record of a claim, or of another of its pods, names, or nil. A process that was
 // started in the middle of a backup, for the one before it had died, finds in the cluster what that one has asked for.
 // One look is enough: what came later, this process has asked for itself.
 func (s *Session) promise(ctx context.Context, b *velerov1.Backup, v v1alpha1.VolumeReference) (*v1alpha1.VolumeBackup, error) {

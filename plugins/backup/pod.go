@@ -24,7 +24,7 @@ import (
 // where hooks quiesce the application.
 type PodAction struct{ action }
 
-// NewPodAction gives the action for pods.
+// NewPodAction returns the action for pods.
 func NewPodAction(log logrus.FieldLogger, s *Session) *PodAction {
 	return &PodAction{action{name: "estiba.dev/backup-pod", session: s, log: log, resource: "pods"}}
 }
@@ -117,7 +117,7 @@ func (v *visit) volumesOf(ctx context.Context) {
 	}
 }
 
-// volume gives the volume's job, or nil where there is none to be; then it says
+// volume returns the volume's job, or nil where there is none to be; then it says
 // why, if somebody asked for the volume.
 func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha1.VolumeBackup, lost string) {
 	if finalizing(v.backup) {
@@ -164,7 +164,7 @@ func (v *visit) volume(ctx context.Context, volume *corev1.Volume) (job *v1alpha
 	return job, ""
 }
 
-// promised gives the job that the claim's record names. A restore fills the claim
+// promised returns the job that the claim's record names. A restore fills the claim
 // then, and its pods must wait for that.
 func (v *visit) promised(ctx context.Context, volume *corev1.Volume) *v1alpha1.VolumeBackup {
 	claim := v1alpha1.ClaimName(v.pod, volume)
@@ -184,7 +184,7 @@ func (v *visit) promised(ctx context.Context, volume *corev1.Volume) *v1alpha1.V
 	return job
 }
 
-// take counts the job among the pod's, and tells whether it is new there: the
+// take counts the job among the pod's, and reports whether it is new there: the
 // pod may have one claim under two names.
 func (v *visit) take(job *v1alpha1.VolumeBackup) bool {
 	if slices.ContainsFunc(v.all, func(j *v1alpha1.VolumeBackup) bool { return j.Name == job.Name }) {

@@ -147,7 +147,7 @@ func placedOn(pod *corev1.Pod) string {
 	return ""
 }
 
-// heartbeats gives when the daemon of each node reported last.
+// heartbeats returns when the daemon of each node reported last.
 func (s *Session) heartbeats(ctx context.Context, namespace string) (map[string]time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

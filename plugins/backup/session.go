@@ -68,7 +68,7 @@ type remembered[T any] struct {
 	value T
 }
 
-// NewSession gives a Session that knows nothing yet and has called nobody.
+// NewSession returns a Session that knows nothing yet and has called nobody.
 func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	s := &Session{
 		connect:      connect,
@@ -123,7 +123,7 @@ func (s *Session) get(ctx context.Context, namespace, name string, into client.O
 	return c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, into)
 }
 
-// first tells whether this is the first call with the key: a claim's verdict is
+// first reports whether this is the first call with the key: a claim's verdict is
 // said aloud once, by whichever action comes first.
 func (s *Session) first(key string) bool {
 	s.mu.Lock()

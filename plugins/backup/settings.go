@@ -55,7 +55,7 @@ func (s *Session) heed(ctx context.Context, log logrus.FieldLogger, b *velerov1.
 	}
 }
 
-// toldOf gives what counts for the backup's volumes. Velero checks the policies
+// toldOf returns what counts for the backup's volumes. Velero checks the policies
 // before the backup starts, and none of it is to change while it runs.
 func (s *Session) toldOf(ctx context.Context, b *velerov1.Backup) (told, error) {
 	s.mu.Lock()
@@ -175,7 +175,7 @@ func (s *Session) readSnapshotters(ctx context.Context, b *velerov1.Backup, t *t
 	return nil
 }
 
-// snapshotted tells whether Velero has taken a CSI snapshot of the claim for
+// snapshotted reports whether Velero has taken a CSI snapshot of the claim for
 // this backup, as this call or an earlier one was told.
 func (s *Session) snapshotted(b *velerov1.Backup, claim *corev1.PersistentVolumeClaim) bool {
 	s.mu.Lock()

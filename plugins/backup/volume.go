@@ -19,7 +19,7 @@ import (
 // the claim's own action does, right after it.
 type VolumeAction struct{ action }
 
-// NewVolumeAction gives the action for PersistentVolumes.
+// NewVolumeAction returns the action for PersistentVolumes.
 func NewVolumeAction(log logrus.FieldLogger, s *Session) *VolumeAction {
 	return &VolumeAction{action{name: "estiba.dev/backup-volume", session: s, log: log, resource: "persistentvolumes"}}
 }
@@ -54,7 +54,7 @@ func (a *VolumeAction) record(ctx context.Context, item *unstructured.Unstructur
 	return annotateClaim(item, b, job, pv)
 }
 
-// foresee gives the job that the claim's action is going to ask for, or nil where there is none to be.
+// foresee returns the job that the claim's action is going to ask for, or nil where there is none to be.
 func (a *VolumeAction) foresee(ctx context.Context, pv *corev1.PersistentVolume, b *velerov1.Backup) (*v1alpha1.VolumeBackup, error) {
 	ref := pv.Spec.ClaimRef
 	if ref == nil {

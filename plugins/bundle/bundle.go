@@ -31,7 +31,7 @@ type Actions struct {
 	Delete map[string]common.HandlerInitializer
 }
 
-// New gives the actions, which share one client and one memory of the cluster.
+// New returns the actions, which share one client and one memory of the cluster.
 func New() Actions {
 	c := &connection{}
 	b := backup.NewSession(c.client, clock.RealClock{})

@@ -38,7 +38,7 @@ type ID struct {
 	Jobs []string
 }
 
-// String gives the operation's ID as Velero keeps it: estiba/v1/KIND/NAME[,NAME...].
+// String returns the operation's ID as Velero keeps it: estiba/v1/KIND/NAME[,NAME...].
 func (id ID) String() string {
 	return prefix + string(id.Kind) + "/" + strings.Join(id.Jobs, separator)
 }

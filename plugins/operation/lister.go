@@ -11,10 +11,10 @@ import (
 	"github.com/estiba-dev/estiba/mover/jobs"
 )
 
-// Connect gives the client of the cluster; it is called when one is needed, and often.
+// Connect returns the client of the cluster; it is called when one is needed, and often.
 type Connect func() (client.Client, error)
 
-// Jobs gives the door to the jobs of a namespace.
+// Jobs returns the door to the jobs of a namespace.
 func (c Connect) Jobs(namespace string) (*jobs.Jobs, error) {
 	connected, err := c()
 	if err != nil {
@@ -24,10 +24,10 @@ func (c Connect) Jobs(namespace string) (*jobs.Jobs, error) {
 	return jobs.New(connected, namespace), nil
 }
 
-// Owner gives the name under which a Poll knows a Backup or a Restore.
+// Owner returns the name under which a Poll knows a Backup or a Restore.
 func Owner(o metav1.Object) string { return o.GetNamespace() + "/" + string(o.GetUID()) }
 
-// NewLister gives the Lister of one kind of jobs: of lists those of an owner's UID, and progress reads one.
+// NewLister returns the Lister of one kind of jobs: of lists those of an owner's UID, and progress reads one.
 func NewLister[T any](
 	c Connect, of func(*jobs.Jobs, context.Context, types.UID) ([]T, error), progress func(*T) jobs.Progress,
 ) Lister {

@@ -49,12 +49,12 @@ type snapshot struct {
 	jobs map[string]jobs.Progress
 }
 
-// NewPoll gives a Poll with a whole budget.
+// NewPoll returns a Poll with a whole budget.
 func NewPoll(c clock.Clock, list Lister) *Poll {
 	return &Poll{clock: c, list: list, seen: map[string]snapshot{}, warned: map[string]bool{}, budget: HoldBudget}
 }
 
-// Jobs gives the jobs of the owner as they were at most maxAge ago.
+// Jobs returns the jobs of the owner as they were at most maxAge ago.
 func (p *Poll) Jobs(ctx context.Context, owner string, maxAge time.Duration) (map[string]jobs.Progress, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,7 +162,7 @@ func (p *Poll) first(job string) bool {
 	return true
 }
 
-// Ended tells whether all jobs of the operation were found and have ended.
+// Ended reports whether all jobs of the operation were found and have ended.
 func Ended(id ID, found map[string]jobs.Progress) bool {
 	for _, name := range id.Jobs {
 		if job, ok := found[name]; !ok || !job.Phase.Terminal() {
@@ -173,7 +173,7 @@ func Ended(id ID, found map[string]jobs.Progress) bool {
 	return true
 }
 
-// near tells whether no unfinished job is known to have much left to do.
+// near reports whether no unfinished job is known to have much left to do.
 func near(id ID, found map[string]jobs.Progress) bool {
 	for _, name := range id.Jobs {
 		if job, ok := found[name]; ok && !job.Phase.Terminal() && job.BytesTotal-job.BytesDone > NearlyDone {

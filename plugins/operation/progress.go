@@ -31,7 +31,7 @@ type Observed struct {
 	Now time.Time
 }
 
-// Progress gives what Velero is told. The operation is complete when all of its
+// Progress returns what Velero is told. The operation is complete when all of its
 // jobs have ended or are lost; then Err lists those that didn't do what was asked.
 func Progress(o Observed) velero.OperationProgress {
 	p := velero.OperationProgress{Completed: true, OperationUnits: Units, Updated: o.Now}
@@ -78,7 +78,7 @@ func Warnings(o Observed) map[string]string {
 	return found
 }
 
-// Started gives the latest moment that is known to lie at or before the
+// Started returns the latest moment that is known to lie at or before the
 // operation's start: when its owner was started, or its youngest job created.
 func Started(owner time.Time, id ID, found map[string]jobs.Progress) time.Time {
 	for _, name := range id.Jobs {
@@ -168,7 +168,7 @@ func failed(kind Kind, job jobs.Progress) string {
 	return text
 }
 
-// Size gives a number of bytes for people, in powers of 1024.
+// Size returns a number of bytes for people, in powers of 1024.
 func Size(bytes int64) string {
 	const unit = 1024
 

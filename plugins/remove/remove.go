@@ -45,7 +45,7 @@ const (
 	longestPause = 8 * time.Second
 )
 
-// Connect gives the client of the cluster; it is called when one is needed, and often.
+// Connect returns the client of the cluster; it is called when one is needed, and often.
 type Connect func() (client.Client, error)
 
 // Session is what the actions of one process share. Velero may call them at the same time.
@@ -70,12 +70,12 @@ type Action struct {
 	key      string
 }
 
-// NewPodAction gives the action for pods.
+// NewPodAction returns the action for pods.
 func NewPodAction(log logrus.FieldLogger, s *Session) *Action {
 	return &Action{log: log, session: s, resource: "pods", key: contract.AnnotationVolumes, volumes: podVolumes}
 }
 
-// NewClaimAction gives the action for PersistentVolumeClaims.
+// NewClaimAction returns the action for PersistentVolumeClaims.
 func NewClaimAction(log logrus.FieldLogger, s *Session) *Action {
 	return &Action{log: log, session: s, resource: "persistentvolumeclaims", key: contract.AnnotationVolume, volumes: claimVolume}
 }
@@ -194,7 +194,7 @@ func (s *Session) once(ctx context.Context, want *v1alpha1.SnapshotDeletion) (*v
 	return jobs.New(c, want.Namespace).EnsureDeletion(ctx, want)
 }
 
-// restore gives the process all of its patience back.
+// restore resets the patience of the process.
 func (s *Session) restore() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -41,7 +41,7 @@ func (a *action) AreAdditionalItemsReady(_ []velero.ResourceIdentifier, r *veler
 	return true, a.session.take(r)
 }
 
-// Progress tells how far the jobs of an operation are. An error would end the
+// Progress returns how far the jobs of an operation are. An error would end the
 // operation for good, so there is one only for an ID that isn't ours.
 func (a *action) Progress(operationID string, r *velerov1.Restore) (velero.OperationProgress, error) {
 	id, err := operation.Parse(operationID)
@@ -94,7 +94,7 @@ func (s *Session) progress(log logrus.FieldLogger, id operation.ID, r *velerov1.
 	}, func(text string) { log.Warn(text) })
 }
 
-// stripped gives the item without anything that an earlier backup or restore has left on it.
+// stripped returns the item without anything that an earlier backup or restore has left on it.
 func stripped(item runtime.Unstructured) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{Object: item.UnstructuredContent()}
 	contract.Strip(u.Object)
@@ -118,7 +118,7 @@ func foreign(record contract.Owner, r *velerov1.Restore) string {
 	return fmt.Sprintf("its record belongs to the backup %q, not to %q, and is ignored", record.Name, r.Spec.BackupName)
 }
 
-// withData tells whether the restore is to bring the volumes' data.
+// withData reports whether the restore is to bring the volumes' data.
 func withData(r *velerov1.Restore) bool {
 	return r.Spec.RestorePVs == nil || *r.Spec.RestorePVs
 }

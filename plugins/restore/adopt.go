@@ -27,7 +27,7 @@ func NewAdoptAction(log logrus.FieldLogger, s *Session) *AdoptAction {
 	return &AdoptAction{action{session: s, log: log, name: "estiba.dev/restore-batch-job", resources: []string{"jobs.batch"}}}
 }
 
-// Execute gives the Job the selector back by which it found its pods, if one of them waits for this restore. It
+// Execute restores the selector by which the Job found its pods, if one of them waits for this restore. It
 // returns an error, and Velero doesn't restore the Job, where that can't be seen.
 func (a *AdoptAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.RestoreItemActionExecuteOutput, error) {
 	out := velero.NewRestoreItemActionExecuteOutput(in.Item)
@@ -114,7 +114,7 @@ func stands(pod *corev1.Pod, r *velerov1.Restore) bool {
 	return err == nil && record.Restore.UID == string(r.UID)
 }
 
-// adopting gives the Job the selector of the original, and its template the labels that go with it. The Job's name is
+// adopting sets on the Job the selector of the original, and its template the labels that go with it. The Job's name is
 // made part of the selector: should Velero alone restore a backup of it once, it takes the UID out again, and a
 // selector that is empty would select all pods of the namespace.
 func adopting(item *unstructured.Unstructured, original *batchv1.Job) error {

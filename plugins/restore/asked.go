@@ -19,7 +19,7 @@ type asked struct {
 	begun *metav1.Time
 }
 
-// asked gives what is asked for all volumes of the restore.
+// asked returns what is asked for all volumes of the restore.
 func (s *Session) asked(ctx context.Context, log logrus.FieldLogger, r *velerov1.Restore, location string) (asked, error) {
 	set, err := s.settings(ctx, log, r)
 	if err != nil {
@@ -29,7 +29,7 @@ func (s *Session) asked(ctx context.Context, log logrus.FieldLogger, r *velerov1
 	return asked{location: location, settings: set, begun: s.begun(r)}, nil
 }
 
-// begun gives when the restore's backup was begun, as far as location has found out.
+// begun returns when the restore's backup was begun, as far as location has found out.
 func (s *Session) begun(r *velerov1.Restore) *metav1.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

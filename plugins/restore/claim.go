@@ -42,7 +42,7 @@ func boundTo() (keys []string, fields []string) {
 // no pod of the restore does, the job says so by its failure.
 type ClaimAction struct{ action }
 
-// NewClaimAction gives the action for PersistentVolumeClaims.
+// NewClaimAction returns the action for PersistentVolumeClaims.
 func NewClaimAction(log logrus.FieldLogger, s *Session) *ClaimAction {
 	return &ClaimAction{action{session: s, log: log, name: "estiba.dev/restore-claim", resources: []string{"persistentvolumeclaims"}}}
 }
@@ -143,7 +143,7 @@ func (a *ClaimAction) filled(
 	return operation.ID{Kind: operation.Restore, Jobs: slices.Collect(maps.Values(byVolume))}, nil
 }
 
-// ofPod tells whether a pod owns the claim. One that Velero made would bear no
+// ofPod reports whether a pod owns the claim. One that Velero made would bear no
 // owner, for that has another UID now, and the pod would never start.
 func ofPod(item runtime.Unstructured) bool {
 	o := metav1.GetControllerOf(&unstructured.Unstructured{Object: item.UnstructuredContent()})

@@ -13,7 +13,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/jobs"
 )
 
-// claimed gives the jobs that fill claims of the pod which its record doesn't name, by volume. Velero restores
+// claimed returns the jobs that fill claims of the pod which its record doesn't name, by volume. Velero restores
 // claims before pods, so that they are there by now. A pod may lack in its record what its claim has in its own: the
 // process that took the backup died in between, or the pod came into the backup otherwise.
 func (s *Session) claimed(item *unstructured.Unstructured, record contract.PodRecord, r *velerov1.Restore) (map[string]string, error) {

@@ -54,7 +54,7 @@ func (s *Session) gates(ctx context.Context, log logrus.FieldLogger, r *velerov1
 	return forms, nil
 }
 
-// runAs gives whom the gate runs as: whom the workload does, where that is
+// runAs returns whom the gate runs as: whom the workload does, where that is
 // known and not root. A namespace may admit only a range of users, and the workload's is one of it.
 func runAs(pod *corev1.Pod) (user, group *int64) {
 	user, group = ptr.To(int64(gateUser)), ptr.To(int64(gateUser))
@@ -80,7 +80,7 @@ func runAs(pod *corev1.Pod) (user, group *int64) {
 	return user, group
 }
 
-// standard gives the gate's container where nothing else is set.
+// standard returns the gate's container where nothing else is set.
 func standard(image string) corev1.Container {
 	return corev1.Container{
 		Name:                     contract.GateContainer,

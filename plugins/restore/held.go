@@ -11,7 +11,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/contract"
 )
 
-// held gives the pod so that it exists and is never scheduled, and leaves the
+// held returns the pod so that it exists and is never scheduled, and leaves the
 // reason on it and for AreAdditionalItemsReady.
 func (a *PodAction) held(item *unstructured.Unstructured, r *velerov1.Restore, why error) (*velero.RestoreItemActionExecuteOutput, error) {
 	name := item.GetNamespace() + "/" + item.GetName()
@@ -57,7 +57,7 @@ func (s *Session) say(r *velerov1.Restore, err error) {
 	s.unsaid[r.UID] = append(s.unsaid[r.UID], err)
 }
 
-// wants tells whether there is something for take.
+// wants reports whether there is something for take.
 func (s *Session) wants(r *velerov1.Restore) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +65,7 @@ func (s *Session) wants(r *velerov1.Restore) bool {
 	return len(s.unsaid[r.UID]) > 0
 }
 
-// take gives what hasn't been said yet; nil if there is nothing.
+// take returns what hasn't been said yet; nil if there is nothing.
 func (s *Session) take(r *velerov1.Restore) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

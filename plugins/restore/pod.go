@@ -27,12 +27,12 @@ import (
 // that fill them, and reports these.
 type PodAction struct{ action }
 
-// NewPodAction gives the action for pods.
+// NewPodAction returns the action for pods.
 func NewPodAction(log logrus.FieldLogger, s *Session) *PodAction {
 	return &PodAction{action{session: s, log: log, name: "estiba.dev/restore-pod", resources: []string{"pods"}}}
 }
 
-// Execute gives the pod with its gate. Where the data is known to exist and can't
+// Execute returns the pod with its gate. Where the data is known to exist and can't
 // be asked for, it gives the pod so that it will never be scheduled, and an error
 // follows through AreAdditionalItemsReady.
 func (a *PodAction) Execute(in *velero.RestoreItemActionExecuteInput) (*velero.RestoreItemActionExecuteOutput, error) {
@@ -205,7 +205,7 @@ type target struct {
 	original *contract.PersistentVolume
 }
 
-// targetsOf gives the pod's volumes that are to be filled, as they will be in
+// targetsOf returns the pod's volumes that are to be filled, as they will be in
 // the namespace that the pod is restored to.
 func targetsOf(log logrus.FieldLogger, pod *corev1.Pod, record contract.PodRecord, r *velerov1.Restore) []target {
 	namespace := mapped(pod.Namespace, r)
@@ -299,7 +299,7 @@ func (t target) spec(r *velerov1.Restore, want asked) v1alpha1.VolumeRestoreSpec
 	return spec
 }
 
-// mapped gives the namespace that what was in the given one is restored to.
+// mapped returns the namespace that what was in the given one is restored to.
 func mapped(namespace string, r *velerov1.Restore) string {
 	if to := r.Spec.NamespaceMapping[namespace]; to != "" {
 		return to

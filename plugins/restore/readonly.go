@@ -46,7 +46,7 @@ func writable(log logrus.FieldLogger, item *unstructured.Unstructured, jobs map[
 	return nil
 }
 
-// turn takes readOnly from the volume's source, and tells whether it was there.
+// turn takes readOnly from the volume's source, and reports whether it was there.
 func turn(volume map[string]any) bool {
 	for _, kind := range []string{"persistentVolumeClaim", "nfs", "csi"} {
 		if source, _ := volume[kind].(map[string]any); source["readOnly"] == true {

@@ -59,7 +59,7 @@ type remembered struct {
 	begun    *metav1.Time
 }
 
-// NewSession gives a Session that knows nothing yet and has called nobody.
+// NewSession returns a Session that knows nothing yet and has called nobody.
 func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	s := &Session{
 		connect: connect, clock: c,
@@ -71,7 +71,7 @@ func NewSession(connect operation.Connect, c clock.Clock) *Session {
 	return s
 }
 
-// location gives the backup storage location that Velero's Backup object names in
+// location returns the backup storage location that Velero's Backup object names in
 // this cluster. It also says in the log who is missing that would bring the data
 // from there: they may come back, and jobs and gates wait for them within bounds.
 func (s *Session) location(ctx context.Context, log logrus.FieldLogger, r *velerov1.Restore) (string, error) {
@@ -105,7 +105,7 @@ func (s *Session) location(ctx context.Context, log logrus.FieldLogger, r *veler
 
 const selector = contract.LabelComponent + "=" + contract.ComponentNode
 
-// image gives the image of the node daemon, which holds the waiting program, too.
+// image returns the image of the node daemon, which holds the waiting program, too.
 func (s *Session) image(ctx context.Context, r *velerov1.Restore) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

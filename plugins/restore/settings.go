@@ -14,7 +14,7 @@ import (
 	"github.com/estiba-dev/estiba/plugins/settings"
 )
 
-// settings gives what administrators have set for restores, as the Restore's annotations change it. What is wrong with it
+// settings returns what administrators have set for restores, as the Restore's annotations change it. What is wrong with it
 // is said once in a restore; a default stands in.
 func (s *Session) settings(ctx context.Context, log logrus.FieldLogger, r *velerov1.Restore) (settings.Settings, error) {
 	s.mu.Lock()

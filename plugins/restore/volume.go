@@ -15,7 +15,7 @@ import (
 // or Recycle; others it provisions anew by itself (velero v1.18.3 pkg/restore/restore.go).
 type VolumeAction struct{ action }
 
-// NewVolumeAction gives the action for PersistentVolumes.
+// NewVolumeAction returns the action for PersistentVolumes.
 func NewVolumeAction(log logrus.FieldLogger, s *Session) *VolumeAction {
 	return &VolumeAction{action{session: s, log: log, name: "estiba.dev/restore-volume", resources: []string{"persistentvolumes"}}}
 }
@@ -49,7 +49,7 @@ func (a *VolumeAction) Execute(in *velero.RestoreItemActionExecuteInput) (*veler
 // JobAction keeps jobs that lie in a backup from being made, and so done, again.
 type JobAction struct{ action }
 
-// NewJobAction gives the action for Estiba's own kinds.
+// NewJobAction returns the action for Estiba's own kinds.
 func NewJobAction(log logrus.FieldLogger, s *Session) *JobAction {
 	var resources []string
 	for _, r := range []string{"volumebackups", "volumerestores", "snapshotdeletions", "repositories"} {

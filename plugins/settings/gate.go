@@ -101,7 +101,7 @@ func overlaid(base, over corev1.ResourceList) corev1.ResourceList {
 	return all
 }
 
-// gate sets what a key of the gate stands for, and tells whether there is such a key.
+// gate sets what a key of the gate stands for, and reports whether there is such a key.
 func (r *reader) gate(key, value string) bool {
 	g := &r.settings.Gate
 

@@ -76,12 +76,12 @@ type Problems struct {
 	Warnings []string
 }
 
-// Defaults gives the settings where nobody sets anything.
+// Defaults returns the settings where nobody sets anything.
 func Defaults() Settings {
 	return Settings{DefaultVolumes: OptIn, Unprotected: UnprotectedWarn, OnMissingSnapshot: v1alpha1.MissingFail, ExistingData: v1alpha1.ExistingRefuse, OnFileError: v1alpha1.FileErrorFail}
 }
 
-// Read gives the settings that the ConfigMap sets. The caller passes all
+// Read returns the settings that the ConfigMap sets. The caller passes all
 // ConfigMaps of Velero's namespace that bear the label contract.LabelPluginConfig; there must be at most one.
 func Read(maps []corev1.ConfigMap) (Settings, Problems) {
 	r := reader{settings: Defaults()}
@@ -98,7 +98,7 @@ func Read(maps []corev1.ConfigMap) (Settings, Problems) {
 	return r.settings, r.problems
 }
 
-// ForBackup gives the settings as the annotations of a Backup change them.
+// ForBackup returns the settings as the annotations of a Backup change them.
 func (s Settings) ForBackup(name string, annotations map[string]string) (Settings, Problems) {
 	r := reader{settings: s, where: fmt.Sprintf("Backup %s, annotation ", name)}
 
@@ -108,7 +108,7 @@ func (s Settings) ForBackup(name string, annotations map[string]string) (Setting
 	return r.settings, r.problems
 }
 
-// ForRestore gives the settings as the annotations of a Restore change them.
+// ForRestore returns the settings as the annotations of a Restore change them.
 func (s Settings) ForRestore(name string, annotations map[string]string) (Settings, Problems) {
 	r := reader{settings: s, where: fmt.Sprintf("Restore %s, annotation ", name)}
 
@@ -119,7 +119,7 @@ func (s Settings) ForRestore(name string, annotations map[string]string) (Settin
 	return r.settings, r.problems
 }
 
-// And gives both lists.
+// And returns both lists.
 func (p Problems) And(more Problems) Problems {
 	return Problems{Errors: slices.Concat(p.Errors, more.Errors), Warnings: slices.Concat(p.Warnings, more.Warnings)}
 }
@@ -162,7 +162,7 @@ func (r *reader) annotation(annotations map[string]string, annotation, key strin
 	}
 }
 
-// value sets what the key stands for, and tells whether there is such a key. Title is what people know it by.
+// value sets what the key stands for, and reports whether there is such a key. Title is what people know it by.
 func (r *reader) value(title, key, value string) bool {
 	s := &r.settings
 

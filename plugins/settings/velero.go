@@ -9,14 +9,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// VeleroGate gives the labels of the ConfigMap by which Velero sets up its own
+// VeleroGate returns the labels of the ConfigMap by which Velero sets up its own
 // init container (velero v1.18.3 pkg/restore/actions/pod_volume_restore_action.go).
 // The first one may have any value.
 func VeleroGate() (label, named, kind string) {
 	return "velero.io/plugin-config", "velero.io/pod-volume-restore", "RestoreItemAction"
 }
 
-// WithVeleroGate gives the settings with those of the gate as Velero's ConfigMap
+// WithVeleroGate returns the settings with those of the gate as Velero's ConfigMap
 // has them, for where there is none of Estiba's. The image and the command there
 // are those of another program, and don't count. The caller passes all ConfigMaps
 // with the labels of VeleroGate; Velero itself refuses more than one.

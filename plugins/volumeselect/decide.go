@@ -115,7 +115,7 @@ func OfClaim(c Claim, s Settings) (Verdict, Carrier) {
 	return sel.verdict(c.Claim.Name, first), Carrier{}
 }
 
-// chooseClaim gives what counts for most of all that is said about the claim,
+// chooseClaim returns what counts for most of all that is said about the claim,
 // by itself, by the policy and by the pods that mount it.
 func (s *Settings) chooseClaim(c Claim, mounts []Carrier) selection {
 	s = s.forVolume(c.Volume)
@@ -150,7 +150,7 @@ func (s *Settings) chooseClaim(c Claim, mounts []Carrier) selection {
 	return best
 }
 
-// wished gives the selection as the annotation of the claim itself changes it.
+// wished returns the selection as the annotation of the claim itself changes it.
 func (s selection) wished(w wish) selection {
 	const by = "annotation " + contract.AnnotationBackup + " of the claim"
 

@@ -21,7 +21,7 @@ const (
 	kindCSI       = "csi"
 )
 
-// typeOf gives the name of the one source that is set in a pod's volume or in a
+// typeOf returns the name of the one source that is set in a pod's volume or in a
 // PersistentVolume, as it is written in JSON; empty where none is. In both of
 // them each source is a pointer of its own.
 func typeOf(source any) string {
@@ -38,7 +38,7 @@ func typeOf(source any) string {
 	return ""
 }
 
-// policyType gives the name that volume policies have for a type of volume.
+// policyType returns the name that volume policies have for a type of volume.
 // It is the one in the spec but for one, which they spell their own way, and a
 // claim: what counts there is the PersistentVolume behind it.
 func policyType(name string) string {
@@ -52,7 +52,7 @@ func policyType(name string) string {
 	}
 }
 
-// noData tells whether Kubernetes fills volumes of the kind itself, from
+// noData reports whether Kubernetes fills volumes of the kind itself, from
 // objects that are in the backup anyway or from an image.
 func noData(kind string) bool {
 	switch kind {
@@ -90,7 +90,7 @@ func (u *use) add(c *corev1.Container, volume string) {
 	}
 }
 
-// windows tells whether the pod says that it runs on Windows.
+// windows reports whether the pod says that it runs on Windows.
 func windows(spec *corev1.PodSpec) bool {
 	if spec.OS != nil {
 		return spec.OS.Name == corev1.Windows
@@ -103,7 +103,7 @@ func windows(spec *corev1.PodSpec) bool {
 	return windowsByAffinity(spec.Affinity)
 }
 
-// windowsByAffinity tells whether every term that a node may fulfil wants Windows.
+// windowsByAffinity reports whether every term that a node may fulfil wants Windows.
 func windowsByAffinity(a *corev1.Affinity) bool {
 	if a == nil || a.NodeAffinity == nil || a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		return false
@@ -118,20 +118,20 @@ func windowsByAffinity(a *corev1.Affinity) bool {
 	})
 }
 
-// OwnedByPod tells whether the claim was made for a pod's generic ephemeral volume.
+// OwnedByPod reports whether the claim was made for a pod's generic ephemeral volume.
 func OwnedByPod(claim *corev1.PersistentVolumeClaim) bool {
 	o := metav1.GetControllerOf(claim)
 
 	return o != nil && o.Kind == "Pod"
 }
 
-// mounts tells whether the claim stands behind the pod's volume. That of a
+// mounts reports whether the claim stands behind the pod's volume. That of a
 // generic ephemeral volume is named after both, and the pod owns it.
 func mounts(pod *corev1.Pod, v *corev1.Volume, claim *corev1.PersistentVolumeClaim) bool {
 	return v1alpha1.ClaimName(pod, v) == claim.Name && (v.Ephemeral == nil || metav1.IsControlledBy(claim, pod))
 }
 
-// KindOf gives the kind by which jobs know the volume; empty for those that can't be moved.
+// KindOf returns the kind by which jobs know the volume; empty for those that can't be moved.
 func KindOf(v *corev1.Volume) v1alpha1.VolumeKind {
 	switch typeOf(&v.VolumeSource) {
 	case kindClaim, kindEphemeral:

@@ -64,7 +64,7 @@ func (s *Settings) neverTaken(volume *corev1.Volume, sel selection) *obstruction
 	}
 }
 
-// allowsHostPath tells whether the folder lies in one of those that the administrator allows.
+// allowsHostPath reports whether the folder lies in one of those that the administrator allows.
 func (s *Settings) allowsHostPath(folder string) bool {
 	folder = path.Clean(folder)
 
@@ -170,7 +170,7 @@ func runObstacle(pod *corev1.Pod, volume *corev1.Volume, sel selection) *obstruc
 	return nil
 }
 
-// atGate tells whether a restore holds the pod: its volumes are empty, or hold half of what they are to.
+// atGate reports whether a restore holds the pod: its volumes are empty, or hold half of what they are to.
 func atGate(pod *corev1.Pod) bool {
 	if phase(pod) != string(corev1.PodPending) || !slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == contract.GateContainer }) {
 		return false

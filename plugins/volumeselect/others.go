@@ -16,7 +16,7 @@ const (
 	coreVolumesExcludes = "backup.velero.io/backup-volumes-excludes"
 )
 
-// forVolume gives the settings as they count for a claim with that volume; it
+// forVolume returns the settings as they count for a claim with that volume; it
 // may be nil. Velero's own file-system backup passes over volumes of the type
 // hostPath with no more than a warning (velero v1.18.3 pkg/podvolume/backupper.go).
 func (s *Settings) forVolume(pv *corev1.PersistentVolume) *Settings {
@@ -30,7 +30,7 @@ func (s *Settings) forVolume(pv *corev1.PersistentVolume) *Settings {
 	return &leaving
 }
 
-// unfulfilled gives the action that the policy has for a claim, and marks the
+// unfulfilled returns the action that the policy has for a claim, and marks the
 // one that asks for a snapshot where there is none and nobody who could take one.
 func (s *Settings) unfulfilled(c Claim, action *Action) *Action {
 	if action == nil || action.Type != actionSnapshot || c.Snapshotted || len(s.Snapshotters) > 0 {
@@ -104,13 +104,13 @@ func (s *Settings) alsoTaken(pod *corev1.Pod, volume *corev1.Volume, action *Act
 	}
 }
 
-// coreTakes tells whether Velero's own file-system backup takes a volume that
+// coreTakes reports whether Velero's own file-system backup takes a volume that
 // no policy matches. Its lists hold plain names, and spaces count.
 func (s *Settings) coreTakes(pod *corev1.Pod, volume *corev1.Volume) bool {
 	return pod != nil && s.coreCan(pod, volume) && s.coreMeans(pod, volume)
 }
 
-// coreMeans tells whether Velero's own file-system backup is to take the volume,
+// coreMeans reports whether Velero's own file-system backup is to take the volume,
 // whether or not it can.
 func (s *Settings) coreMeans(pod *corev1.Pod, volume *corev1.Volume) bool {
 	if s.CoreTakesAll {
@@ -128,7 +128,7 @@ func (s *Settings) coreBy(pod *corev1.Pod) string {
 	return fmt.Sprintf("annotation %s of pod %s names it", coreVolumes, pod.Name)
 }
 
-// coreCan tells whether Velero's own file-system backup can take the volume
+// coreCan reports whether Velero's own file-system backup can take the volume
 // (velero v1.18.3 pkg/podvolume/backupper.go, internal/volumehelper): it passes
 // over those that only init containers mount, and it wants a running pod and
 // its agent on the node.
@@ -153,7 +153,7 @@ const (
 	backupMark     = "velero.io/backup-name"
 )
 
-// CSISnapshotted tells whether the claim, as Velero hands it to an action, says
+// CSISnapshotted reports whether the claim, as Velero hands it to an action, says
 // that the backup has taken a CSI snapshot of it. A restored claim may bear the
 // marks of an older backup.
 func CSISnapshotted(claim *corev1.PersistentVolumeClaim, backup string) bool {
@@ -186,7 +186,7 @@ func (s *Settings) snapshotOf(c Claim, mounts []Carrier) string {
 	return ""
 }
 
-// snapshotter gives what the names of the snapshotters for such volumes hold; empty where there are none.
+// snapshotter returns what the names of the snapshotters for such volumes hold; empty where there are none.
 func snapshotter(pv *corev1.PersistentVolume) string {
 	source := &pv.Spec.PersistentVolumeSource
 

@@ -30,7 +30,7 @@ func patterns(value string) []string {
 
 func isGlob(p string) bool { return strings.ContainsAny(p, `*?[\`) }
 
-// matches gives the strongest match of the list: a name counts for more than a glob.
+// matches returns the strongest match of the list: a name counts for more than a glob.
 // Globs that can't be read match nothing; Strays reports them.
 func matches(list []string, name string) match {
 	best := matchNone

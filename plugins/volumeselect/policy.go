@@ -33,7 +33,7 @@ type Action struct {
 	idle bool
 }
 
-// Estiba tells whether the action names Estiba as the mover.
+// Estiba reports whether the action names Estiba as the mover.
 func (a *Action) Estiba() bool {
 	if a == nil || a.Type != actionCustom {
 		return false
@@ -122,7 +122,7 @@ func ParsePolicies(data map[string]string) (*Policies, error) {
 	return p, nil
 }
 
-// Followed gives the policies followed by the ones of another list, which
+// Followed returns the policies followed by the ones of another list, which
 // count where no earlier one matches. Either may be nil.
 func (p *Policies) Followed(by *Policies) *Policies {
 	both := &Policies{}
@@ -137,7 +137,7 @@ func (p *Policies) Followed(by *Policies) *Policies {
 	return both
 }
 
-// Match gives the action of the first policy whose conditions the volume all
+// Match returns the action of the first policy whose conditions the volume all
 // fulfils, or nil where there is none.
 func (p *Policies) Match(v Traits) *Action {
 	if p == nil {

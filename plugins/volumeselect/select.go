@@ -109,14 +109,14 @@ func (s *Settings) byDefault(pod *corev1.Pod, action *Action, persistent bool) s
 	return sel
 }
 
-// system tells whether the pod is one of the cluster's own, or of Velero's. They
+// system reports whether the pod is one of the cluster's own, or of Velero's. They
 // keep nothing in what dies with them; and a gate would hold what others, or the
 // restore itself, can't do without.
 func (s *Settings) system(pod *corev1.Pod) bool {
 	return pod.Namespace == metav1.NamespaceSystem || pod.Namespace != "" && pod.Namespace == s.VeleroNamespace
 }
 
-// unprotected gives the level that is set for volumes without protection.
+// unprotected returns the level that is set for volumes without protection.
 func (s *Settings) unprotected() Level {
 	if s.Own.Unprotected == settings.UnprotectedFail {
 		return Error
@@ -125,7 +125,7 @@ func (s *Settings) unprotected() Level {
 	return Warning
 }
 
-// Strays gives a verdict for each entry of the pod's annotations that stands
+// Strays returns a verdict for each entry of the pod's annotations that stands
 // for no volume: names that the pod doesn't have, and patterns that can't be read.
 func Strays(pod *corev1.Pod) []Verdict {
 	var list []Verdict
@@ -162,7 +162,7 @@ func strayVerdict(pod *corev1.Pod, key, pattern string) (Verdict, bool) {
 	}
 }
 
-// ClaimStrays gives a verdict for the claim's annotation if that can't be read.
+// ClaimStrays returns a verdict for the claim's annotation if that can't be read.
 func ClaimStrays(claim *corev1.PersistentVolumeClaim) []Verdict {
 	if wishOf(claim) != wishUnread {
 		return nil

@@ -1,6 +1,6 @@
 package volumeselect
 
-// stageable tells whether all that keeps the volume from being read is that no
+// stageable reports whether all that keeps the volume from being read is that no
 // running pod has it: the mover makes a staging pod then, which mounts the claim
 // and does nothing. A claim that comes and goes with its pod is not worth one, and
 // a hostPath is wherever its pod was.
@@ -8,7 +8,7 @@ func stageable(c Claim, first *obstruction) bool {
 	return !OwnedByPod(c.Claim) && c.Volume.Spec.HostPath == nil && (first == nil || passing(first))
 }
 
-// passing tells whether it is the pod that stands in the way, and not the volume.
+// passing reports whether it is the pod that stands in the way, and not the volume.
 func passing(o *obstruction) bool {
 	switch o.reason {
 	case ReasonNotMounted, ReasonNotRunning, ReasonNoNode:

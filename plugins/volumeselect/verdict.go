@@ -1,6 +1,6 @@
 package volumeselect
 
-// Reason tells in one word why a volume is moved or not.
+// Reason says in one word why a volume is moved or not.
 type Reason string
 
 // The reasons for a volume to be moved.
@@ -102,7 +102,7 @@ type Verdict struct {
 	Caution string
 }
 
-// Lost tells whether the volume's data was to be in the backup, and is not going to be.
+// Lost reports whether the volume's data was to be in the backup, and is not going to be.
 func (v Verdict) Lost() bool { return v.Selected && !v.Move && !v.needless() }
 
 func (v Verdict) needless() bool {

@@ -24,7 +24,7 @@ var ErrConfig = errors.New("invalid cluster setting")
 // differ; their addresses may be the same, because nobody outside of a cluster sees them, but where one uses
 // the other's object store (see WithBucketOf).
 type Config struct {
-	// Name tells clusters apart: in cgroup names and in the kubeconfig.
+	// Name distinguishes clusters: in cgroup names and in the kubeconfig.
 	Name string
 	// Dir is the state folder: it is made by up and removed by down. It must not be inside a repository.
 	Dir string
@@ -110,7 +110,7 @@ const (
 	guestRange = 46
 )
 
-// address gives the cluster up to 200 nodes, and all addresses.
+// address sets all addresses of the cluster, for up to 200 nodes.
 func (c *Config) address(first byte, nodes int) {
 	net := func(second, third byte, bits int) netip.Prefix {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, second, third, 0}), bits)
@@ -132,13 +132,13 @@ func (c *Config) address(first byte, nodes int) {
 	}
 }
 
-// WithNodes gives the cluster a number of nodes, at most 200, in place of those it has.
+// WithNodes returns the cluster a number of nodes, at most 200, in place of those it has.
 func (c Config) WithNodes(count int) Config {
 	c.address(ownRange, count)
 	return c
 }
 
-// WithBucketOf gives the cluster one node and, in place of an object store of its own, that of the cluster with the state
+// WithBucketOf returns the configuration with one node and, in place of an object store of its own, that of the cluster with the state
 // folder dir. Its addresses are others than that one's, because the two are linked; Velero gets no storage location. An
 // error wraps ErrDown if there is no such cluster. One cluster's object store can be used by one other at a time: the one started last.
 func (c Config) WithBucketOf(dir string) (Config, error) {

@@ -64,7 +64,7 @@ func (c Config) loadImages(ctx context.Context, paths []string) error {
 	return nil
 }
 
-// nodeReady connects a node with the first one, and tells whether it takes images.
+// nodeReady connects a node with the first one, and reports whether it takes images.
 func (c Config) nodeReady(ctx context.Context, n Node) error {
 	if err := c.linkNode(ctx, n); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (c Config) waitLocation(ctx context.Context) error {
 	return err
 }
 
-// checkFresh tells whether what the API server says of nodes and pods is from after the nodes' start: a node that
+// checkFresh reports whether what the API server says of nodes and pods is from after the nodes' start: a node that
 // was cut off left conditions behind that say everything is ready.
 func (c Config) checkFresh(ctx context.Context) error {
 	for _, n := range c.Nodes {

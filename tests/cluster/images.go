@@ -24,7 +24,7 @@ const (
 	localPathImage = "docker.io/rancher/local-path-provisioner:" + parts.LocalPathVersion
 )
 
-// passwd gives the users of the images a name and a home.
+// passwd names the users of the images and their homes.
 const passwd = `root:x:0:0:root:/root:/bin/sh
 cnb:x:1002:1000:cnb:/home/cnb:/sbin/nologin
 nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// connectNode gives the node its address on a bridge, where other nodes can be plugged in. There is no
+// connectNode sets the node's address on a bridge, where other nodes can be plugged in. There is no
 // default route: what leaves the cluster fails at once.
 func (c Config) connectNode(ctx context.Context, n Node) error {
 	commands := []string{

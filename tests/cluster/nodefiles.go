@@ -127,7 +127,7 @@ rules:
 `, account, c.Velero.Namespace)
 }
 
-// cniConfig gives each pod a routed link of its own. With a bridge, replies between two pods of one
+// cniConfig returns each pod a routed link of its own. With a bridge, replies between two pods of one
 // node would bypass the translation of ClusterIPs where the kernel has no br_netfilter.
 func (c Config) cniConfig(n Node) string {
 	return fmt.Sprintf(`{

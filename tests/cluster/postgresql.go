@@ -75,7 +75,7 @@ func (c Config) makePostgreSQL(ctx context.Context, path string) error {
 	})
 }
 
-// busyboxAside gives the files of an image whose /bin is taken: a shell there, and the rest in a folder of its own.
+// busyboxAside returns the files of an image whose /bin is taken: a shell there, and the rest in a folder of its own.
 func busyboxAside(ctx context.Context) ([]image.File, error) {
 	applets, err := applets(ctx)
 	if err != nil {

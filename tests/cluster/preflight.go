@@ -40,13 +40,13 @@ func (p Problem) String() string { return p.What + "\n      mend it: " + p.Mend 
 type Machine struct {
 	UID      int
 	OS, Arch string
-	// Namespaces tells whether this user may make namespaces; root in a plain container may not.
+	// Namespaces reports whether this user may make namespaces; root in a plain container may not.
 	Namespaces bool
 	// Distribution holds ID and ID_LIKE of /etc/os-release.
 	Distribution []string
 	// Go is the path of the go command, empty if there is none.
 	Go string
-	// HasApt tells whether apt-get is there.
+	// HasApt reports whether apt-get is there.
 	HasApt bool
 	// MissingPackages are Debian packages whose programs are not there.
 	MissingPackages []string

@@ -35,7 +35,7 @@ func (c Config) findInit(node string) (int, error) {
 	return findProcess(func(cmdline []byte) bool { return bytes.Equal(cmdline, want) })
 }
 
-// anyNode tells whether a node of any cluster runs on this machine.
+// anyNode reports whether a node of any cluster runs on this machine.
 func anyNode() (bool, error) {
 	pid, err := findProcess(func(cmdline []byte) bool {
 		words := bytes.Split(cmdline, []byte{0})
@@ -233,5 +233,5 @@ func (c Config) insideEnvironment(environ []string) []string {
 	return append(kept, "PATH="+c.binDir()+":"+path, "KUBECONFIG="+c.Kubeconfig(), "VELERO_NAMESPACE="+c.Velero.Namespace, insideVariable+"="+c.Dir)
 }
 
-// insideVariable tells a process inside a cluster which one it is in, by its state folder.
+// insideVariable is the variable that tells a process inside a cluster which one it is in, by its state folder.
 const insideVariable = "ESTIBA_CLUSTER_INSIDE"

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// progress tells a person what is being done: a line per step, with the time since the start.
+// progress shows a person what is being done: a line per step, with the time since the start.
 type progress struct {
 	out   io.Writer
 	now   func() time.Time

@@ -236,7 +236,7 @@ func text(item runtime.Unstructured) (json.RawMessage, error) {
 	return json.Marshal(item.UnstructuredContent())
 }
 
-// object gives nil for no item, as Velero does.
+// object returns nil for no item, as Velero does.
 func object(content json.RawMessage) (runtime.Unstructured, error) {
 	if len(content) == 0 {
 		return nil, nil

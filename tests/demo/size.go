@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// size gives a number of bytes for people, in binary units.
+// size returns a number of bytes for people, in binary units.
 func size(n int64) string {
 	const step = 1024
 

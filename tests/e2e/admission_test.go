@@ -85,7 +85,7 @@ func TestADaemonsTokenIsGoodForItsOwnNodeOnly(t *testing.T) {
 	})
 }
 
-// asDaemon gives a client with the token of a node's daemon.
+// asDaemon returns a client with the token of a node's daemon.
 func (c *cell) asDaemon(node string) client.Client {
 	c.t.Helper()
 
@@ -114,7 +114,7 @@ func (c *cell) asDaemon(node string) client.Client {
 	return daemon
 }
 
-// goodBackupOf gives a job like another one, of another node.
+// goodBackupOf returns a job like another one, of another node.
 func (c *cell) goodBackupOf(job *v1alpha1.VolumeBackup, node string) *v1alpha1.VolumeBackup {
 	other := &v1alpha1.VolumeBackup{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: c.namespace + "-" + node, Labels: map[string]string{}}, Spec: job.Spec}
 	for k, v := range job.Labels {

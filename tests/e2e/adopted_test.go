@@ -90,7 +90,7 @@ func (c *cell) backedUp(pod *corev1.Pod) (kept string) {
 	return kept
 }
 
-// emptied gives the cell a new namespace with a claim "data".
+// emptied makes a new namespace for the cell, with a PVC "data".
 func (c *cell) emptied() {
 	c.t.Helper()
 	require.NoError(c.t, c.CreateNamespace(c.ctx, c.namespace))

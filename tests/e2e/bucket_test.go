@@ -37,7 +37,7 @@ func (c *cell) bucket(location string) bucket {
 	return bucket{cell: c, client: client, name: at.BucketName, prefix: at.Prefix}
 }
 
-// objects tells of every object below the prefix which one it is: whoever writes the same once more is found out.
+// objects identifies every object below the prefix: whoever writes the same once more is found out.
 func (b bucket) objects() map[string]string {
 	b.t.Helper()
 
@@ -54,7 +54,7 @@ func (b bucket) objects() map[string]string {
 	return found
 }
 
-// written gives the objects that were written or removed since, but for those in Velero's own folder of restores.
+// written returns the objects that were written or removed since, but for those in Velero's own folder of restores.
 func (b bucket) written(since map[string]string) []string {
 	b.t.Helper()
 
@@ -76,7 +76,7 @@ func (b bucket) written(since map[string]string) []string {
 	return changed
 }
 
-// copyTo copies all objects into a new bucket, below another prefix, and gives it. It goes when the test ends.
+// copyTo copies all objects into a new bucket, below another prefix, and returns it. It goes when the test ends.
 func (b bucket) copyTo(name, prefix string) bucket {
 	b.t.Helper()
 	require.NoError(b.t, b.client.MakeBucket(b.ctx, name, minio.MakeBucketOptions{}))

@@ -34,7 +34,7 @@ import (
 // canaries are strings that must be found nowhere, by what they are.
 type canaries map[string][]byte
 
-// in gives what is found in a text.
+// in returns what is found in a text.
 func (c canaries) in(text []byte) (found []string) {
 	for what, canary := range c {
 		if bytes.Contains(text, canary) {

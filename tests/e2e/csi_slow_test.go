@@ -42,7 +42,7 @@ type csiDriver struct {
 	socket, folder string
 }
 
-// GetInfo tells the kubelet who registers.
+// GetInfo says to the kubelet who registers.
 func (d *csiDriver) GetInfo(context.Context, *registration.InfoRequest) (*registration.PluginInfo, error) {
 	return &registration.PluginInfo{Type: registration.CSIPlugin, Name: csiName, Endpoint: d.socket, SupportedVersions: []string{"1.0.0"}}, nil
 }
@@ -52,12 +52,12 @@ func (d *csiDriver) NotifyRegistrationStatus(context.Context, *registration.Regi
 	return &registration.RegistrationStatusResponse{}, nil
 }
 
-// GetPluginInfo gives the driver's name.
+// GetPluginInfo returns the driver's name.
 func (d *csiDriver) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
 	return &csi.GetPluginInfoResponse{Name: csiName, VendorVersion: "1"}, nil
 }
 
-// NodeGetInfo gives the node's name.
+// NodeGetInfo returns the node's name.
 func (d *csiDriver) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
 	return &csi.NodeGetInfoResponse{NodeId: firstNode}, nil
 }
@@ -164,7 +164,7 @@ func (c *cell) csiVolume(name string) {
 	})
 }
 
-// mountedByCSI gives where the kubelet has the pod's volumes of the driver, by their names in the pod.
+// mountedByCSI returns where the kubelet has the pod's volumes of the driver, by their names in the pod.
 func (c *cell) mountedByCSI(pod *corev1.Pod) map[string]string {
 	c.t.Helper()
 

@@ -310,7 +310,7 @@ func (r *rehearsal) anotherPrefix() {
 	assert.Empty(r.t, all.written(before))
 }
 
-// beside starts a second cluster, of one node, with the bucket of the first and nothing else of it, and gives the same
+// beside starts a second cluster, of one node, with the bucket of the first and nothing else of it, and returns the same
 // namespace there. It goes when the test ends.
 func (c *cell) beside() *cell {
 	c.t.Helper()
@@ -383,7 +383,7 @@ func (c *cell) unsynced(backup string) {
 	})
 }
 
-// deletionRefused waits for the end of the deletion of a backup, and gives its errors.
+// deletionRefused waits for the end of the deletion of a backup, and returns its errors.
 func (c *cell) deletionRefused(backup string) string {
 	c.t.Helper()
 
@@ -407,7 +407,7 @@ func (c *cell) deletionRefused(backup string) string {
 	return said
 }
 
-// repositoryIn gives the repository of the cell's namespace in a location.
+// repositoryIn returns the repository of the cell's namespace in a location.
 func (c *cell) repositoryIn(location string) v1alpha1.Repository {
 	c.t.Helper()
 

@@ -36,7 +36,7 @@ func (c *cell) stop() {
 	}))
 }
 
-// jobOf gives the restore's job of a volume: of the claim of that name, or else of the emptyDir.
+// jobOf returns the restore's job of a volume: of the claim of that name, or else of the emptyDir.
 func (c *cell) jobOf(restore, volume string) v1alpha1.VolumeRestore {
 	c.t.Helper()
 

@@ -381,7 +381,7 @@ func TestAStoreThatIsAwayIsNamed(t *testing.T) {
 	assert.Contains(t, c.repository(c.namespace, "LocationNotFound"), location.Name)
 }
 
-// gateMessage gives what the gate of the namespace's pod ended with, and requires the application not to have begun.
+// gateMessage returns what the gate of the namespace's pod ended with, and requires the application not to have begun.
 func (c *cell) gateMessage() string {
 	c.t.Helper()
 
@@ -440,7 +440,7 @@ func (c *cell) podAgain() *corev1.Pod {
 	return &pods[0]
 }
 
-// volume gives the folder of the pod's first volume.
+// volume returns the folder of the pod's first volume.
 func (c *cell) volume(pod *corev1.Pod) string {
 	c.t.Helper()
 

@@ -94,7 +94,7 @@ func (c *cell) done(job client.Object, status func() v1alpha1.JobStatus) {
 	})
 }
 
-// folder gives a folder that the daemons and the controller see under that path, as an administrator would mount one
+// folder returns a folder that the daemons and the controller see under that path, as an administrator would mount one
 // of a file server for both.
 func (c *cell) folder() string {
 	c.t.Helper()

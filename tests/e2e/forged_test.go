@@ -261,7 +261,7 @@ func TestAJobThatIsWrongInItselfIsRefused(t *testing.T) {
 	})
 }
 
-// goodBackup gives a job like the one of the claim "data" in the backup named as the cell's namespace, of a
+// goodBackup returns a job like the one of the claim "data" in the backup named as the cell's namespace, of a
 // Backup that is being worked on.
 func (c *cell) goodBackup() *v1alpha1.VolumeBackup {
 	c.t.Helper()

@@ -16,7 +16,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/contract"
 )
 
-// within gives the cell for a part of the test.
+// within returns the cell for a part of the test.
 func (c *cell) within(t *testing.T) *cell {
 	t.Helper()
 
@@ -26,7 +26,7 @@ func (c *cell) within(t *testing.T) *cell {
 	return &part
 }
 
-// restorePartial restores the cell's backup, which must end PartiallyFailed, and gives what is said of it.
+// restorePartial restores the cell's backup, which must end PartiallyFailed, and returns what is said of it.
 func (c *cell) restorePartial(name string) string {
 	c.t.Helper()
 	require.NoError(c.t, c.Restore(c.ctx, name, c.namespace))

@@ -53,7 +53,7 @@ func (c *cell) createReplicas(name string, n int32) {
 	}))
 }
 
-// claimedVolume gives the UID of the volume that the claim "data" is bound to.
+// claimedVolume returns the UID of the volume that the claim "data" is bound to.
 func claimedVolume(c *cell) string {
 	c.t.Helper()
 
@@ -66,7 +66,7 @@ func claimedVolume(c *cell) string {
 	return string(volume.UID)
 }
 
-// snapshots gives the jobs of all snapshots of the cell's namespace, as the stock kopia sees them.
+// snapshots returns the jobs of all snapshots of the cell's namespace, as the stock kopia sees them.
 func (c *cell) snapshots() []string {
 	c.t.Helper()
 

@@ -303,7 +303,7 @@ func (c *cell) createWith(name, set, volume string, annotations map[string]strin
 	require.NoError(c.t, c.Create(c.ctx, pod))
 }
 
-// hooks gives the annotations that have Velero run commands around a pod's backup.
+// hooks returns the annotations that have Velero run commands around a pod's backup.
 func hooks(pre, post string) map[string]string {
 	annotations := map[string]string{}
 
@@ -355,7 +355,7 @@ type notes struct {
 	dir string
 }
 
-// notes gives the pod's notes, without those of an earlier backup.
+// notes returns the pod's notes, without those of an earlier backup.
 func (c *cell) notes(pod string) notes {
 	c.t.Helper()
 

@@ -44,7 +44,7 @@ func TestADerivedPasswordOpensTheRepositoryInTheStockKopia(t *testing.T) {
 	assert.NotEmpty(t, found)
 }
 
-// estiba runs the command of that name, which `make images` has built, and gives what it prints.
+// estiba runs the command of that name, which `make images` has built, and returns what it prints.
 func (c *cell) estiba(args ...string) string {
 	c.t.Helper()
 

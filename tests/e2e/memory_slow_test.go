@@ -103,7 +103,7 @@ func (c *cell) crowd(dir string, names int) {
 	}
 }
 
-// limitMemory gives the daemons' container another limit until the test ends.
+// limitMemory sets another limit of the daemons' container until the test ends.
 func (c *cell) limitMemory(limit *resource.Quantity) {
 	c.t.Helper()
 
@@ -118,7 +118,7 @@ func (c *cell) limitMemory(limit *resource.Quantity) {
 	})
 }
 
-// daemons gives how often each of the daemons was started again.
+// daemons returns how often each of the daemons was started again.
 func (c *cell) daemons() map[string]int32 {
 	c.t.Helper()
 

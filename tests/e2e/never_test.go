@@ -142,7 +142,7 @@ func TestSlowAPodThatItsControllerMakesAnewStopsTheRestore(t *testing.T) {
 
 const ownLabel = "estiba.test/"
 
-// want gives the first node the label that the cell's pods want, or takes it away.
+// want sets on the first node the label that the cell's pods want, or takes it away.
 func (c *cell) want(there bool) {
 	c.t.Helper()
 

@@ -60,7 +60,7 @@ type request struct {
 	Annotations     map[string]string
 }
 
-// right gives what the request needed, of the account.
+// right returns what the request needed, of the account.
 func (r request) right(account string) right {
 	resource := r.ObjectRef.Resource
 	if r.ObjectRef.Subresource != "" {
@@ -141,7 +141,7 @@ func TestNoRightIsGrantedThatIsNotUsed(t *testing.T) {
 	}
 }
 
-// granted gives what the roles of an account grant.
+// granted returns what the roles of an account grant.
 func (c *cell) granted(account string) map[right]string {
 	c.t.Helper()
 

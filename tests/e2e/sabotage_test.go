@@ -35,7 +35,7 @@ func (c *cell) start(name string) {
 	require.NoError(c.t, err)
 }
 
-// endsPartial waits for a backup's end, which must be PartiallyFailed, and gives its log and its description: the
+// endsPartial waits for a backup's end, which must be PartiallyFailed, and returns its log and its description: the
 // failure of an operation that ends after Velero has uploaded the log is in the description only.
 func (c *cell) endsPartial(name string) string {
 	c.t.Helper()
@@ -53,7 +53,7 @@ func (c *cell) endsPartial(name string) string {
 	return logs + described
 }
 
-// partial takes a backup that must be PartiallyFailed, and gives its log.
+// partial takes a backup that must be PartiallyFailed, and returns its log.
 func (c *cell) partial(name string) string {
 	c.t.Helper()
 
@@ -134,7 +134,7 @@ func (c *cell) restoring(restore string) {
 	}))
 }
 
-// told gives what Velero tells of a restore and its operations. Its log has the end only of operations that ended
+// told returns what Velero tells of a restore and its operations. Its log has the end only of operations that ended
 // before the log was uploaded, which depends on how busy the machine is.
 func (c *cell) told(restore string) string {
 	c.t.Helper()
@@ -179,7 +179,7 @@ func (c *cell) putKey(data map[string][]byte) {
 	require.NoError(c.t, c.Create(context.Background(), s))
 }
 
-// repository waits until the namespace's repository gives a reason, and gives the message.
+// repository waits until the namespace's repository gives a reason, and returns the message.
 func (c *cell) repository(namespace, reason string) string {
 	c.t.Helper()
 
@@ -257,7 +257,7 @@ func (c *cell) removeBlobsBut(keep []string, pattern string) {
 	}
 }
 
-// blobs gives the paths of the blobs in the cell's repository.
+// blobs returns the paths of the blobs in the cell's repository.
 func (c *cell) blobs(pattern ...string) []string {
 	c.t.Helper()
 
@@ -282,7 +282,7 @@ func (c *cell) change(edit func(*corev1.PodSpec)) {
 	c.changeTo(c.nodes(), edit)
 }
 
-// nodes gives the number of nodes.
+// nodes returns the number of nodes.
 func (c *cell) nodes() int {
 	c.t.Helper()
 
@@ -325,7 +325,7 @@ func (c *cell) changeTo(n int, edit func(*corev1.PodSpec)) {
 	}))
 }
 
-// limit has the daemon move no more than that many bytes in a second, and gives it more flags. The function takes
+// limit has the daemon move no more than that many bytes in a second, and returns it more flags. The function takes
 // that back.
 func (c *cell) limit(rate string, flags ...string) (lift func()) {
 	c.t.Helper()

@@ -52,7 +52,7 @@ func (c *cell) strict() {
 	}))
 }
 
-// moderate gives a pod spec that a strict namespace admits.
+// moderate returns a pod spec that a strict namespace admits.
 func moderate(spec corev1.PodSpec) corev1.PodSpec {
 	limits := corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi"), corev1.ResourceCPU: resource.MustParse("50m")}
 
@@ -83,7 +83,7 @@ func (c *cell) policy() string {
 	return name
 }
 
-// filled makes a claim with data in it that no pod mounts any more, and gives a copy of the data.
+// filled makes a claim with data in it that no pod mounts any more, and returns a copy of the data.
 func (c *cell) filled(claim string, d lab.Data) string {
 	c.t.Helper()
 

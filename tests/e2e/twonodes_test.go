@@ -164,7 +164,7 @@ func sharedClaim(namespace string) *corev1.PersistentVolumeClaim {
 	return claim
 }
 
-// sharedVolume makes the volume for the sharedClaim of the cell's namespace, and gives its folder, which both
+// sharedVolume makes the volume for the sharedClaim of the cell's namespace, and returns its folder, which both
 // nodes see. It takes the place of an administrator who makes volumes by hand.
 func (c *cell) sharedVolume(name string) string {
 	c.t.Helper()
@@ -194,7 +194,7 @@ func (c *cell) sharedVolume(name string) string {
 	return dir
 }
 
-// seenBy gives a checksum of all that a pod sees in its volume.
+// seenBy returns a checksum of all that a pod sees in its volume.
 func (c *cell) seenBy(pod *corev1.Pod) string {
 	c.t.Helper()
 
@@ -206,7 +206,7 @@ func (c *cell) seenBy(pod *corev1.Pod) string {
 	return out
 }
 
-// writers gives the nodes whose daemons have restored a volume of the cell's namespace.
+// writers returns the nodes whose daemons have restored a volume of the cell's namespace.
 func (c *cell) writers() []string {
 	c.t.Helper()
 

@@ -54,7 +54,7 @@ func (c *cell) unfilled(ctx context.Context, claim string) (string, error) {
 	return pvc.Labels[contract.LabelUnfilled], err
 }
 
-// marked waits until the claim bears the mark of a job that waits for the reason, and gives its name.
+// marked waits until the claim bears the mark of a job that waits for the reason, and returns its name.
 func (c *cell) marked(claim, restore, reason string) string {
 	c.t.Helper()
 

@@ -106,13 +106,13 @@ func (c *cell) copyInside() *corev1.Pod {
 	return nil
 }
 
-// inContainer gives a path of the kubelet's folder as the daemon's container has it.
+// inContainer returns a path of the kubelet's folder as the daemon's container has it.
 func inContainer(path string) string {
 	return strings.Replace(path, "/var/lib/kubelet/pods", "/host_pods", 1)
 }
 
 // toBeTried puts into a volume what package workertest tries, with the handle of a file of the other
-// application's volume, and gives that file. It opens the handle itself: to whom has the capability, it is open.
+// application's volume, and returns that file. It opens the handle itself: to whom has the capability, it is open.
 func (c *cell) toBeTried(volume string, other *lab.App) (neighbour string) {
 	c.t.Helper()
 
@@ -156,7 +156,7 @@ func (c *cell) toBeTried(volume string, other *lab.App) (neighbour string) {
 	return neighbour
 }
 
-// foreign gives paths of the bucket that are not the repository's, relative to it. All of them are there.
+// foreign returns paths of the bucket that are not the repository's, relative to it. All of them are there.
 func (c *cell) foreign(otherNamespace string) []string {
 	c.t.Helper()
 
@@ -190,7 +190,7 @@ func (c *cell) repositoryOf(namespace string) v1alpha1.Repository {
 // bucketDir is where the store of the local cluster keeps the bucket's objects as files.
 func bucketDir() string { return filepath.Join(os.Getenv("ESTIBA_CLUSTER_INSIDE"), "s3/velero") }
 
-// bucketFiles gives the sizes of all files of the bucket.
+// bucketFiles returns the sizes of all files of the bucket.
 func (c *cell) bucketFiles() map[string]int64 {
 	c.t.Helper()
 

@@ -60,7 +60,7 @@ func TestAWorkerThatRunsHasNothingButItsVolume(t *testing.T) {
 	c.sameDir(kept, c.volume(c.podAgain()))
 }
 
-// held stops the only worker of a verb as soon as it has its password, and gives it.
+// held stops the only worker of a verb as soon as it has its password, and returns it.
 func (c *cell) held(verb protocol.Verb) (w probe.Process, goOn func()) {
 	c.t.Helper()
 

@@ -198,7 +198,7 @@ func (c *cell) eachOfAllSorts(f func(name, dir string)) {
 	}
 }
 
-// keepAllSorts fills all moved volumes but the read-only one, which has been, and gives copies. What isn't moved gets a file.
+// keepAllSorts fills all moved volumes but the read-only one, which has been, and returns copies. What isn't moved gets a file.
 func (c *cell) keepAllSorts() map[string]string {
 	c.t.Helper()
 
@@ -226,7 +226,7 @@ func (c *cell) sameOfAllSorts(kept map[string]string) {
 	c.eachOfAllSorts(func(name, dir string) { c.sameDir(kept[name], dir) })
 }
 
-// volumeOf gives the volume that the claim is bound to.
+// volumeOf returns the volume that the claim is bound to.
 func (c *cell) volumeOf(claim string) *corev1.PersistentVolume {
 	c.t.Helper()
 
@@ -241,7 +241,7 @@ func (c *cell) volumeOf(claim string) *corev1.PersistentVolume {
 	return &pv
 }
 
-// retain gives the claim's volume the reclaim policy Retain, and labels.
+// retain sets on the claim's volume the reclaim policy Retain, and labels.
 func (c *cell) retain(claim string, labels map[string]string) {
 	c.t.Helper()
 	c.podsOfAllSorts()

@@ -30,7 +30,7 @@ const (
 	PhaseCanceled Phase = "Canceled"
 )
 
-// Terminal tells whether the phase is final.
+// Terminal reports whether the phase is final.
 func (p Phase) Terminal() bool {
 	return p == PhaseCompleted || p == PhaseFailed || p == PhaseCanceled
 }

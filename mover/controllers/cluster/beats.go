@@ -15,7 +15,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
-// Beats tells when the daemons of the nodes were last heard of. It goes by when
+// Beats knows when the daemons of the nodes were last heard of. It goes by when
 // it saw a Lease change, on its own clock: those of the nodes may be wrong. A
 // controller that has just started therefore gives every node the full time.
 type Beats struct {
@@ -37,7 +37,7 @@ func NewBeats(r client.Reader, namespace string, c clock.PassiveClock) *Beats {
 	return &Beats{reader: r, namespace: namespace, clock: c, seen: map[string]beat{}}
 }
 
-// All gives the heartbeats by the value of the label that names the node on jobs.
+// All returns the heartbeats by the value of the label that names the node on jobs.
 func (b *Beats) All(ctx context.Context) (map[string]state.Heartbeat, error) {
 	var leases coordinationv1.LeaseList
 

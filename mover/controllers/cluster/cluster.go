@@ -35,7 +35,7 @@ var (
 // Bucket is the part of a backup storage location that the controller reads and
 // writes itself. Paths are below the location's prefix.
 type Bucket interface {
-	// List gives the names right in a folder; one that does not exist is empty.
+	// List returns the names right in a folder; one that does not exist is empty.
 	List(ctx context.Context, folder string) (folders, files []string, err error)
 	// Get reads a small object. Errors wrap ErrObjectNotFound where it applies.
 	Get(ctx context.Context, path string) ([]byte, error)
@@ -53,7 +53,7 @@ type Buckets interface {
 
 // Keys holds the master key.
 type Keys interface {
-	// Fingerprints tells which master key there is, and which one was before; the latter is
+	// Fingerprints returns which master key there is, and which one was before; the latter is
 	// empty if none is kept. Errors wrap ErrKeyMissing or ErrKeyInvalid where they apply.
 	Fingerprints(ctx context.Context) (current, previous string, err error)
 	// Create makes a master key, unless there is one by now.
@@ -88,7 +88,7 @@ type Cluster struct {
 	Events record.EventRecorder
 	// Metrics counts.
 	Metrics *metrics.Metrics
-	// Clock tells the time.
+	// Clock is the source of the time.
 	Clock clock.PassiveClock
 	// Bounds of the state machine.
 	Bounds state.Bounds
@@ -142,7 +142,7 @@ func (c *Cluster) event(object client.Object, failed bool, reason, message strin
 	c.Events.Event(object, kind, reason, message)
 }
 
-// refused tells whether the API server won't have the status, however often it is offered.
+// refused reports whether the API server won't have the status, however often it is offered.
 func refused(err error) bool {
 	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
 }

@@ -154,7 +154,7 @@ func (r *Repositories) writeKey(ctx context.Context, v view, id string) error {
 	return nil
 }
 
-// waits tells what the exchange has to wait for, and for how long; or takes the turn.
+// waits returns what the exchange has to wait for, and for how long; or takes the turn.
 func (r *Repositories) waits(ctx context.Context, v view, id string) (string, time.Duration, error) {
 	// The cache is cheap, and the API server is right: it knows every job that may have
 	// read the Secret before it had two keys.
@@ -186,7 +186,7 @@ func (r *Repositories) waits(ctx context.Context, v view, id string) (string, ti
 	return "", 0, nil
 }
 
-// giveWay lets the next one have its turn, and gives the ID of the repository whose turn it was, if it was the Repository's.
+// giveWay lets the next one have its turn, and returns the ID of the repository whose turn it was, if it was the Repository's.
 func (r *Repositories) giveWay(name string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

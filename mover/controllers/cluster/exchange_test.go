@@ -37,7 +37,7 @@ func exchangeWorld(t *testing.T, objects ...client.Object) *world {
 
 func nameOf(namespace string) string { return jobs.RepositoryName("default", namespace) }
 
-// look looks at the repository of a namespace, and gives what is said of its key.
+// look looks at the repository of a namespace, and returns what is said of its key.
 func (w *world) look(t *testing.T, namespace string) metav1.Condition {
 	t.Helper()
 

@@ -65,7 +65,7 @@ func claimed(job *v1alpha1.VolumeBackup) bool {
 	return v.Claim != nil && (v.Pod.Name == "" || job.Spec.Cancel && state.Movable(job))
 }
 
-// routeBackup gives a job that names no node to the one its pod is on. If that pod is gone, the job is routed by its
+// routeBackup assigns a job that names no node to its pod's node. If that pod is gone, the job is routed by its
 // claim, or ended where there is none.
 func (c *Cluster) routeBackup(ctx context.Context, job *v1alpha1.VolumeBackup, owner state.Owner) (ctrl.Result, error) {
 	var (
@@ -139,7 +139,7 @@ func (c *Cluster) looseVolume(ctx context.Context, claim *corev1.PersistentVolum
 	return pv.Name, nil
 }
 
-// label gives the job to the node.
+// label assigns the job to the node.
 func (c *Cluster) label(ctx context.Context, job client.Object, node string) error {
 	before := job.DeepCopyObject().(client.Object)
 
@@ -158,7 +158,7 @@ func (c *Cluster) label(ctx context.Context, job client.Object, node string) err
 	return nil
 }
 
-// ReconcileRestore gives one VolumeRestore to a node, and looks after what is not that node's about it.
+// ReconcileRestore returns one VolumeRestore to a node, and looks after what is not that node's about it.
 func (c *Cluster) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	job := &v1alpha1.VolumeRestore{}
 	if found, err := c.read(ctx, req.Name, job); !found {

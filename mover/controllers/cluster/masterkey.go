@@ -43,7 +43,7 @@ func (r *Repositories) firstKey(ctx context.Context, v view) (outcome, error) {
 	return outcome{phase: v.busyPhase(), reason: state.ReasonRepositoryCreating, text: "made the master key", after: r.Bounds.Soon}, nil
 }
 
-// otherKeyed gives a location, other than the named one, that holds key files. One that can't be
+// otherKeyed returns a location, other than the named one, that holds key files. One that can't be
 // looked at doesn't count: an install whose second location is away must be able to begin.
 func (r *Repositories) otherKeyed(ctx context.Context, but string) (location, fingerprint string, err error) {
 	var list velerov1.BackupStorageLocationList

@@ -20,7 +20,7 @@ import (
 // provisionedBy is on every PersistentVolume that a provisioner made.
 const provisionedBy = "pv.kubernetes.io/provisioned-by"
 
-// putBack gives the PersistentVolume of the restore's claim the labels and the reclaim policy of the
+// putBack sets on the PersistentVolume of the restore's claim the labels and the reclaim policy of the
 // original, before anything is written to it. The data is worth more: what is refused for good is told
 // in an event, and the restore goes on.
 func (c *Cluster) putBack(ctx context.Context, job *v1alpha1.VolumeRestore) error {
@@ -69,7 +69,7 @@ func (c *Cluster) claimAndVolume(ctx context.Context, ref v1alpha1.VolumeReferen
 	return &claim, &pv, nil
 }
 
-// AsItWas gives the claim's volume with the labels and the reclaim policy of the original, or nil where
+// AsItWas returns the claim's volume with the labels and the reclaim policy of the original, or nil where
 // there is nothing to change, or where it is not one that was made for this claim by this restore: what
 // was there before has them from whoever made it.
 func AsItWas(job *v1alpha1.VolumeRestore, claim *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume) *corev1.PersistentVolume {
@@ -102,7 +102,7 @@ func AsItWas(job *v1alpha1.VolumeRestore, claim *corev1.PersistentVolumeClaim, p
 	return want
 }
 
-// madeFor tells whether the restore made the claim, and a provisioner the volume for that claim.
+// madeFor reports whether the restore made the claim, and a provisioner the volume for that claim.
 // The job is there before Velero makes the claim, and all three times are the API server's.
 func madeFor(job *v1alpha1.VolumeRestore, claim *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume) bool {
 	ref := pv.Spec.ClaimRef
@@ -113,7 +113,7 @@ func madeFor(job *v1alpha1.VolumeRestore, claim *corev1.PersistentVolumeClaim, p
 		pv.Annotations[provisionedBy] != "" && !pv.CreationTimestamp.Before(&job.CreationTimestamp)
 }
 
-// movable tells whether a label may go to another volume. Those of Kubernetes say where the old volume is, and
+// movable reports whether a label may go to another volume. Those of Kubernetes say where the old volume is, and
 // the scheduler heeds them; so do the topologies of CSI drivers. Velero's say who restored it.
 func movable(key string) bool {
 	domain, _, prefixed := strings.Cut(key, "/")

@@ -63,7 +63,7 @@ type outcome struct {
 	after  time.Duration
 	// place is where the location pointed; see contract.Place.
 	place string
-	// current tells whether the exchange of the master key is over for it; nil where that wasn't seen.
+	// current reports whether the exchange of the master key is over for it; nil where that wasn't seen.
 	current *metav1.Condition
 }
 
@@ -179,7 +179,7 @@ func (r *Repositories) fill(repo *v1alpha1.Repository, out outcome) {
 	}
 }
 
-// wait gives when to look again, and remembers failures.
+// wait returns when to look again, and remembers failures.
 func (r *Repositories) wait(name string, out outcome) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 // reservation is the ID of a repository that is to be made, and what its keys are made of.
 type reservation struct{ id, seed string }
 
-// known gives what this process has reserved, and takes from the survey what it knows to be hollow.
+// known returns what this process has reserved, and takes from the survey what it knows to be hollow.
 func (r *Repositories) known(v *view) reservation {
 	r.mu.Lock()
 	defer r.mu.Unlock()

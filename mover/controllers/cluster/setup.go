@@ -58,7 +58,7 @@ func CacheOptions(namespace string) (cache.Options, error) {
 	}, nil
 }
 
-// StagingCache gives a cache of the install's staging pods in all namespaces, run by the manager, whose own cache holds
+// StagingCache returns a cache of the install's staging pods in all namespaces, run by the manager, whose own cache holds
 // other pods.
 func StagingCache(mgr ctrl.Manager, namespace string) (client.Reader, error) {
 	ours := labels.SelectorFromSet(labels.Set{contract.LabelInstall: jobs.LabelValue(namespace)})
@@ -221,7 +221,7 @@ func (c *Cluster) jobsOfRestore(ctx context.Context, o client.Object) []reconcil
 	return out
 }
 
-// unroutedOf gives the restores that may wait for the pod.
+// unroutedOf returns the restores that may wait for the pod.
 func (c *Cluster) unroutedOf(ctx context.Context, pod client.Object) []reconcile.Request {
 	c.Pods.Changed(pod.GetNamespace())
 
@@ -246,7 +246,7 @@ func (c *Cluster) unroutedOf(ctx context.Context, pod client.Object) []reconcile
 	return out
 }
 
-// repositoriesOfKey gives all repositories when the master key's Secret has changed: it may open those that
+// repositoriesOfKey returns all repositories when the master key's Secret has changed: it may open those that
 // did not open, and no more those that did.
 func (c *Cluster) repositoriesOfKey(ctx context.Context, secret client.Object) []reconcile.Request {
 	if secret.GetName() != contract.MasterKeySecret {

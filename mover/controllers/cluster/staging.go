@@ -21,7 +21,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
-// routeClaim gives a backup of a claim that names no pod to the node of a pod
+// routeClaim returns a backup of a claim that names no pod to the node of a pod
 // that mounts the claim, if need be of a staging pod that is made for it.
 func (c *Cluster) routeClaim(ctx context.Context, job *v1alpha1.VolumeBackup, owner state.Owner) (ctrl.Result, error) {
 	beats, err := c.Beats.All(ctx)
@@ -133,13 +133,13 @@ func (c *Cluster) applyRoute(ctx context.Context, j routable, dec state.Decision
 	return settle(dec.RequeueAfter, nil)
 }
 
-// news tells whether the decision is worth an event. That the staging pod is lost the daemon may have written down
+// news reports whether the decision is worth an event. That the staging pod is lost the daemon may have written down
 // before, but it has told nobody.
 func news(before *v1alpha1.JobStatus, dec state.Decision) bool {
 	return before.Phase != dec.Phase || before.Reason != dec.Reason || dec.Action == state.ActionUnstage
 }
 
-// staged tells whether a job goes through its staging pod and has not ended.
+// staged reports whether a job goes through its staging pod and has not ended.
 func (c *Cluster) staged(o client.Object) bool {
 	switch o.(type) {
 	case *v1alpha1.VolumeBackup, *v1alpha1.VolumeRestore:
@@ -242,7 +242,7 @@ func (c *Cluster) claim(ctx context.Context, ref v1alpha1.VolumeReference) (stat
 	return c.faulty(ctx, claim)
 }
 
-// shared tells whether pods on several nodes may mount the volume at a time. Where a
+// shared reports whether pods on several nodes may mount the volume at a time. Where a
 // mode for one node is among them, it may be mounted in that one.
 func shared(modes []corev1.PersistentVolumeAccessMode) bool {
 	one := slices.Contains(modes, corev1.ReadWriteOnce) || slices.Contains(modes, corev1.ReadWriteOncePod)
@@ -319,7 +319,7 @@ func (c *Cluster) taken(ctx context.Context, s staging) (*state.Decision, error)
 	return &d, nil
 }
 
-// daemonPod gives what the node daemons' pods are made from; nil where there is no DaemonSet.
+// daemonPod returns what the node daemons' pods are made from; nil where there is no DaemonSet.
 func (c *Cluster) daemonPod(ctx context.Context) (*corev1.PodSpec, error) {
 	var list appsv1.DaemonSetList
 

@@ -82,7 +82,7 @@ func realPod(node string, phase corev1.PodPhase) *corev1.Pod {
 	}
 }
 
-// stage gives the staging pod of a job, or nil.
+// stage returns the staging pod of a job, or nil.
 func (w *world) stage(t *testing.T, job string) *corev1.Pod {
 	t.Helper()
 

@@ -39,14 +39,14 @@ type staging struct {
 	// claimUID is empty where the claim isn't there.
 	claimUID types.UID
 	readOnly bool
-	// bound tells that the volume may be on some nodes only, so that taints must not keep the pod from it.
+	// bound says that the volume may be on some nodes only, so that taints must not keep the pod from it.
 	bound bool
 	// daemon is the pod of the node daemons: what it runs, and where.
 	daemon corev1.PodSpec
 	limits []corev1.LimitRange
 }
 
-// pod gives the staging pod. It mounts the claim and does nothing: the node's
+// pod returns the staging pod. It mounts the claim and does nothing: the node's
 // daemon reads or writes the volume where the kubelet has mounted it.
 func (s staging) pod() *corev1.Pod {
 	requests := fitted(stagingDefaults(), s.limits)

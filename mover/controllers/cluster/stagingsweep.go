@@ -47,7 +47,7 @@ func (c *Cluster) Sweep(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
-// needed tells whether the pod's job is there and has not ended.
+// needed reports whether the pod's job is there and has not ended.
 func (c *Cluster) needed(ctx context.Context, name string, pod *corev1.Pod) (bool, error) {
 	var job client.Object = &v1alpha1.VolumeBackup{}
 	if strings.HasPrefix(name, jobs.RestorePrefix) {

@@ -15,7 +15,7 @@ import (
 // maxSubjects bounds how many pods are told of one finding.
 const maxSubjects = 10
 
-// tellSubjects tells of a job's end on its pods and its claim, where people look
+// tellSubjects records an event of a job's end on its pods and its claim, where people look
 // first: on a node without a daemon nobody else does. An event needs the UID of
 // its object, or kubectl describe does not show it.
 func (c *Cluster) tellSubjects(ctx context.Context, job client.Object, dec state.Decision, pods []state.TargetPod) {
@@ -58,7 +58,7 @@ func (c *Cluster) tellSubjects(ctx context.Context, job client.Object, dec state
 	}
 }
 
-// claimUID gives the UID of a restore's claim; none where it can't be read, for an event is worth no failure.
+// claimUID returns the UID of a restore's claim; none where it can't be read, for an event is worth no failure.
 func (c *Cluster) claimUID(ctx context.Context, job *v1alpha1.VolumeRestore) types.UID {
 	if job.Status.ClaimUID != "" {
 		return job.Status.ClaimUID

@@ -18,9 +18,9 @@ type survey struct {
 	under map[string]string
 	// made are the IDs that have a folder.
 	made []string
-	// keyed tells whether any namespace has a key file.
+	// keyed reports whether any namespace has a key file.
 	keyed bool
-	// fits tells whether any of them is of our key.
+	// fits reports whether any of them is of our key.
 	fits bool
 	// foreign is the fingerprint of some key file that is not of our key.
 	foreign string
@@ -29,7 +29,7 @@ type survey struct {
 // prints are the fingerprints of the master keys that we hold; empty for none.
 type prints struct{ current, previous string }
 
-// has tells whether the fingerprint is one of ours. An empty one is nobody's.
+// has reports whether the fingerprint is one of ours. An empty one is nobody's.
 func (p prints) has(fingerprint string) bool {
 	return fingerprint != "" && (fingerprint == p.current || fingerprint == p.previous)
 }
@@ -105,7 +105,7 @@ func (s *survey) keys(ctx context.Context, b Bucket, of, namespace string, ours 
 	return nil
 }
 
-// readKeys gives the fingerprints of a namespace's repositories, by their IDs.
+// readKeys returns the fingerprints of a namespace's repositories, by their IDs.
 func readKeys(ctx context.Context, b Bucket, namespace string) (map[string]string, error) {
 	_, files, err := b.List(ctx, contract.KeysPath()+namespace+"/")
 	if err != nil {
@@ -152,7 +152,7 @@ func readKey(ctx context.Context, b Bucket, path string) (contract.KeyFile, erro
 	return k, nil
 }
 
-// choose gives the repository to use: the one that was used before if it is
+// choose returns the repository to use: the one that was used before if it is
 // still there, else the smallest that is, so that two controllers choose the same;
 // and where there is none, the one that was reserved here, of which nobody else may make one.
 func (s survey) choose(before, reserved string) string {
@@ -170,7 +170,7 @@ func (s survey) choose(before, reserved string) string {
 	}
 }
 
-// left gives the repositories that are under the fingerprint, the given one first.
+// left returns the repositories that are under the fingerprint, the given one first.
 func (s survey) left(fingerprint, first string) []string {
 	left := slices.DeleteFunc(slices.Clone(s.ours), func(id string) bool { return s.under[id] != fingerprint || !slices.Contains(s.made, id) })
 	if i := slices.Index(left, first); i > 0 {

@@ -370,7 +370,7 @@ func (n *Node) restored(ctx context.Context, job *v1alpha1.VolumeRestore, age po
 	return []corev1.Pod{pod}, nil
 }
 
-// sameClaim gives the target with the UID of its claim, once that is known: a
+// sameClaim returns the target with the UID of its claim, once that is known: a
 // claim that is made anew while its restore is under way is another one.
 func sameClaim(job *v1alpha1.VolumeRestore) v1alpha1.VolumeReference {
 	ref := *job.Spec.Target.DeepCopy()
@@ -391,7 +391,7 @@ func (n *Node) spoiled(ctx context.Context, job *v1alpha1.VolumeRestore, age pod
 	return state.Spoiled(job, target.Pods(job, pods)), nil
 }
 
-// inPod gives the reference with the volume's name in the chosen pod: pods that
+// inPod returns the reference with the volume's name in the chosen pod: pods that
 // share a claim may call it differently.
 func (n *Node) inPod(pod *corev1.Pod, ref v1alpha1.VolumeReference) v1alpha1.VolumeReference {
 	if ref.Claim == nil {

@@ -41,17 +41,17 @@ type drive struct {
 
 	// check looks at the live objects.
 	check func(ctx context.Context) (verdict, error)
-	// stopped tells that the job is to end, whatever a check would give.
+	// stopped reports whether the job is to end, whatever a check would give.
 	stopped func(now time.Time) bool
 	// guard looks whether somebody else may write to the volume while it is worked on.
 	guard func(ctx context.Context, age podlist.Age) (*state.Finding, error)
 	// decide asks the state machine.
 	decide func(o state.Observed, now time.Time) state.Decision
-	// work gives what to begin, but for the fields that every work has.
+	// work returns what to begin, but for the fields that every work has.
 	work func() task.Work
-	// note gives what is to be said of a result that is not quite what was asked for; nil where there is none such.
+	// note returns what is to be said of a result that is not quite what was asked for; nil where there is none such.
 	note func(r task.Result) *state.Finding
-	// keep writes a result into the object's status, and gives its summary.
+	// keep writes a result into the object's status, and returns its summary.
 	keep func(r task.Result) v1alpha1.Summary
 }
 
@@ -114,11 +114,11 @@ func (d *drive) step(ctx context.Context) (ctrl.Result, error) {
 	return ctrl.Result{RequeueAfter: dec.RequeueAfter}, nil
 }
 
-// workUID tells one run of a job from another: one through a pod that the job was
+// workUID distinguishes one run of a job from another: one through a pod that the job was
 // taken from again holds that pod's mount, and is not the run through the next.
 func workUID(job, pod types.UID) types.UID { return job + "/" + pod }
 
-// refused tells whether the API server won't have the status, however often it is offered.
+// refused reports whether the API server won't have the status, however often it is offered.
 func refused(err error) bool {
 	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
 }

@@ -103,7 +103,7 @@ func (k *GateKeeper) act(ctx context.Context, pod *corev1.Pod, dec state.GateDec
 	}
 }
 
-// gated tells whether the pod stands at, or before, a gate on this node.
+// gated reports whether the pod stands at, or before, a gate on this node.
 func (k *GateKeeper) gated(pod *corev1.Pod) bool {
 	if pod.Spec.NodeName != k.node.Name || !pod.DeletionTimestamp.IsZero() || target.Finished(pod) {
 		return false
@@ -147,7 +147,7 @@ func (k *GateKeeper) jobs(ctx context.Context, pod *corev1.Pod, record contract.
 	return out, nil
 }
 
-// filled tells whether what the job has filled, or is filling, is the pod's very
+// filled reports whether what the job has filled, or is filling, is the pod's very
 // volume, and not one of the same name: a pod or a claim may have been made anew.
 func (k *GateKeeper) filled(ctx context.Context, vr *v1alpha1.VolumeRestore, pod *corev1.Pod) (bool, error) {
 	ref := vr.Spec.Target

@@ -13,7 +13,7 @@ type guards struct {
 	last map[types.UID]time.Time
 }
 
-// due tells whether it is time for another look, and takes it as done. One that
+// due reports whether it is time for another look, and takes it as done. One that
 // failed is made up for by the next.
 func (g *guards) due(job types.UID, now time.Time, every time.Duration) bool {
 	g.mu.Lock()

@@ -44,7 +44,7 @@ type Heartbeat struct {
 // FenceMargin is how much earlier than the controller a daemon counts itself as lost: enough for a beat and for a worker's end.
 const FenceMargin = 20 * time.Second
 
-// LeaseName gives the name of the Lease.
+// LeaseName returns the name of the Lease.
 func (h *Heartbeat) LeaseName() string { return "estiba-node-" + jobs.LabelValue(h.Node) }
 
 // Start renews until ctx is done. It never gives up: the controller decides what silence means.
@@ -87,7 +87,7 @@ func (h *Heartbeat) beat(ctx context.Context) {
 	}
 }
 
-// NeedLeaderElection tells the manager that every daemon has a heartbeat of its own.
+// NeedLeaderElection returns false: every daemon has a heartbeat of its own.
 func (h *Heartbeat) NeedLeaderElection() bool { return false }
 
 // Renew renews the Lease once, or makes it.

@@ -89,7 +89,7 @@ func (n *Node) ReconcileRestore(ctx context.Context, req ctrl.Request) (ctrl.Res
 	return d.step(ctx)
 }
 
-// mine reads the job, and tells whether it is there and of this node. The run of
+// mine reads the job, and reports whether it is there and of this node. The run of
 // a job that is not is ended.
 func (n *Node) mine(ctx context.Context, req ctrl.Request, job client.Object) (bool, error) {
 	err := n.Client.Get(ctx, req.NamespacedName, job)
@@ -200,7 +200,7 @@ func short(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxExample)], "")
 }
 
-// unchanged tells whether a merge patch says nothing but the resource version it is for.
+// unchanged reports whether a merge patch says nothing but the resource version it is for.
 func unchanged(patch []byte) bool {
 	var p map[string]json.RawMessage
 	if json.Unmarshal(patch, &p) != nil {

@@ -77,7 +77,7 @@ type Node struct {
 	Events record.EventRecorder
 	// Metrics counts.
 	Metrics *metrics.Metrics
-	// Clock tells the time.
+	// Clock is the source of the time.
 	Clock clock.WithTicker
 	// Bounds of the state machine.
 	Bounds state.Bounds

@@ -76,7 +76,7 @@ func (d *drive) observe(ctx context.Context, run task.Run) state.Observed {
 	return seen
 }
 
-// staged tells whether the volume is mounted for the job by its staging pod.
+// staged reports whether the volume is mounted for the job by its staging pod.
 func (d *drive) staged() bool { return d.pod.Name == contract.StagingPodName(d.object.GetName()) }
 
 // movable reports whether the job can go on through another pod when its own is gone.
@@ -148,7 +148,7 @@ func (d *drive) guardEnd(ctx context.Context, seen *state.Observed) {
 	seen.Spoiled = found
 }
 
-// podGone tells whether the pod must get its volume back. That it is being deleted is taken from the
+// podGone reports whether the pod must get its volume back. That it is being deleted is taken from the
 // cache, for nothing must be waited for then; that it is gone is not: a cache that lags must not end a job.
 func (d *drive) podGone(ctx context.Context) *state.Finding {
 	var pod corev1.Pod

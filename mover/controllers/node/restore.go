@@ -21,7 +21,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
-// restoreWork gives what a worker is to do about a restore, but for its volume.
+// restoreWork returns what a worker is to do about a restore, but for its volume.
 func (n *Node) restoreWork(job *v1alpha1.VolumeRestore) task.Work {
 	s := job.Spec
 	r := &engine.RestoreRequest{
@@ -52,7 +52,7 @@ func (n *Node) restoreWork(job *v1alpha1.VolumeRestore) task.Work {
 	}
 }
 
-// begun gives the ID of the snapshot that an earlier run of the job was let to write.
+// begun returns the ID of the snapshot that an earlier run of the job was let to write.
 func begun(job *v1alpha1.VolumeRestore) string {
 	if job.Status.WritingSince == nil {
 		return ""
@@ -119,7 +119,7 @@ func (n *Node) noteWriting(ctx context.Context, of *v1alpha1.VolumeRestore, snap
 	return err
 }
 
-// still tells whether the job is the one that a worker was begun for, goes through
+// still reports whether the job is the one that a worker was begun for, goes through
 // the same pod and is this node's to do.
 func (n *Node) still(job, begun *v1alpha1.VolumeRestore) bool {
 	return job.UID == begun.UID && !job.Status.Phase.Terminal() && job.Labels[contract.LabelNode] == jobs.LabelValue(n.Name) &&

@@ -167,7 +167,7 @@ func (n *Node) restoresOfPod(ctx context.Context, pod client.Object) []reconcile
 	return out
 }
 
-// podsOfRestore gives the pods whose gates may wait for the job: all gated ones of its namespace.
+// podsOfRestore returns the pods whose gates may wait for the job: all gated ones of its namespace.
 func (n *Node) podsOfRestore(ctx context.Context, o client.Object) []reconcile.Request {
 	job, ok := o.(*v1alpha1.VolumeRestore)
 	if !ok {

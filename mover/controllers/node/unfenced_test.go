@@ -60,7 +60,7 @@ func TestAWorkerWithoutAFenceIsSaid(t *testing.T) {
 	}
 }
 
-// counted gives a counter's values by their only label.
+// counted returns a counter's values by their only label.
 func (w *world) counted(t *testing.T, name string) map[string]float64 {
 	t.Helper()
 

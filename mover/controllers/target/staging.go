@@ -10,7 +10,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
-// ClaimPods gives those of the pods that mount the claim: what no container
+// ClaimPods returns those of the pods that mount the claim: what no container
 // mounts, the kubelet doesn't either. All pods must be of the claim's namespace.
 func ClaimPods(claim string, pods []corev1.Pod) []state.TargetPod {
 	var out []state.TargetPod
@@ -42,7 +42,7 @@ func used(claim string, pod *corev1.Pod) bool {
 	})
 }
 
-// StagedFor gives the name of the job whose staging pod it is, or an empty string.
+// StagedFor returns the name of the job whose staging pod it is, or an empty string.
 // A label says so; that it is true is seen by what the pod is: what mounts the
 // volume in it does nothing.
 func StagedFor(pod *corev1.Pod) string {
@@ -87,13 +87,13 @@ func mountsStaged(c corev1.Container) bool {
 	return mounted || slices.ContainsFunc(c.VolumeDevices, func(d corev1.VolumeDevice) bool { return d.Name == contract.StagingVolume })
 }
 
-// holds tells whether the container does nothing. The node's daemon keeps no commands in its
+// holds reports whether the container does nothing. The node's daemon keeps no commands in its
 // cache, and asks the API server where it matters.
 func holds(c corev1.Container) bool {
 	return c.Name == contract.StagingContainer && slices.Equal(c.Command, []string{contract.GateCommand, contract.StagingHold}) && len(c.Args) == 0
 }
 
-// onlyReads tells whether nothing of the container can write to the volume, which a shell in it could.
+// onlyReads reports whether nothing of the container can write to the volume, which a shell in it could.
 func onlyReads(c corev1.Container) bool {
 	return !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == contract.StagingVolume && !m.ReadOnly })
 }
@@ -108,7 +108,7 @@ func stagingStatus(pod *corev1.Pod) *corev1.ContainerStatus {
 	return nil
 }
 
-// stagingGate tells where a staging pod stands: its volume is mounted when it runs, and nothing in it writes.
+// stagingGate returns where a staging pod stands: its volume is mounted when it runs, and nothing in it writes.
 func stagingGate(p state.TargetPod) state.GatePosition {
 	if p.Running {
 		return state.GateThere

@@ -14,7 +14,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
-// Pods gives those of the pods that mount the restore's volume. All pods must
+// Pods returns those of the pods that mount the restore's volume. All pods must
 // be of the target's namespace.
 func Pods(job *v1alpha1.VolumeRestore, pods []corev1.Pod) []state.TargetPod {
 	var out []state.TargetPod
@@ -47,7 +47,7 @@ func mounts(v v1alpha1.VolumeReference, pod *corev1.Pod) bool {
 	return false
 }
 
-// Volume gives the pod's volume of that name, or nil.
+// Volume returns the pod's volume of that name, or nil.
 func Volume(pod *corev1.Pod, name string) *corev1.Volume {
 	for i := range pod.Spec.Volumes {
 		if pod.Spec.Volumes[i].Name == name {
@@ -58,7 +58,7 @@ func Volume(pod *corev1.Pod, name string) *corev1.Volume {
 	return nil
 }
 
-// Finished tells whether the pod's containers have ended for good.
+// Finished reports whether the pod's containers have ended for good.
 func Finished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
@@ -83,7 +83,7 @@ func held(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == contract.SchedulingGate })
 }
 
-// bare gives what holds for a pod whatever it is to be done for.
+// bare returns what holds for a pod whatever it is to be done for.
 func bare(pod *corev1.Pod) state.TargetPod {
 	p := state.TargetPod{
 		Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, Created: pod.CreationTimestamp.Time,
@@ -116,7 +116,7 @@ func bare(pod *corev1.Pod) state.TargetPod {
 	return p
 }
 
-// listed tells whether the pod's own gate waits for the job.
+// listed reports whether the pod's own gate waits for the job.
 func listed(job *v1alpha1.VolumeRestore, pod *corev1.Pod) bool {
 	record, err := contract.DecodeGateRecord(pod.Annotations[contract.AnnotationRestore])
 	if err != nil || record.Restore.UID != string(job.Spec.Restore.UID) {
@@ -132,7 +132,7 @@ func listed(job *v1alpha1.VolumeRestore, pod *corev1.Pod) bool {
 	return false
 }
 
-// passedBy tells whether an init container that runs before the gate, put there
+// passedBy reports whether an init container that runs before the gate, put there
 // at admission perhaps, mounts the volume: the gate only holds back what comes after it.
 func passedBy(job *v1alpha1.VolumeRestore, pod *corev1.Pod) bool {
 	for i := range max(gateIndex(pod), 0) {
@@ -158,7 +158,7 @@ func gateIndex(pod *corev1.Pod) int {
 	return slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == contract.GateContainer })
 }
 
-// Gate tells where the pod stands with respect to the gate in its init containers, whatever the gate waits for.
+// Gate returns where the pod stands with respect to the gate in its init containers, whatever the gate waits for.
 func Gate(pod *corev1.Pod) state.GatePosition {
 	if gateIndex(pod) < 0 {
 		return state.GateNone

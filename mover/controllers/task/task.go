@@ -41,7 +41,7 @@ type Work struct {
 	Restore *engine.RestoreRequest
 	// Forget removes the snapshots of a job.
 	Forget *engine.ForgetRequest
-	// OpenVolume is called as soon as there is a slot, and gives the open folder
+	// OpenVolume is called as soon as there is a slot, and returns the open folder
 	// of the volume; nil for work on the repository alone. A *BlockedError among its
 	// errors says why there is nothing to open.
 	OpenVolume func(ctx context.Context) (*os.File, error)
@@ -54,11 +54,11 @@ type Work struct {
 // no more, fulfilled.
 type BlockedError struct {
 	Finding state.Finding
-	// NotYet tells that what is missing comes by itself.
+	// NotYet says that what is missing comes by itself.
 	NotYet bool
 }
 
-// Error gives the message.
+// Error returns the message.
 func (b *BlockedError) Error() string { return b.Finding.Message }
 
 // Fences says behind which fences a worker ran.
@@ -96,7 +96,7 @@ type Ending int
 
 // The ways to end a run.
 const (
-	// Cancel tells the worker to stop, which may take it some seconds.
+	// Cancel asks the worker to stop, which may take it some seconds.
 	Cancel Ending = iota
 	// Abort ends the worker by force, at once.
 	Abort
@@ -109,7 +109,7 @@ const (
 type Tasks interface {
 	// Begin begins the work, unless one of the same key is queued or runs. One that has ended is replaced.
 	Begin(key string, w Work)
-	// Look tells how the work of the key stands, and whether there is any.
+	// Look returns how the work of the key stands, and whether there is any.
 	Look(key string) (Run, bool)
 	// End ends the work of the key; an unknown key is no error.
 	End(key string, how Ending)

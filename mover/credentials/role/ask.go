@@ -40,7 +40,7 @@ type question struct {
 	silence engine.Code
 }
 
-// ask gives the credentials. The error is an *engine.Error.
+// ask returns the credentials. The error is an *engine.Error.
 func (q question) ask(ctx context.Context) (settings.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -62,7 +62,7 @@ func (q question) ask(ctx context.Context) (settings.Credentials, error) {
 	}, nil
 }
 
-// code tells an answer that another one may follow from one that is final.
+// code distinguishes an answer that another one may follow from a final one.
 func (q question) code(err error) engine.Code {
 	var (
 		answer interface{ HTTPStatusCode() int }
@@ -105,7 +105,7 @@ func newDoer(client *http.Client, timeout time.Duration) doer {
 	return d
 }
 
-// Do gives an answer that was read.
+// Do returns an answer that was read.
 func (d doer) Do(req *http.Request) (*http.Response, error) {
 	res, err := d.client.Do(req) //nolint:gosec // to the address that the surroundings name
 	if err != nil {

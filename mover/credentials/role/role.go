@@ -4,7 +4,7 @@
 // some hours at most; whoever uses them asks again.
 //
 // Amazon's SDK speaks the protocols. This package says whom it asks, in which
-// order and for how long, and gives the SDK all that it would look for by itself.
+// order and for how long, and returns the SDK all that it would look for by itself.
 //
 // It must not keep what it got, and reads tokens, roles, files and the network
 // only through what it is given. No token and no key is ever part of an error.
@@ -63,7 +63,7 @@ const (
 
 // Surroundings are what a process may get a role from.
 type Surroundings struct {
-	// Env gives the variables of the environment.
+	// Env returns the variables of the environment.
 	Env func(name string) string
 	// File reads a token. They are replaced while the process runs, so that they are read each time.
 	File func(name string) ([]byte, error)
@@ -84,7 +84,7 @@ type WebIdentity struct {
 	Session string
 }
 
-// Credentials gives the credentials of the surroundings, in the order of Amazon's
+// Credentials returns the credentials of the surroundings, in the order of Amazon's
 // libraries: the variables for keys, web identity, a container's endpoint, the
 // machine's own role. The error is CredentialsInvalid where there are none or
 // where they were refused, and StoreUnavailable where asking again may help.
@@ -152,13 +152,13 @@ func (r Surroundings) Assume(ctx context.Context, s settings.Settings, w WebIden
 // identity is a token that was read.
 type identity string
 
-// GetIdentityToken gives it to the library.
+// GetIdentityToken returns it to the library.
 func (i identity) GetIdentityToken() ([]byte, error) { return []byte(i), nil }
 
 // legacy sends the old regions to the one address that was there first.
 type legacy struct{ sts.EndpointResolverV2 }
 
-// ResolveEndpoint gives the address.
+// ResolveEndpoint returns the address.
 func (l legacy) ResolveEndpoint(ctx context.Context, p sts.EndpointParameters) (smithyendpoints.Endpoint, error) {
 	p.UseGlobalEndpoint = aws.Bool(true)
 

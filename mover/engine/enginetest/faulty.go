@@ -31,7 +31,7 @@ type Call struct {
 // make a call that hangs; a call whose context is done meanwhile is its own affair.
 type Fault func(ctx context.Context, c Call) error
 
-// FailAt gives a Fault that fails the n-th call of a method.
+// FailAt returns a Fault that fails the n-th call of a method.
 func FailAt(m Method, n int, err error) Fault {
 	return func(_ context.Context, c Call) error {
 		if c.Method == m && c.N == n {
@@ -42,7 +42,7 @@ func FailAt(m Method, n int, err error) Fault {
 	}
 }
 
-// HangAt gives a Fault that makes the n-th call of a method wait until it is cancelled.
+// HangAt returns a Fault that makes the n-th call of a method wait until it is cancelled.
 func HangAt(m Method, n int) Fault {
 	return func(ctx context.Context, c Call) error {
 		if c.Method != m || c.N != n {
@@ -71,7 +71,7 @@ func NewFaulty(inner engine.Engine, fault Fault) *Faulty {
 	return &Faulty{inner: inner, fault: fault, calls: map[Method]int{}}
 }
 
-// Calls tells how often a method was called.
+// Calls returns how often a method was called.
 func (f *Faulty) Calls(m Method) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

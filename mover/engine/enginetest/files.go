@@ -28,7 +28,7 @@ type file struct {
 // files is a tree in memory, by paths relative to its root, which is ".".
 type files map[string]file
 
-// folderPath gives a path to an open folder.
+// folderPath returns a path to an open folder.
 func folderPath(root *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", root.Fd()) }
 
 // readFiles reads a tree. Fifos, sockets and devices are left out.
@@ -94,7 +94,7 @@ func readFile(path string, d fs.DirEntry) (file, bool, error) {
 	return f, true, err
 }
 
-// paths gives the paths, folders before what is in them.
+// paths returns the paths, folders before what is in them.
 func (f files) paths() []string {
 	list := make([]string, 0, len(f))
 	for p := range f {
@@ -106,7 +106,7 @@ func (f files) paths() []string {
 	return list
 }
 
-// bytes gives the size of all regular files.
+// bytes returns the size of all regular files.
 func (f files) bytes() int64 {
 	var n int64
 	for _, e := range f {

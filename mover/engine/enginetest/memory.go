@@ -148,7 +148,7 @@ func (m *Memory) Restore(ctx context.Context, r engine.RestoreRequest, p engine.
 	return res, nil
 }
 
-// choose gives the snapshot to restore, nil where the volume stays as it is, and a result without its summary.
+// choose returns the snapshot to restore, nil where the volume stays as it is, and a result without its summary.
 func (m *Memory) choose(r engine.RestoreRequest) (*memorySnapshot, engine.RestoreResult, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -90,7 +90,7 @@ func createsConcurrently(t *testing.T, e engine.Engine) {
 	requireSame(t, dir, target)
 }
 
-// calls makes each call but the CreateRepository that makes one, and gives the errors by name.
+// calls makes each call but the CreateRepository that makes one, and returns the errors by name.
 func calls(ctx context.Context, t *testing.T, e engine.Engine) map[Method]error {
 	t.Helper()
 

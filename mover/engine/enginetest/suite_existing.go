@@ -19,7 +19,7 @@ func put(t *testing.T, path, content string) {
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 }
 
-// copied gives what is in a folder, to compare it with later.
+// copied returns what is in a folder, to compare it with later.
 func copied(t *testing.T, dir string) files {
 	t.Helper()
 

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// peakHeap gives the most memory, in bytes, that the heap took while f ran, beyond
+// peakHeap returns the most memory, in bytes, that the heap took while f ran, beyond
 // what was there before, as the garbage collector saw it.
 func peakHeap(f func()) uint64 {
 	const heap = "/memory/classes/heap/objects:bytes"

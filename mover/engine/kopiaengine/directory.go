@@ -35,7 +35,7 @@ type directory struct {
 	own *beneath.Dir
 }
 
-// newRoot gives the root of a volume.
+// newRoot returns the root of a volume.
 func newRoot(src *source, root *beneath.Root) (*directory, error) {
 	e, err := root.Dir().Stat()
 	if err != nil {
@@ -114,7 +114,7 @@ func (d *directory) Child(_ context.Context, name string) (kfs.Entry, error) {
 	return nil, kfs.ErrEntryNotFound
 }
 
-// child gives what kopia is to see of an entry; nil for what is left out and counted.
+// child returns what kopia is to see of an entry; nil for what is left out and counted.
 func (d *directory) child(e beneath.Entry) kfs.Entry {
 	n := node{src: d.src, dir: d.own, entry: e, name: contract.EncodeName(e.Name), path: join(d.path, e.Name)}
 

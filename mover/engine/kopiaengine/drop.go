@@ -33,7 +33,7 @@ func (d damage) blobs() int {
 	return n
 }
 
-// calendar tells kopia the time, or an earlier one while it is turned back.
+// calendar is kopia's clock: the time, or an earlier one while it is turned back.
 type calendar struct {
 	now  func() time.Time
 	back atomic.Int64 // in seconds; 0 is today

@@ -86,7 +86,7 @@ func (e *Engine) Rewrap(ctx context.Context) error {
 
 func (e *Engine) storage() blob.Storage { return e.cfg.Repository.Storage }
 
-// explain gives err the code that fits, see repository.Explain, and a message of
+// explain sets the code of err, see repository.Explain, and a message of
 // bounded length.
 func (e *Engine) explain(ctx context.Context, otherwise engine.Code, err error) error {
 	return shorten(repository.Explain(ctx, e.storage(), otherwise, err))

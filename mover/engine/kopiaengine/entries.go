@@ -44,7 +44,7 @@ func (n *node) Mode() fs.FileMode {
 	return m
 }
 
-// unlessKnown gives a mode with a bit that kopia compares and does not keep where the
+// unlessKnown returns a mode with a bit that kopia compares and does not keep where the
 // entry must be read whatever an earlier snapshot says.
 func (n *node) unlessKnown() fs.FileMode {
 	if n.src.mustRead(n.path, n.entry) {
@@ -97,7 +97,7 @@ func opened[T any](n *node, open func(beneath.Entry) (T, error)) (T, error) {
 	return t, err
 }
 
-// join gives the raw path of an entry.
+// join returns the raw path of an entry.
 func join(dir, name string) string {
 	if dir == "" {
 		return name

@@ -72,7 +72,7 @@ func held(root *beneath.Root) ([]string, error) {
 	return found, nil
 }
 
-// contents gives the first entries of a volume, quoted, and one more than are named
+// contents returns the first entries of a volume, quoted, and one more than are named
 // where there are more. An empty folder that the file system has made counts as none.
 func contents(root *beneath.Dir) (found []string, err error) {
 	err = eachListed(root, func(e beneath.Entry) error {
@@ -196,12 +196,12 @@ func (w *restorer) removeExtras(ctx context.Context, d *beneath.Dir, id object.I
 	return engine.Errorf(engine.CodeTargetUnwritable, "remove from folder %s what the snapshot does not have: there is ever more of it", quote(path))
 }
 
-// lostAndFound tells whether it is the folder that the file system keeps for itself.
+// lostAndFound reports whether it is the folder that the file system keeps for itself.
 func lostAndFound(e beneath.Entry, path string) bool {
 	return path == "" && e.Name == engine.LostAndFound && e.Err == nil && e.Kind == beneath.KindDirectory
 }
 
-// names gives the names in a folder of the snapshot.
+// names returns the names in a folder of the snapshot.
 func (w *restorer) names(ctx context.Context, id object.ID, path string) (map[string]struct{}, error) {
 	r, err := w.rep.OpenObject(ctx, id)
 	if err != nil {

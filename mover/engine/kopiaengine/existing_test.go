@@ -24,7 +24,7 @@ func mirrored(t *testing.T, e *kopiaengine.Engine, job, dir string) error {
 	return err
 }
 
-// small backs a small volume up, and gives it.
+// small backs a small volume up, and returns it.
 func small(t *testing.T) (e *kopiaengine.Engine, volume string) {
 	t.Helper()
 	needRoot(t)

@@ -24,7 +24,7 @@ type place struct {
 	above *place
 }
 
-// has tells whether a folder is this one or one of those above. An honest repository
+// has reports whether a folder is this one or one of those above. An honest repository
 // can't have a folder within itself, because its ID is made of its content.
 func (p *place) has(id object.ID) bool {
 	for ; p != nil; p = p.above {
@@ -124,7 +124,7 @@ func damaged(path, format string, args ...any) error {
 	return engine.Errorf(engine.CodeRepositoryDamaged, "%s in the repository %w", quote(path), fmt.Errorf(format, args...))
 }
 
-// attrsOf gives the attributes of an entry. Kopia keeps setuid, setgid and sticky as
+// attrsOf returns the attributes of an entry. Kopia keeps setuid, setgid and sticky as
 // Go has them.
 func attrsOf(e *snapshot.DirEntry) beneath.Attrs {
 	return beneath.Attrs{
@@ -176,7 +176,7 @@ func eachEntry(r io.Reader, path string, do func(e *snapshot.DirEntry, raw strin
 	return nil
 }
 
-// enterEntries reads up to the first entry, and tells whether there is a list of
+// enterEntries reads up to the first entry, and reports whether there is a list of
 // them at all: an empty folder has none. The entries come before the summary, as
 // kopia writes them; what is before them has no structure.
 func enterEntries(dec *json.Decoder) (bool, error) {
@@ -227,7 +227,7 @@ var (
 	errTwice = errors.New("comes twice, or out of order")
 )
 
-// next gives the raw name of the next entry.
+// next returns the raw name of the next entry.
 func (o *order) next(e *snapshot.DirEntry) (string, error) {
 	raw := contract.DecodeName(e.Name)
 	if raw == "" || raw == "." || raw == ".." || strings.ContainsAny(raw, "/\x00") || contract.EncodeName(raw) != e.Name {

@@ -21,7 +21,7 @@ const (
 	forgedHash      = "a hash of 32 bytes, not computed"
 )
 
-// honest gives the parameters under the name of the hash function that is really used.
+// honest is the parameters under the name of the hash function that is really used.
 type honest struct{ hashing.Parameters }
 
 // GetHashFunction names it.

@@ -93,7 +93,7 @@ func list(entries ...string) string {
 }
 
 // hostile restores a job's snapshot beside a canary, which must stay as it was, within a
-// bounded time, and gives the folder it was restored to.
+// bounded time, and returns the folder it was restored to.
 func hostile(t *testing.T, e *kopiaengine.Engine, job string) (string, error) {
 	t.Helper()
 
@@ -332,7 +332,7 @@ func TestFilesThatSteerKopiaHaveNoPower(t *testing.T) {
 	requireSame(t, volume, target, tree.Skip(func(p string) bool { return p == "in/.kopiaignore" }))
 }
 
-// placeholder gives what kopia would take for the tree of a snapshot.
+// placeholder returns what kopia would take for the tree of a snapshot.
 func placeholder(t *testing.T, st blob.Storage, id string) []byte {
 	t.Helper()
 

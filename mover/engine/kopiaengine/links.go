@@ -71,7 +71,7 @@ func linkEntry(m *snapshot.Manifest) (*snapshot.DirEntry, error) {
 // file of its own, and is counted.
 const maxLinks = 2_000_000
 
-// links tells which files of a snapshot are one. Paths are told apart by their hashes.
+// links knows which files of a snapshot are one. Paths are told apart by their hashes.
 type links struct {
 	inodes map[[2]uint64]*inode
 	names  map[[16]byte]*inode
@@ -202,7 +202,7 @@ func (w *restorer) linked(ctx context.Context, i *inode, d *beneath.Dir, e *snap
 	return nil
 }
 
-// link gives a file that was written another name, and reports whether it could be done. An error is of what keeps a file of
+// link returns a file that was written another name, and reports whether it could be done. An error is of what keeps a file of
 // its own from being written there, too.
 func (w *restorer) link(i *inode, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) (bool, error) {
 	if !alike(i.entry, e) {

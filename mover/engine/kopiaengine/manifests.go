@@ -25,7 +25,7 @@ const tagPrefix = "tag:"
 // pin keeps kopia's retention from a snapshot, whoever runs it on the repository.
 const pin = "estiba"
 
-// kopiaTags gives the tags as kopia keeps them. Job and instance, by which
+// kopiaTags returns the tags as kopia keeps them. Job and instance, by which
 // snapshots are found, come from the request itself.
 func kopiaTags(r engine.BackupRequest) map[string]string {
 	tags := make(map[string]string, len(r.Tags)+2)
@@ -97,7 +97,7 @@ func findIDs(ctx context.Context, rep repo.Repository, labels map[string]string)
 	return ids, nil
 }
 
-// jobLabels gives the labels of the manifests of a job that have the tags expected.
+// jobLabels returns the labels of the manifests of a job that have the tags expected.
 func jobLabels(job string, expect map[string]string) map[string]string {
 	labels := make(map[string]string, len(expect)+1)
 	for k, v := range expect {
@@ -137,7 +137,7 @@ func newest(ms []*snapshot.Manifest) []*snapshot.Manifest { return snapshot.Sort
 // looked into for files already read. Each is one more place to look up every file.
 const maxCheckpoints = 2
 
-// parents gives the snapshots against which reading may be spared: the last
+// parents returns the snapshots against which reading may be spared: the last
 // complete one of the same source and instance, and what was begun and not
 // finished since, the latest first. What can't be read, or needs a pack that is
 // lost, is left out: a damaged repository must not keep a new backup from being
@@ -201,7 +201,7 @@ func lastComplete(ms []*snapshot.Manifest) *snapshot.Manifest {
 	return nil
 }
 
-// sound tells whether a snapshot can be built upon. A finished one was verified when
+// sound reports whether a snapshot can be built upon. A finished one was verified when
 // it was made, so that only what was lost since matters; what no packs were lost of is looked
 // up in the new snapshot. What was written down along the way never was verified.
 func (b *backup) sound(ctx context.Context, m *snapshot.Manifest) bool {

@@ -13,7 +13,7 @@ import (
 
 var errMissing = errors.New("the repository has no finished snapshot")
 
-// choose gives the snapshot to restore, and says in the result which one it is; none
+// choose returns the snapshot to restore, and says in the result which one it is; none
 // where the volume is to be left as it is.
 func choose(ctx context.Context, rep repo.Repository, r engine.RestoreRequest, res *engine.RestoreResult) (*snapshot.Manifest, error) {
 	m, err := snapshotOfJob(ctx, rep, r)

@@ -19,7 +19,7 @@ const (
 	cut        = "…"
 )
 
-// quote gives a path as a Go string of at most maxPath bytes. Of a longer one, it is
+// quote returns a path as a Go string of at most maxPath bytes. Of a longer one, it is
 // the end that tells entries apart.
 func quote(path string) string {
 	if len(path) <= maxPath {
@@ -59,12 +59,12 @@ func shorten(err error) error {
 	return shortened{err}
 }
 
-// Error gives the beginning of the message.
+// Error returns the beginning of the message.
 func (e shortened) Error() string {
 	return strings.ToValidUTF8(e.error.Error()[:maxMessage-len(cut)], "") + cut
 }
 
-// Unwrap gives the error itself.
+// Unwrap returns the error itself.
 func (e shortened) Unwrap() error { return e.error }
 
 // omissions counts what could not be kept. It is for any number of goroutines.
@@ -95,7 +95,7 @@ func (o *omissions) add(reason engine.OmissionReason, path string) {
 	}
 }
 
-// list gives them in the order of their reasons.
+// list returns them in the order of their reasons.
 func (o *omissions) list() []engine.Omission {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -62,7 +62,7 @@ func (p *packs) list(ctx context.Context) error {
 	return nil
 }
 
-// lost gives the packs that the index of rep names, be it by contents marked as
+// lost returns the packs that the index of rep names, be it by contents marked as
 // deleted, and that are not there: kopia's maintenance removes no pack that is
 // still named, and what it marked, it may yet take back. What was found before is
 // not asked for again.
@@ -136,7 +136,7 @@ func newWritten(st blob.Storage) *written {
 	return &written{Storage: st, sizes: map[blob.ID]int64{}, packs: map[blob.ID]struct{}{}}
 }
 
-// Err gives the failure that the storage remembers.
+// Err returns the failure that the storage remembers.
 func (s *written) Err() error { return repository.StorageErr(s.Storage) }
 
 // has reports whether an index or a pack was written here.
@@ -179,7 +179,7 @@ func (s *written) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return s.Storage.DeleteBlob(ctx, id)
 }
 
-// lost tells how many of the indexes are not there. That need not be a loss: after
+// lost returns how many of the indexes are not there. That need not be a loss: after
 // a day or more, somebody's maintenance may have put them into others.
 func (s *written) lost(ctx context.Context) (int, error) {
 	s.mu.Lock()

@@ -142,7 +142,7 @@ func (b *backup) pass(ctx context.Context, w repo.RepositoryWriter, ps []*snapsh
 	return m, src, b.judge(m, src, errors.Join(progress.err(), guard.err(), err, links.sign(m)))
 }
 
-// tellOnce gives the progress function for the first pass only.
+// tellOnce returns the progress function for the first pass only.
 func (b *backup) tellOnce(again map[string]struct{}) engine.ProgressFunc {
 	if again != nil {
 		return nil
@@ -151,7 +151,7 @@ func (b *backup) tellOnce(again map[string]struct{}) engine.ProgressFunc {
 	return b.tell
 }
 
-// judge tells whether a pass is good, and if not, whose fault it is: the store's
+// judge reports whether a pass is good, and if not, whose fault it is: the store's
 // first, since its failures look like anything else's.
 func (b *backup) judge(m *snapshot.Manifest, src *source, err error) error {
 	if sticky := repository.StorageErr(b.engine.storage()); sticky != nil {

@@ -65,7 +65,7 @@ func (c *counter) report(interval time.Duration, tell engine.ProgressFunc, watch
 	}
 }
 
-// done tells for the last time, by what is known in the end.
+// done reports the progress for the last time, by what is known in the end.
 func done(s engine.Summary, tell engine.ProgressFunc) {
 	if tell == nil {
 		return

@@ -264,7 +264,7 @@ func (w *restorer) spread(wg *sync.WaitGroup, work func() error) {
 	}
 }
 
-// targetError gives a failure to write its code, and a full volume its numbers.
+// targetError sets the code of a failure to write, and adds the numbers of a full volume.
 func (w *restorer) targetError(path string, err error) error {
 	if err == nil {
 		return nil
@@ -320,7 +320,7 @@ func (w *restorer) needs() string {
 	return fmt.Sprintf("has files of %d bytes, holes included", w.count.totalBytes.Load())
 }
 
-// countsPlainly tells whether a byte of a file takes a byte of the file system.
+// countsPlainly reports whether a byte of a file takes a byte of the file system.
 func countsPlainly(fd int) bool {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {

@@ -124,7 +124,7 @@ type uploadWriter struct {
 	failed atomic.Pointer[error]
 }
 
-// err gives the first failure of a checkpoint: kopia ends the upload for it without
+// err returns the first failure of a checkpoint: kopia ends the upload for it without
 // saying why.
 func (w *uploadWriter) err() error {
 	if e := w.failed.Load(); e != nil {

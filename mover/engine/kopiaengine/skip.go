@@ -37,7 +37,7 @@ func (w *restorer) judge(ctx context.Context, path string, err error) error {
 	}
 }
 
-// errHinted tells errors that say already what there is to do.
+// errHinted marks errors that say already what there is to do.
 var errHinted = errors.New("hinted")
 
 type hinted struct{ error }

@@ -58,7 +58,7 @@ func (e *sourceError) Error() string { return e.err.Error() }
 
 func (e *sourceError) Unwrap() error { return e.err }
 
-// fail writes down why an entry could not be read, and gives the error for kopia. The
+// fail writes down why an entry could not be read, and returns the error for kopia. The
 // entry is not in this pass's snapshot.
 func (s *source) fail(path string, kind beneath.Kind, err error) error {
 	told := &sourceError{err}
@@ -94,7 +94,7 @@ func (s *source) fail(path string, kind beneath.Kind, err error) error {
 	return told
 }
 
-// err gives the failure of the pass: the entries that could not be read.
+// err returns the failure of the pass: the entries that could not be read.
 func (s *source) err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +161,7 @@ func (s *source) settle() error {
 	return engine.Errorf(engine.CodeSourceUnreadable, "back up volume: a folder could not be read: %w", errors.Join(folders...))
 }
 
-// changedPaths gives what this pass found changed. It is for after the pass.
+// changedPaths returns what this pass found changed. It is for after the pass.
 func (s *source) changedPaths() map[string]struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()

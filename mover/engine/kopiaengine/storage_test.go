@@ -26,7 +26,7 @@ type testStorage struct {
 // errLoseWrite from onPut makes the storage acknowledge a write and forget it.
 var errLoseWrite = errors.New("lose the write")
 
-// Err gives the failure that the storage remembers.
+// Err returns the failure that the storage remembers.
 func (s *testStorage) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,7 +43,7 @@ func (s *testStorage) stick(err error) error {
 	return err
 }
 
-// VerifyWritten gives what the test wants.
+// VerifyWritten returns what the test wants.
 func (s *testStorage) VerifyWritten(context.Context) error {
 	n := s.verified.Add(1)
 	if s.verify == nil {
@@ -77,5 +77,5 @@ func (s *testStorage) ListBlobs(ctx context.Context, prefix blob.ID, cb func(blo
 	return s.Storage.ListBlobs(ctx, prefix, cb)
 }
 
-// isData tells whether a blob holds the content of files.
+// isData reports whether a blob holds the content of files.
 func isData(id blob.ID) bool { return strings.HasPrefix(string(id), "p") }

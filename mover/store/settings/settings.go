@@ -123,7 +123,7 @@ type Settings struct {
 	Encryption Encryption `json:"encryption,omitzero"`
 }
 
-// Validate tells what is missing or contradictory.
+// Validate returns an error for what is missing or contradictory.
 func (s Settings) Validate() error {
 	if err := validPrefix(s.Prefix); err != nil {
 		return err
@@ -181,7 +181,7 @@ func (Credentials) String() string { return "(credentials)" }
 // GoString hides the credentials.
 func (Credentials) GoString() string { return "(credentials)" }
 
-// Source gives the credentials as they are now. It is asked when a store is
+// Source returns the credentials as they are now. It is asked when a store is
 // first used, again whenever the store refuses them, and shortly before they
 // expire, by several goroutines at a time, so that a rotated Secret is taken up
 // without a restart.
@@ -198,5 +198,5 @@ func (f SourceFunc) Credentials(ctx context.Context) (Credentials, error) { retu
 // Static is a Source that always gives the same credentials.
 type Static Credentials
 
-// Credentials gives s.
+// Credentials returns s.
 func (s Static) Credentials(context.Context) (Credentials, error) { return Credentials(s), nil }

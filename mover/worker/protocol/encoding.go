@@ -140,7 +140,7 @@ type Surroundings struct {
 	Fences string
 }
 
-// Args gives the arguments that ParseSurroundings reads, without the command's name.
+// Args returns the arguments that ParseSurroundings reads, without the command's name.
 func (s Surroundings) Args() []string {
 	args := []string{"--verb=" + string(s.Verb), "--cache=" + s.CacheDir, fmt.Sprintf("--parent=%d", s.Parent)}
 	if s.Strict {

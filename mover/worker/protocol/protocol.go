@@ -57,7 +57,7 @@ const (
 	VerbList     Verb = "list"
 )
 
-// Known tells whether this release knows the verb.
+// Known reports whether this release knows the verb.
 func (v Verb) Known() bool {
 	switch v {
 	case VerbCreateRepository, VerbOpenRepository, VerbRewrapRepository, VerbBackup, VerbRestore, VerbSetLinks, VerbForget, VerbList:
@@ -67,7 +67,7 @@ func (v Verb) Known() bool {
 	}
 }
 
-// MovesVolume tells whether the verb works on a volume, so that the worker gets
+// MovesVolume reports whether the verb works on a volume, so that the worker gets
 // a descriptor of one; the other verbs are repository work.
 func (v Verb) MovesVolume() bool {
 	return v == VerbBackup || v == VerbRestore || v == VerbSetLinks
@@ -202,7 +202,7 @@ type Failure struct {
 	Message string      `json:"message"`
 }
 
-// FailureOf gives the failure for an error; nil for nil.
+// FailureOf returns the failure for an error; nil for nil.
 func FailureOf(err error) *Failure {
 	if err == nil {
 		return nil
@@ -211,7 +211,7 @@ func FailureOf(err error) *Failure {
 	return &Failure{Code: engine.CodeOf(err), Message: err.Error()}
 }
 
-// Err gives the failure back as an *engine.Error; nil for nil.
+// Err returns the failure as an *engine.Error; nil for nil.
 func (f *Failure) Err() error {
 	if f == nil {
 		return nil

@@ -15,7 +15,7 @@ import (
 // handle, and the handle, for the probe to open.
 const HandleFile = "handle"
 
-// WriteHandle writes the handle of a file into the volume of a probe, and gives it.
+// WriteHandle writes the handle of a file into the volume of a probe, and returns it.
 func WriteHandle(volume, file string) (unix.FileHandle, error) {
 	h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, file, 0)
 	if err != nil {
@@ -114,7 +114,7 @@ func volume(a map[string]func() error, root int) {
 	a["open a handle"] = func() error { return openHandle(root) }
 }
 
-// linkAcross gives a file a second name in another tree. Landlock, or the kernel where that lies on another mount, says that this
+// linkAcross makes a second name of a file in another tree. Landlock, or the kernel where that lies on another mount, says that this
 // is across devices; both come to the same.
 func linkAcross(dir int, name, as string) error {
 	err := unix.Linkat(dir, name, dir, as, 0)
@@ -361,7 +361,7 @@ func descriptors() []int {
 	return open
 }
 
-// anonymous tells epoll and event descriptors: they have no link, no size and no type.
+// anonymous recognizes epoll and event descriptors: they have no link, no size and no type.
 func anonymous(fd int) bool {
 	var st unix.Stat_t
 

@@ -47,7 +47,7 @@ const (
 	Panic Script = "panic"
 	// Exit ends the process without a result.
 	Exit Script = "exit"
-	// Fail gives an error of code StoreUnavailable.
+	// Fail returns an error of code StoreUnavailable.
 	Fail Script = "fail"
 	// Fetch sends the line "daemon" to the storage; the line that comes back is the snapshot's ID.
 	Fetch Script = "fetch"

@@ -51,7 +51,7 @@ func Start(t *testing.T, served Resources) *Server {
 	return s
 }
 
-// Kubeconfig writes a file by which a client finds the server, and gives its path.
+// Kubeconfig writes a file by which a client finds the server, and returns its path.
 func (s *Server) Kubeconfig(t *testing.T) string {
 	t.Helper()
 
@@ -101,7 +101,7 @@ func All[T any](t *testing.T, s *Server, resource string) []T {
 	return list
 }
 
-// Calls gives the calls since the last time, as METHOD and path.
+// Calls returns the calls since the last time, as METHOD and path.
 func (s *Server) Calls() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -309,7 +309,7 @@ func (s *Server) complete(resource string, object map[string]any) map[string]any
 	return object
 }
 
-// version gives the apiVersion of a resource's path.
+// version returns the apiVersion of a resource's path.
 func version(resource string) string {
 	parts := strings.Split(resource, "/")
 

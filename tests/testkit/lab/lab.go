@@ -100,7 +100,7 @@ func (l *Lab) Velero(ctx context.Context, args ...string) (string, error) {
 	return l.Run(ctx, "velero", append([]string{"--namespace", l.Namespace}, args...)...)
 }
 
-// Troubles gives the warnings and errors in the log of a backup or a restore.
+// Troubles returns the warnings and errors in the log of a backup or a restore.
 func (l *Lab) Troubles(ctx context.Context, kind, name string) string {
 	out, err := l.Velero(ctx, kind, "logs", name)
 	if err != nil {

@@ -26,10 +26,10 @@ const podsRoot = "/var/lib/kubelet/pods"
 // clusterVariable is set inside the cluster's namespaces to the cluster's state folder.
 const clusterVariable = "ESTIBA_CLUSTER_INSIDE"
 
-// SharedDir gives a folder that all nodes see under the same path.
+// SharedDir returns a folder that all nodes see under the same path.
 func SharedDir() string { return filepath.Join(os.Getenv(clusterVariable), "shared") }
 
-// PodSpec gives the spec of a pod that sleeps and mounts volumes: those in
+// PodSpec returns the spec of a pod that sleeps and mounts volumes: those in
 // claims by the name of their claim, those in emptyDirs by their own.
 func PodSpec(claims, emptyDirs []string) corev1.PodSpec {
 	grace := int64(0)
@@ -58,7 +58,7 @@ func PodSpec(claims, emptyDirs []string) corev1.PodSpec {
 	return spec
 }
 
-// Claim gives a claim of a storage class.
+// Claim returns a claim of a storage class.
 func Claim(namespace, name, class string) *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -72,7 +72,7 @@ func Claim(namespace, name, class string) *corev1.PersistentVolumeClaim {
 	}
 }
 
-// ReadyPods waits until n pods with the labels are ready, and gives them. Pods
+// ReadyPods waits until n pods with the labels are ready, and returns them. Pods
 // that are being deleted do not count.
 func (l *Lab) ReadyPods(ctx context.Context, namespace string, labels map[string]string, n int) ([]corev1.Pod, error) {
 	var ready []corev1.Pod
@@ -97,7 +97,7 @@ func (l *Lab) ReadyPods(ctx context.Context, namespace string, labels map[string
 	return ready, err
 }
 
-// IsReady tells whether a pod's condition Ready is true.
+// IsReady reports whether a pod's condition Ready is true.
 func IsReady(pod *corev1.Pod) bool {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodReady {
@@ -108,7 +108,7 @@ func IsReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// VolumeDir gives the folder of a pod's volume, as root sees it on the first node of the cluster that this runs in.
+// VolumeDir returns the folder of a pod's volume, as root sees it on the first node of the cluster that this runs in.
 func (l *Lab) VolumeDir(ctx context.Context, pod *corev1.Pod, volume string) (string, error) {
 	for _, v := range pod.Spec.Volumes {
 		if v.Name != volume {
@@ -133,7 +133,7 @@ func (l *Lab) VolumeDir(ctx context.Context, pod *corev1.Pod, volume string) (st
 	return "", fmt.Errorf("pod %s/%s has no volume %s", pod.Namespace, pod.Name, volume)
 }
 
-// rootOf gives the folder of a node's pods. Those of the other nodes, and of another cluster's,
+// rootOf returns the folder of a node's pods. Those of the other nodes, and of another cluster's,
 // are seen in the cluster's state folder, but not what is mounted in them.
 func (l *Lab) rootOf(node string) (string, error) {
 	here, err := os.Hostname()
@@ -189,7 +189,7 @@ func (l *Lab) Differences(ctx context.Context, want, got string) (string, error)
 	return l.Run(ctx, "rsync", "-niaHAXc", "--delete", "--numeric-ids", "--modify-window=-1", want+"/", got+"/")
 }
 
-// GatedPod waits until the gate's container of a namespace's only gated pod has been started, and gives the pod.
+// GatedPod waits until the gate's container of a namespace's only gated pod has been started, and returns the pod.
 func (l *Lab) GatedPod(ctx context.Context, namespace string) (*corev1.Pod, error) {
 	var gated *corev1.Pod
 

@@ -73,7 +73,7 @@ func (a *App) Pod(ctx context.Context) (*corev1.Pod, error) {
 	return &pods[0], nil
 }
 
-// Volumes gives the folders of the pod's two volumes on the node, by their names.
+// Volumes returns the folders of the pod's two volumes on the node, by their names.
 func (a *App) Volumes(ctx context.Context, pod *corev1.Pod) (map[string]string, error) {
 	dirs := map[string]string{}
 
@@ -89,7 +89,7 @@ func (a *App) Volumes(ctx context.Context, pod *corev1.Pod) (map[string]string, 
 	return dirs, nil
 }
 
-// Digest gives one sha256 over the names and the contents of all regular files below dir.
+// Digest returns one sha256 over the names and the contents of all regular files below dir.
 func Digest(dir string) (string, int, error) {
 	var sums []string
 
@@ -119,7 +119,7 @@ func Digest(dir string) (string, int, error) {
 	return hex.EncodeToString(all[:]), len(sums), err
 }
 
-// VolumeBackups gives the jobs of a Velero backup.
+// VolumeBackups returns the jobs of a Velero backup.
 func (l *Lab) VolumeBackups(ctx context.Context, backup string) ([]v1alpha1.VolumeBackup, error) {
 	var list v1alpha1.VolumeBackupList
 	err := l.List(ctx, &list, client.InNamespace(l.Namespace), client.MatchingLabels{contract.LabelBackupName: backup})
@@ -127,7 +127,7 @@ func (l *Lab) VolumeBackups(ctx context.Context, backup string) ([]v1alpha1.Volu
 	return list.Items, err
 }
 
-// VolumeRestores gives the jobs of a Velero restore.
+// VolumeRestores returns the jobs of a Velero restore.
 func (l *Lab) VolumeRestores(ctx context.Context, restore string) ([]v1alpha1.VolumeRestore, error) {
 	var list v1alpha1.VolumeRestoreList
 	err := l.List(ctx, &list, client.InNamespace(l.Namespace), client.MatchingLabels{contract.LabelRestoreName: restore})
@@ -135,7 +135,7 @@ func (l *Lab) VolumeRestores(ctx context.Context, restore string) ([]v1alpha1.Vo
 	return list.Items, err
 }
 
-// Repositories gives the repositories of a namespace's volumes.
+// Repositories returns the repositories of a namespace's volumes.
 func (l *Lab) Repositories(ctx context.Context, namespace string) ([]v1alpha1.Repository, error) {
 	var list v1alpha1.RepositoryList
 	if err := l.List(ctx, &list, client.InNamespace(l.Namespace)); err != nil {

@@ -19,7 +19,7 @@ type Process struct {
 	PID int
 }
 
-// Find gives the processes whose arguments hold all of these, whole.
+// Find returns the processes whose arguments hold all of these, whole.
 func Find(arguments ...string) []Process {
 	var found []Process
 
@@ -40,13 +40,13 @@ func Find(arguments ...string) []Process {
 	return found
 }
 
-// Path gives the path of one of the process's files in /proc.
+// Path returns the path of one of the process's files in /proc.
 func (p Process) Path(name string) string { return fmt.Sprintf("/proc/%d/%s", p.PID, name) }
 
 // Read reads one of the process's files in /proc.
 func (p Process) Read(name string) ([]byte, error) { return os.ReadFile(p.Path(name)) }
 
-// Status gives the fields of the status of each of the process's threads.
+// Status returns the fields of the status of each of the process's threads.
 func (p Process) Status() ([]map[string]string, error) {
 	tasks, err := filepath.Glob(p.Path("task/*/status"))
 	if err != nil || len(tasks) == 0 {
@@ -74,7 +74,7 @@ func (p Process) Status() ([]map[string]string, error) {
 	return all, nil
 }
 
-// Descriptors gives what the process's descriptors are open on.
+// Descriptors returns what the process's descriptors are open on.
 func (p Process) Descriptors() (map[int]string, error) {
 	entries, err := os.ReadDir(p.Path("fd"))
 	if err != nil {

@@ -40,7 +40,7 @@ type Difference struct {
 	Want, Got string
 }
 
-// String tells the difference in a line.
+// String describes the difference in a line.
 func (d Difference) String() string {
 	return fmt.Sprintf("%q: %s is %s, want %s", d.Path, d.Attribute, d.Got, d.Want)
 }

@@ -21,7 +21,7 @@ type Fake struct {
 
 var _ task.Tasks = (*Fake)(nil)
 
-// New gives an empty registry with the time of now.
+// New returns an empty registry with the time of now.
 func New(now func() time.Time) *Fake {
 	return &Fake{runs: map[string]task.Run{}, begun: map[string][]task.Work{}, ended: map[string][]task.Ending{}, nowFun: now}
 }
@@ -39,7 +39,7 @@ func (f *Fake) Begin(key string, w task.Work) {
 	f.runs[key] = task.Run{UID: w.UID, Task: state.Task{State: state.TaskQueued, Attempt: w.Attempt}, Position: 1}
 }
 
-// Look gives the run.
+// Look returns the run.
 func (f *Fake) Look(key string) (task.Run, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -86,7 +86,7 @@ func (f *Fake) Set(key string, change func(*task.Run)) {
 	f.runs[key] = r
 }
 
-// Begun gives all work that was begun under the key.
+// Begun returns all work that was begun under the key.
 func (f *Fake) Begun(key string) []task.Work {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -94,7 +94,7 @@ func (f *Fake) Begun(key string) []task.Work {
 	return append([]task.Work(nil), f.begun[key]...)
 }
 
-// Ended gives all endings that were asked for under the key.
+// Ended returns all endings that were asked for under the key.
 func (f *Fake) Ended(key string) []task.Ending {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -104,7 +104,7 @@ func (e *scripted) Forget(ctx context.Context, r engine.ForgetRequest) (engine.F
 	return engine.ForgetResult{Deleted: 1}, err
 }
 
-// Snapshots gives one snapshot.
+// Snapshots returns one snapshot.
 func (e *scripted) Snapshots(context.Context) ([]engine.Snapshot, error) {
 	return []engine.Snapshot{{ID: "listed"}}, nil
 }

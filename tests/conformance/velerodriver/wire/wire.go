@@ -51,7 +51,7 @@ type Response struct {
 	Additional, Later []velero.ResourceIdentifier `json:",omitempty"`
 	// Skip and Wait are what a restore's action says of the item.
 	Skip, Wait bool `json:",omitempty"`
-	// Ready tells that the additional items are.
+	// Ready says that the additional items are.
 	Ready bool `json:",omitempty"`
 	// Progress of an operation.
 	Progress velero.OperationProgress
