@@ -31,7 +31,11 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 
-	o, err := parse(os.Args[1:])
+	o, err := parse(os.Args[1:], os.Stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "restore-wait:", err)
 		os.Exit(exitUsage)
@@ -76,18 +80,24 @@ type options struct {
 	hold           bool
 }
 
-func parse(args []string) (options, error) {
+// parse reads the arguments. Where help is asked for, it writes it, and the error is flag.ErrHelp.
+func parse(args []string, out io.Writer) (options, error) {
 	var o options
 
 	flags := flag.NewFlagSet("restore-wait", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&o.gate, "gate", contract.GateMountPath, "folder of the gate's files")
-	flags.StringVar((*string)(&o.onFailure), "on-failure", string(exitOnFailure), "exit or hold")
+	flags.StringVar((*string)(&o.onFailure), "on-failure", string(exitOnFailure), "what to do when the restore has failed: exit or hold")
 	flags.StringVar(&o.terminationLog, "termination-log", "/dev/termination-log", "file for the message of a failed restore")
 
-	flags.BoolVar(&o.hold, "hold", false, "do nothing until told to stop")
+	flags.BoolVar(&o.hold, "hold", false, "keep the volume mounted and do nothing until stopped")
 
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		flags.SetOutput(out)
+		flags.Usage()
+
+		return options{}, err
+	} else if err != nil {
 		return options{}, fmt.Errorf("%w; known are --gate, --on-failure, --termination-log and --hold", err)
 	}
 

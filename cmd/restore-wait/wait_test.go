@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,7 +43,7 @@ func TestParse(t *testing.T) {
 
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := parse(test.args)
+			got, err := parse(test.args, io.Discard)
 			if test.err != "" {
 				require.ErrorContains(t, err, test.err)
 				return
@@ -50,6 +52,17 @@ func TestParse(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, test.want, got)
 		})
+	}
+}
+
+func TestHelpIsShownAndIsNoError(t *testing.T) {
+	var out bytes.Buffer
+
+	_, err := parse([]string{"--help"}, &out)
+	require.ErrorIs(t, err, flag.ErrHelp)
+
+	for _, name := range []string{"gate", "on-failure", "termination-log", "hold"} {
+		assert.Contains(t, out.String(), "-"+name)
 	}
 }
 

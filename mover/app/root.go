@@ -48,6 +48,8 @@ func command(env func(string) string) *cobra.Command {
 		Short:         "Moves the files of Kubernetes volumes for Velero",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		// Nobody types this command: it is what the pods run.
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 
 	root.AddCommand(

@@ -136,25 +136,25 @@ func Default(role Role, env func(string) string) Config {
 func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.Namespace, "velero-namespace", c.Namespace, "Velero's namespace; the default is $VELERO_NAMESPACE")
 	f.StringVar(&c.CacheDir, "cache-dir", c.CacheDir, "folder for the caches of repositories")
-	f.Var(&size{&c.MetadataCache}, "metadata-cache", "bound of a repository's metadata cache")
-	f.Var(&size{&c.ContentCache}, "content-cache", "bound of a repository's content cache")
-	f.Var(&size{&c.CacheTotal}, "cache-total", "bound of the caches of all repositories; those that were not used for longest are removed")
-	f.StringVar(&c.MetricsAddress, "metrics-address", c.MetricsAddress, "address that metrics are served on; 0 turns them off")
-	f.StringVar(&c.HealthAddress, "health-address", c.HealthAddress, "address that /healthz and /readyz are served on")
-	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info or error")
-	f.DurationVar(&c.Drain, "drain-timeout", c.Drain, "how long workers may take to end when the process is stopped")
-	f.IntVar(&c.Slots, "slots", c.Slots, "how many workers run at a time")
-	f.Var(&size{&c.MemoryLimit}, "memory-limit", "the container's memory limit; 0 finds it out")
-	f.Var(&size{&c.MemoryShare}, "memory-share", "what of the memory limit is not for workers")
-	f.BoolVar(&c.Strict, "strict", c.Strict, "refuse to run a worker where the kernel lacks a fence")
-	f.Var(&size{&c.UploadLimit}, "upload-limit", "bytes per second to object stores, of all workers together; 0 is no bound")
-	f.Var(&size{&c.DownloadLimit}, "download-limit", "bytes per second from object stores, of all workers together; 0 is no bound")
-	f.DurationVar(&c.StoreRetry, "store-retry-timeout", c.StoreRetry, "how long a failing request to an object store is repeated")
-	f.DurationVar(&c.StoreStall, "store-stall-timeout", c.StoreStall, "how long a request to an object store may move no byte")
-	f.StringVar(&c.CredentialsSecret, "credentials-secret", c.CredentialsSecret, "Secret with the credentials of locations that name none; where it does not exist, or this is empty, the role of this pod counts")
-	f.StringVar(&c.CredentialsKey, "credentials-key", c.CredentialsKey, "key in that Secret")
-	f.DurationVar(&c.Bounds.NodeLost, "node-lost-timeout", c.Bounds.NodeLost, "how long a node's daemon may be silent; the same for the controller and the daemons")
-	f.DurationVar(&c.Bounds.Gate, "gate-timeout", c.Bounds.Gate, "how long a scheduled pod may take to its gate, and a volume to be mounted")
+	f.Var(&size{&c.MetadataCache}, "metadata-cache", "maximum size of one repository's metadata cache")
+	f.Var(&size{&c.ContentCache}, "content-cache", "maximum size of one repository's content cache")
+	f.Var(&size{&c.CacheTotal}, "cache-total", "maximum size of the caches of all repositories; the least recently used ones are removed")
+	f.StringVar(&c.MetricsAddress, "metrics-address", c.MetricsAddress, "address of the metrics endpoint; 0 disables it")
+	f.StringVar(&c.HealthAddress, "health-address", c.HealthAddress, "address of /healthz and /readyz")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "log level: debug, info or error")
+	f.DurationVar(&c.Drain, "drain-timeout", c.Drain, "time for workers to end when the process stops")
+	f.IntVar(&c.Slots, "slots", c.Slots, "number of workers that run at a time")
+	f.Var(&size{&c.MemoryLimit}, "memory-limit", "memory limit of the container; 0 reads it from the cgroup")
+	f.Var(&size{&c.MemoryShare}, "memory-share", "part of the memory limit reserved for this process")
+	f.BoolVar(&c.Strict, "strict", c.Strict, "fail instead of running a worker on a kernel that lacks a fence")
+	f.Var(&size{&c.UploadLimit}, "upload-limit", "upload limit of all workers together, in bytes per second; 0 is unlimited")
+	f.Var(&size{&c.DownloadLimit}, "download-limit", "download limit of all workers together, in bytes per second; 0 is unlimited")
+	f.DurationVar(&c.StoreRetry, "store-retry-timeout", c.StoreRetry, "time for which a failing request to an object store is retried")
+	f.DurationVar(&c.StoreStall, "store-stall-timeout", c.StoreStall, "time without a byte after which a request to an object store fails")
+	f.StringVar(&c.CredentialsSecret, "credentials-secret", c.CredentialsSecret, "Secret with the credentials of locations that name none; without it, the role of this pod is used")
+	f.StringVar(&c.CredentialsKey, "credentials-key", c.CredentialsKey, "key of the credentials in that Secret")
+	f.DurationVar(&c.Bounds.NodeLost, "node-lost-timeout", c.Bounds.NodeLost, "time without a heartbeat after which a node counts as lost; the same value for controller and daemons")
+	f.DurationVar(&c.Bounds.Gate, "gate-timeout", c.Bounds.Gate, "time for a scheduled pod to reach its gate, and for a volume to be mounted")
 
 	if c.Role == RoleNode {
 		c.addNodeFlags(f)
@@ -164,31 +164,31 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 }
 
 func (c *Config) addNodeFlags(f *pflag.FlagSet) {
-	f.StringVar(&c.NodeName, "node-name", c.NodeName, "the node this daemon is on; the default is $NODE_NAME")
-	f.StringVar(&c.PodsRoot, "pods-root", c.PodsRoot, "where the kubelet's pods folder is mounted")
-	f.StringVar(&c.HostRoot, "host-root", c.HostRoot, "where folders of the node are mounted, each at its own path, that hostPath volumes may be moved of")
-	f.DurationVar(&c.Heartbeat, "heartbeat", c.Heartbeat, "how often the daemon's Lease is renewed")
-	f.IntVar(&c.Reserved, "reserved-slots", c.Reserved, "how many more workers are planned for, for applications that are quiesced by hooks; their jobs wait for no slot")
-	f.DurationVar(&c.VolumeStall, "volume-stall-timeout", c.VolumeStall, "how long a single call to a volume may take; twelve times that for a sync")
-	f.DurationVar(&c.Bounds.Cancel, "cancel-timeout", c.Bounds.Cancel, "how long a cancelled worker may take to end")
-	f.DurationVar(&c.Bounds.Freeze, "freeze-timeout", c.Bounds.Freeze, "how long an application may be quiesced for a job without a deadline of its own")
-	f.DurationVar(&c.Bounds.MissingPod, "missing-job-timeout", c.Bounds.MissingPod, "how long a gate waits for a job that does not exist")
-	f.Int32Var(&c.Bounds.Attempts, "attempts", c.Bounds.Attempts, "how often a worker is started for one job")
-	f.DurationVar(&c.Bounds.RetryDelay, "retry-delay", c.Bounds.RetryDelay, "wait before a job's second attempt; it doubles with each")
+	f.StringVar(&c.NodeName, "node-name", c.NodeName, "name of this daemon's node; the default is $NODE_NAME")
+	f.StringVar(&c.PodsRoot, "pods-root", c.PodsRoot, "mount path of the kubelet's pods folder")
+	f.StringVar(&c.HostRoot, "host-root", c.HostRoot, "folder below which the node's folders for hostPath volumes are mounted, each at its own path")
+	f.DurationVar(&c.Heartbeat, "heartbeat", c.Heartbeat, "interval at which the daemon renews its Lease")
+	f.IntVar(&c.Reserved, "reserved-slots", c.Reserved, "number of further workers that memory is planned for; jobs of applications quiesced by hooks wait for no slot")
+	f.DurationVar(&c.VolumeStall, "volume-stall-timeout", c.VolumeStall, "time for a single call to a volume; a sync may take twelve times as long")
+	f.DurationVar(&c.Bounds.Cancel, "cancel-timeout", c.Bounds.Cancel, "time for a canceled worker to end")
+	f.DurationVar(&c.Bounds.Freeze, "freeze-timeout", c.Bounds.Freeze, "maximum time that an application stays quiesced for a job without a deadline of its own")
+	f.DurationVar(&c.Bounds.MissingJob, "missing-job-timeout", c.Bounds.MissingJob, "time that a gate waits for a job that does not exist")
+	f.Int32Var(&c.Bounds.Attempts, "attempts", c.Bounds.Attempts, "maximum number of workers started for one job")
+	f.DurationVar(&c.Bounds.RetryDelay, "retry-delay", c.Bounds.RetryDelay, "delay before a job's second attempt; it doubles with each attempt")
 }
 
 func (c *Config) addControllerFlags(f *pflag.FlagSet) {
-	f.BoolVar(&c.LeaderElection, "leader-election", c.LeaderElection, "let one of several controllers work")
+	f.BoolVar(&c.LeaderElection, "leader-election", c.LeaderElection, "leader election among the controller's replicas")
 	f.StringVar((*string)(&c.Format), "repository-format", string(c.Format), "format of new repositories: fast or fips")
-	f.DurationVar(&c.Bounds.Unscheduled, "unscheduled-timeout", c.Bounds.Unscheduled, "how long a restored pod may wait for a node")
-	f.DurationVar(&c.Bounds.Staging, "staging-timeout", c.Bounds.Staging, "how long a staging pod may take until it runs")
+	f.DurationVar(&c.Bounds.Unscheduled, "unscheduled-timeout", c.Bounds.Unscheduled, "time for a restored pod to be scheduled")
+	f.DurationVar(&c.Bounds.Staging, "staging-timeout", c.Bounds.Staging, "time for a staging pod to run")
 	f.DurationVar(&c.Bounds.Interruptions, "interruption-timeout", c.Bounds.Interruptions,
-		"how long after its first start a job is taken up again whose staging pod had to make way or was taken away")
-	f.IntVar(&c.Bounds.StagingPods, "staging-pods", c.Bounds.StagingPods, "how many staging pods may be there at a time")
-	f.DurationVar(&c.Bounds.NoDaemon, "no-daemon-timeout", c.Bounds.NoDaemon, "how long a job waits on a node from which no daemon was ever heard")
-	f.DurationVar(&c.Bounds.MissingPod, "missing-pod-timeout", c.Bounds.MissingPod, "how long the pod of a restore may be missing after Velero has made all objects")
-	f.DurationVar(&c.Bounds.Abandon, "deletion-timeout", c.Bounds.Abandon, "how long the deletion of a snapshot is tried whose location or repository is not there")
-	f.DurationVar(&c.Bounds.Retention, "job-retention", c.Bounds.Retention, "how long the object of a finished job is kept, if no pod's gate asks for it any more")
+		"time from a job's first start within which it is retried when its staging pod was evicted or deleted")
+	f.IntVar(&c.Bounds.StagingPods, "staging-pods", c.Bounds.StagingPods, "maximum number of staging pods at a time")
+	f.DurationVar(&c.Bounds.NoDaemon, "no-daemon-timeout", c.Bounds.NoDaemon, "time that a job waits on a node whose daemon never had a heartbeat")
+	f.DurationVar(&c.Bounds.MissingPod, "missing-pod-timeout", c.Bounds.MissingPod, "time for the pod of a restore to appear after Velero has created all objects")
+	f.DurationVar(&c.Bounds.Abandon, "deletion-timeout", c.Bounds.Abandon, "time for which the deletion of a snapshot is retried when its location or repository does not exist")
+	f.DurationVar(&c.Bounds.Retention, "job-retention", c.Bounds.Retention, "time that the object of a finished job is kept, unless a pod's gate still needs it")
 }
 
 // Validate says what is wrong with the settings, all of it at once.
@@ -226,7 +226,7 @@ func (c *Config) Validate() error {
 	for name, d := range map[string]time.Duration{
 		"heartbeat": c.Heartbeat, "drain-timeout": c.Drain, "gate-timeout": c.Bounds.Gate, "cancel-timeout": c.Bounds.Cancel,
 		"freeze-timeout": c.Bounds.Freeze, "retry-delay": c.Bounds.RetryDelay, "unscheduled-timeout": c.Bounds.Unscheduled, "staging-timeout": c.Bounds.Staging,
-		"node-lost-timeout": c.Bounds.NodeLost, "no-daemon-timeout": c.Bounds.NoDaemon, "missing-pod-timeout": c.Bounds.MissingPod,
+		"node-lost-timeout": c.Bounds.NodeLost, "no-daemon-timeout": c.Bounds.NoDaemon, "missing-pod-timeout": c.Bounds.MissingPod, "missing-job-timeout": c.Bounds.MissingJob,
 		"job-retention": c.Bounds.Retention, "interruption-timeout": c.Bounds.Interruptions, "deletion-timeout": c.Bounds.Abandon, "store-retry-timeout": c.StoreRetry, "store-stall-timeout": c.StoreStall,
 		"volume-stall-timeout": c.VolumeStall,
 	} {

@@ -60,6 +60,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		"an unknown format":     {config.RoleController, []string{"--repository-format=x"}, "--repository-format"},
 		"an unknown log level":  {config.RoleController, []string{"--log-level=x"}, "--log-level"},
 		"no time at all":        {config.RoleController, []string{"--job-retention=0s"}, "--job-retention"},
+		"a gate without time":   {config.RoleNode, []string{"--node-name=n1", "--missing-job-timeout=0s"}, "--missing-job-timeout is 0s"},
 		"a slow heartbeat":      {config.RoleNode, []string{"--node-name=n1", "--heartbeat=1m"}, "--heartbeat"},
 		"a cache of some bytes": {config.RoleController, []string{"--cache-total=6"}, "--cache-total"},
 		"a limit below nothing": {config.RoleController, []string{"--upload-limit=-1"}, "--upload-limit"},

@@ -87,6 +87,8 @@ type Bounds struct {
 	Freeze time.Duration
 	// MissingPod is how long the pod of a restore may be missing after Velero has made all objects.
 	MissingPod time.Duration
+	// MissingJob is how long a gate waits for a job that does not exist.
+	MissingJob time.Duration
 	// Attempts is how often a worker is started for one job, those aside that ended with their daemon.
 	Attempts int32
 	// Restarts is how often a job is taken up again whose worker ended with its daemon: the worker may be why the
@@ -121,6 +123,7 @@ func DefaultBounds() Bounds {
 		Cancel:        30 * time.Second,
 		Freeze:        10 * time.Minute,
 		MissingPod:    2 * time.Minute,
+		MissingJob:    2 * time.Minute,
 		Attempts:      3,
 		Restarts:      10,
 		RetryDelay:    10 * time.Second,

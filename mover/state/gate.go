@@ -91,7 +91,7 @@ func UnreadableGate(err error) GateDecision {
 func gateJob(j GateJob, waiting time.Duration, b Bounds) (string, Finding) {
 	if j.Status == nil {
 		f := Finding{}
-		if waiting >= b.MissingPod {
+		if waiting >= b.MissingJob {
 			f = Finding{ReasonJobMissing, fmt.Sprintf("volume %s: there is no VolumeRestore %s that fills it; restore the pod again", j.Volume, j.Name)}
 		}
 

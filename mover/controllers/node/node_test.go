@@ -498,7 +498,7 @@ func TestADaemonLeavesTheGatesOfAnotherInstallAlone(t *testing.T) {
 		pod.Annotations[contract.AnnotationRestore], err = record.Encode()
 		require.NoError(t, err)
 		require.NoError(t, w.client.Update(t.Context(), pod))
-		w.clock.Step(w.Bounds.MissingPod)
+		w.clock.Step(w.Bounds.MissingJob)
 
 		gate := &slate{}
 		result, err := node.NewGateKeeper(w.Node, gate).Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(pod)})
