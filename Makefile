@@ -45,9 +45,28 @@ generate: ## Make the generated code anew (deepcopy, CRDs)
 	@cd tools && go tool controller-gen object paths=../mover/api/... 
 	@cd tools && go tool controller-gen crd paths=../mover/api/... output:crd:dir=../examples/install/crds
 
+##@ Releasing
+RELEASE_TAG    ?= $(shell git describe --tags --always)
+RELEASE_IMAGE  ?= ghcr.io/estiba-dev/estiba
+RELEASE_DIGEST ?=
+
+.PHONY: manifests
+manifests: ## Write the manifests with a release's image to _output/release/ (RELEASE_IMAGE, RELEASE_TAG, RELEASE_DIGEST)
+	@rm -rf $(OUT)/release $(OUT)/overlay && mkdir -p $(OUT)/release $(OUT)/overlay
+	@printf '%s\n' 'resources: [../../examples/install]' \
+	  'images: [{name: estiba, newName: "$(RELEASE_IMAGE)", newTag: "$(RELEASE_TAG)$(addprefix @,$(RELEASE_DIGEST))"}]' > $(OUT)/overlay/kustomization.yaml
+	@kubectl kustomize $(OUT)/overlay > $(OUT)/release/estiba.yaml
+
+.PHONY: release-files
+release-files: build manifests ## Write the binaries, the manifests and their checksums to _output/release/
+	@for arch in $(PLATFORMS); do \
+	  tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C $(OUT)/$$arch -c $(BINARIES) | gzip -n > $(OUT)/release/estiba-linux-$$arch.tar.gz || exit 1; \
+	done
+	@cd $(OUT)/release && sha256sum -- * > SHA256SUMS
+
 ##@ Checking
 .PHONY: check
-check: check-format check-generated lint check-licences check-vulnerabilities ## Check format, lint, generated code, licences, known vulnerabilities and the arrows between packages
+check: check-format check-generated lint lint-workflows check-licences check-vulnerabilities ## Check format, lint, workflows, generated code, licences, known vulnerabilities and the arrows between packages
 	@go test ./tests/layering/
 
 .PHONY: check-format
@@ -61,6 +80,11 @@ check-generated: generate
 .PHONY: lint
 lint:
 	@go tool -modfile=tools/lint/go.mod golangci-lint run ./...
+
+# Without the linters that actionlint calls where they happen to be installed: it says the same on every machine.
+.PHONY: lint-workflows
+lint-workflows:
+	@go tool -modfile=tools/actions/go.mod actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 
 # Everything that is linked into what we ship must be under one of these.
 LICENCES := Apache-2.0,MIT,BSD-2-Clause,BSD-3-Clause,ISC,MPL-2.0,CC0-1.0
