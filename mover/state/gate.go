@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 )
 
 // GateState is what a pod's gate is to do.
@@ -123,24 +124,9 @@ func waitingLine(s v1alpha1.JobStatus) string {
 
 func bytesLine(p v1alpha1.Progress) string {
 	if p.TotalBytes <= 0 {
-		return fmt.Sprintf("%s restored, %d files", bytes(p.BytesDone), p.FilesDone)
+		return fmt.Sprintf("%s restored, %d files", contract.Size(p.BytesDone), p.FilesDone)
 	}
 
 	return fmt.Sprintf("%s of %s restored (%d%%), %d of %d files",
-		bytes(p.BytesDone), bytes(p.TotalBytes), p.BytesDone*100/p.TotalBytes, p.FilesDone, p.TotalFiles)
-}
-
-func bytes(n int64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-
-	div, exp := int64(unit), 0
-	for m := n / unit; m >= unit; m /= unit {
-		div *= unit
-		exp++
-	}
-
-	return fmt.Sprintf("%.1f %ciB", float64(n)/float64(div), "KMGTPE"[exp])
+		contract.Size(p.BytesDone), contract.Size(p.TotalBytes), p.BytesDone*100/p.TotalBytes, p.FilesDone, p.TotalFiles)
 }

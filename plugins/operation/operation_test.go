@@ -3,7 +3,6 @@ package operation_test
 import (
 	"context"
 	"errors"
-	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -214,14 +213,6 @@ func TestStarted(t *testing.T) {
 	assert.Equal(t, owner, operation.Started(owner, id, nil))
 	assert.Equal(t, time.Unix(2000, 0), operation.Started(owner, id, map[string]jobs.Progress{a: {Created: time.Unix(2000, 0)}}), "the backup runs longer than the operation")
 	assert.Equal(t, owner, operation.Started(owner, id, map[string]jobs.Progress{"another": {Created: time.Unix(2000, 0)}}))
-}
-
-func TestSize(t *testing.T) {
-	for bytes, want := range map[int64]string{
-		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1<<20 - 1: "1.0 MiB", 1 << 30: "1.0 GiB", 5 << 40: "5.0 TiB", math.MaxInt64: "8.0 EiB",
-	} {
-		assert.Equal(t, want, operation.Size(bytes))
-	}
 }
 
 // script answers each call with its next step, the last one for ever.

@@ -8,6 +8,7 @@ import (
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/jobs"
 )
 
@@ -133,11 +134,11 @@ func describe(job jobs.Progress) string {
 
 	switch {
 	case job.Phase == v1alpha1.PhaseCompleted:
-		b.WriteString(", " + Size(max(job.BytesDone, job.BytesTotal)))
+		b.WriteString(", " + contract.Size(max(job.BytesDone, job.BytesTotal)))
 	case job.BytesTotal > 0:
-		b.WriteString(", " + Size(job.BytesDone) + " of " + Size(max(job.BytesDone, job.BytesTotal)))
+		b.WriteString(", " + contract.Size(job.BytesDone) + " of " + contract.Size(max(job.BytesDone, job.BytesTotal)))
 	case job.BytesDone > 0:
-		b.WriteString(", " + Size(job.BytesDone))
+		b.WriteString(", " + contract.Size(job.BytesDone))
 	}
 
 	if job.Omitted != "" {
@@ -166,21 +167,4 @@ func failed(kind Kind, job jobs.Progress) string {
 	}
 
 	return text
-}
-
-// Size returns a number of bytes for people, in powers of 1024.
-func Size(bytes int64) string {
-	const unit = 1024
-
-	if bytes < unit {
-		return fmt.Sprintf("%d B", bytes)
-	}
-
-	value, names := float64(bytes)/unit, []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	for value >= unit-0.05 && len(names) > 1 {
-		value /= unit
-		names = names[1:]
-	}
-
-	return fmt.Sprintf("%.1f %s", value, names[0])
 }

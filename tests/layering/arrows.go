@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 	"plugins/remove":       {"mover/api/v1alpha1", "mover/contract", "mover/jobs"},
 	"plugins/volumeselect": {"mover/api/v1alpha1", "mover/contract", "plugins/settings"},
 	"plugins/settings":     {"mover/api/v1alpha1", "mover/contract"},
-	"plugins/operation":    {"mover/api/v1alpha1", "mover/jobs"},
+	"plugins/operation":    {"mover/api/v1alpha1", "mover/contract", "mover/jobs"},
 
 	"mover/app":                       {"mover/"},
 	"mover/api/v1alpha1":              {},
@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 	"mover/engine":                    {},
 	"mover/beneath":                   {},
 	"mover/jobs":                      {"mover/api/v1alpha1", "mover/contract"},
-	"mover/state":                     {"mover/api/v1alpha1"},
+	"mover/state":                     {"mover/api/v1alpha1", "mover/contract"},
 	"mover/controllers/node":          {"mover/api/v1alpha1", "mover/contract", "mover/controllers/podlist", "mover/controllers/target", "mover/controllers/task", "mover/engine", "mover/jobs", "mover/metrics", "mover/state"},
 	"mover/controllers/cluster":       {"mover/api/v1alpha1", "mover/contract", "mover/controllers/podlist", "mover/controllers/target", "mover/controllers/task", "mover/engine", "mover/jobs", "mover/metrics", "mover/state"},
 	"mover/controllers/podlist":       {},

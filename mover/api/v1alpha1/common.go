@@ -138,6 +138,9 @@ type Progress struct {
 	FilesDone int64 `json:"filesDone,omitempty"`
 	// TotalFiles is the best estimate of all regular files; 0 while unknown.
 	TotalFiles int64 `json:"totalFiles,omitempty"`
+	// Text says for people how many bytes are done, and of how many, such as "1.2 GiB of 3.4 GiB".
+	// +optional
+	Text string `json:"text,omitempty"`
 }
 
 // ConditionNothingOmitted is the type of the condition that says whether a completed job
@@ -172,6 +175,9 @@ type Summary struct {
 	// StoredBytes is what had to be written to the object store, in bytes, after
 	// deduplication and compression, the repository's own records included.
 	StoredBytes int64 `json:"storedBytes,omitempty"`
+	// NewData is StoredBytes for people, such as "20.5 MiB"; empty where nothing was to be stored.
+	// +optional
+	NewData string `json:"newData,omitempty"`
 	// Omissions list what could not be kept. Empty means that all was kept.
 	// +optional
 	Omissions []Omission `json:"omissions,omitempty"`

@@ -8,12 +8,14 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=sd
-// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.phase`
-// +kubebuilder:printcolumn:name="Storage Location",type=string,JSONPath=`.spec.repository.backupStorageLocation`
-// +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.repository.namespace`
 // +kubebuilder:printcolumn:name="Backup",type=string,JSONPath=`.spec.snapshot.backup.name`
+// +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.repository.namespace`
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
 // +kubebuilder:printcolumn:name="Attempts",type=integer,JSONPath=`.status.attempts`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Storage Location",type=string,priority=1,JSONPath=`.spec.repository.backupStorageLocation`
+// +kubebuilder:printcolumn:name="Repository",type=string,priority=1,JSONPath=`.spec.repository.id`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.message`
 type SnapshotDeletion struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -11,16 +11,17 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=vr
-// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.phase`
-// +kubebuilder:printcolumn:name="Started",type=date,JSONPath=`.status.startTimestamp`
-// +kubebuilder:printcolumn:name="Bytes Done",type=integer,format=int64,JSONPath=`.status.progress.bytesDone`
-// +kubebuilder:printcolumn:name="Total Bytes",type=integer,format=int64,JSONPath=`.status.progress.totalBytes`
-// +kubebuilder:printcolumn:name="Storage Location",type=string,JSONPath=`.spec.repository.backupStorageLocation`
+// +kubebuilder:printcolumn:name="Restore",type=string,JSONPath=`.spec.restore.name`
 // +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.target.namespace`
-// +kubebuilder:printcolumn:name="Claim",type=string,JSONPath=`.spec.target.claim.name`
+// +kubebuilder:printcolumn:name="PVC",type=string,JSONPath=`.spec.target.claim.name`
 // +kubebuilder:printcolumn:name="Volume",type=string,JSONPath=`.spec.target.name`
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
+// +kubebuilder:printcolumn:name="Done",type=string,JSONPath=`.status.progress.text`
 // +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.status.node`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Storage Location",type=string,priority=1,JSONPath=`.spec.repository.backupStorageLocation`
+// +kubebuilder:printcolumn:name="Repository",type=string,priority=1,JSONPath=`.spec.repository.id`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.message`
 type VolumeRestore struct {
 	metav1.TypeMeta   `json:",inline"`

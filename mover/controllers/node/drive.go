@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/estiba-dev/estiba/mover/api/v1alpha1"
+	"github.com/estiba-dev/estiba/mover/contract"
 	"github.com/estiba-dev/estiba/mover/controllers/podlist"
 	"github.com/estiba-dev/estiba/mover/controllers/task"
 	"github.com/estiba-dev/estiba/mover/engine"
@@ -246,7 +247,7 @@ func (d *drive) keepRun(run task.Run, dec state.Decision) {
 	}
 
 	if p := run.Progress; p.BytesDone > 0 || p.FilesDone > 0 || p.TotalBytes > 0 {
-		d.status.Progress = v1alpha1.Progress{BytesDone: p.BytesDone, TotalBytes: p.TotalBytes, FilesDone: p.FilesDone, TotalFiles: p.TotalFiles}
+		d.status.Progress = progressOf(p)
 	}
 
 	if run.State == state.TaskQueued && run.Position > 0 && dec.Action != state.ActionKill {
@@ -258,8 +259,17 @@ func (d *drive) keepRun(run task.Run, dec state.Decision) {
 	if dec.Phase == v1alpha1.PhaseCompleted {
 		s := d.keep(run.Result)
 		d.keepOmissions(s.Omissions, dec)
-		d.status.Progress = v1alpha1.Progress{BytesDone: s.Bytes, TotalBytes: s.Bytes, FilesDone: s.Files, TotalFiles: s.Files}
+		d.status.Progress = progressOf(engine.Progress{BytesDone: s.Bytes, TotalBytes: s.Bytes, FilesDone: s.Files, TotalFiles: s.Files})
 	}
+}
+
+func progressOf(p engine.Progress) v1alpha1.Progress {
+	text := contract.Size(max(p.BytesDone, 0))
+	if p.BytesDone < p.TotalBytes {
+		text += " of " + contract.Size(p.TotalBytes)
+	}
+
+	return v1alpha1.Progress{BytesDone: p.BytesDone, TotalBytes: p.TotalBytes, FilesDone: p.FilesDone, TotalFiles: p.TotalFiles, Text: text}
 }
 
 func (d *drive) keepFences(f *task.Fences) {

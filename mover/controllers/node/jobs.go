@@ -163,6 +163,7 @@ func keepBackup(job *v1alpha1.VolumeBackup, r *engine.BackupResult) v1alpha1.Sum
 	}
 
 	job.Status.SnapshotID, job.Status.Incremental, job.Status.Summary = r.SnapshotID, r.Incremental, summary(r.Summary)
+	job.Status.Summary.NewData = contract.Size(r.Summary.StoredBytes)
 	job.Status.LostPacks = int64(r.LostPacks)
 
 	return job.Status.Summary

@@ -215,6 +215,7 @@ func TestBackupRunsItsCourse(t *testing.T) {
 	job = w.backup(t, name)
 	assert.Equal(t, v1alpha1.PhaseInProgress, job.Status.Phase)
 	assert.Equal(t, int64(5), job.Status.Progress.BytesDone)
+	assert.Equal(t, "5 B of 10 B", job.Status.Progress.Text)
 	assert.Equal(t, int32(1), job.Status.Attempts)
 	assert.Len(t, job.Status.Conditions, 2)
 
@@ -227,6 +228,8 @@ func TestBackupRunsItsCourse(t *testing.T) {
 	assert.Equal(t, v1alpha1.PhaseCompleted, job.Status.Phase)
 	assert.Equal(t, "k1", job.Status.SnapshotID)
 	assert.Equal(t, int64(10), job.Status.Progress.BytesDone)
+	assert.Equal(t, "10 B", job.Status.Progress.Text)
+	assert.NotEmpty(t, job.Status.Summary.NewData)
 	assert.Equal(t, "Socket", job.Status.Summary.Omissions[0].Reason)
 	assert.NotNil(t, job.Status.CompletionTimestamp)
 	assert.Contains(t, w.tasks.Ended(name), task.Forget)
