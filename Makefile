@@ -41,9 +41,10 @@ images: binaries ## Assemble the image as a tarball, without a container engine 
 	@go run ./tests/cluster/cmd/image -arch $(ARCH) -name $(IMAGE) -from $(OUT)/$(ARCH) -to $(OUT)/estiba-$(ARCH).tar
 
 .PHONY: generate
-generate: ## Make the generated code anew (deepcopy, CRDs)
+generate: ## Make the generated code and pages anew (deepcopy, CRDs, docs/kinds.md, docs/flags.md)
 	@cd tools && go tool controller-gen object paths=../mover/api/... 
 	@cd tools && go tool controller-gen crd paths=../mover/api/... output:crd:dir=../examples/install/crds
+	@go test -count=1 -run '^TestGeneratedPagesAreUpToDate$$' ./tests/docs -update
 
 ##@ Releasing
 RELEASE_TAG    ?= $(shell git describe --tags --always)
@@ -75,7 +76,7 @@ check-format:
 
 .PHONY: check-generated
 check-generated: generate
-	@out=$$(git status --porcelain -- mover/api examples/install/crds); if [ -n "$$out" ]; then echo "generated code is not up to date; commit what 'make generate' made:"; echo "$$out"; exit 1; fi
+	@out=$$(git status --porcelain -- mover/api examples/install/crds docs/kinds.md docs/flags.md); if [ -n "$$out" ]; then echo "generated code is not up to date; commit what 'make generate' made:"; echo "$$out"; exit 1; fi
 
 .PHONY: lint
 lint:
