@@ -23,7 +23,7 @@ import (
 
 const (
 	// goldenKey is bytes 0x80 to 0x9f, and goldenPassword what the openssl command
-	// of docs/operations.md makes of it for goldenID.
+	// of docs/keys.md makes of it for goldenID.
 	goldenKey      = "gIGCg4SFhoeIiYqLjI2Oj5CRkpOUlZaXmJmam5ydnp8="
 	goldenID       = "abcdefghijklmnopqrstuvwxye"
 	goldenPassword = "6b7daeeb9753d05bd2332de71eded9b2f36f06651a92c8ee87867f06ee13cae2"

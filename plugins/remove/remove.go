@@ -149,7 +149,7 @@ func (a *Action) ask(ctx context.Context, b *velerov1.Backup, owner contract.Own
 		job, outcome, err := a.session.ensure(ctx, want)
 		if err != nil {
 			failures = append(failures, fmt.Errorf("the snapshot of %s stays in repository %s of namespace %s and location %s; "+
-				"make the SnapshotDeletion by hand, with the Backup's UID %s (docs/operations.md, \"Delete a snapshot\"): %w",
+				"make the SnapshotDeletion by hand, with the Backup's UID %s (docs/back-up.md#delete-a-snapshot-by-hand): %w",
 				v.Job, v.Repository.ID, v.Repository.Namespace, b.Spec.StorageLocation, owner.UID, err))
 
 			continue

@@ -46,7 +46,7 @@ func pages(t *testing.T) []string {
 	return found
 }
 
-var link = regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+var link = regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`)
 
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
@@ -57,10 +57,42 @@ func TestLinksLeadSomewhere(t *testing.T) {
 				continue
 			}
 
-			_, err := os.Stat(filepath.Join(root, filepath.Dir(page), m[1]))
-			assert.NoError(t, err, "%s links to %s", page, m[1])
+			target := page
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(page), m[1])
+			}
+
+			leads(t, page, target, m[2])
 		}
 	}
+}
+
+// leads requires a file to be there, and a heading of that anchor to be in it.
+func leads(t *testing.T, from, target, anchor string) {
+	t.Helper()
+
+	if _, err := os.Stat(filepath.Join(root, target)); !assert.NoError(t, err, "%s links to %s", from, target) || anchor == "" {
+		return
+	}
+
+	assert.Contains(t, anchors(read(t, target)), anchor, "%s links to %s", from, target)
+}
+
+var (
+	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	// unspoken is what a forge leaves out of an anchor.
+	unspoken = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
+
+// anchors returns the anchors of a page's headings, as forges make them.
+func anchors(text string) []string {
+	var all []string
+
+	for _, m := range heading.FindAllStringSubmatch(text, -1) {
+		all = append(all, strings.ReplaceAll(unspoken.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
+	}
+
+	return all
 }
 
 func TestReferencesNameEverything(t *testing.T) {
@@ -73,6 +105,8 @@ func TestReferencesNameEverything(t *testing.T) {
 		"codes of workers":         {"mover/engine/errors.go", `Code\w+ Code = "(\w+)"`, "docs/reasons.md", ""},
 		"reasons of verdicts":      {"plugins/volumeselect/verdict.go", `Reason\w+ Reason = "(\w+)"`, "docs/reasons.md", ""},
 		"reasons of omissions":     {"mover/engine/omissions.go", `Omitted\w+ +OmissionReason = "(\w+)"`, "docs/reasons.md", ""},
+		"keys of the ConfigMap":    {"plugins/settings/settings.go", `key\w+ += "([\w-]+)"`, "docs/settings.md", ""},
+		"keys of the gate":         {"plugins/settings/gate.go", `key\w+ += "(\w+)"`, "docs/settings.md", ""},
 		"metrics":                  {"mover/metrics/metrics.go", `(?:counters|durations|gauges)\("(\w+)"`, "docs/metrics.md", "estiba_"},
 		"metrics of object stores": {"mover/metrics/metrics.go", `"(store_\w+)":`, "docs/metrics.md", "estiba_"},
 	}
