@@ -42,8 +42,8 @@ images: binaries ## Assemble the image as a tarball, without a container engine 
 
 .PHONY: generate
 generate: ## Make the generated code and pages anew (deepcopy, CRDs, docs/kinds.md, docs/flags.md)
-	@cd tools && go tool controller-gen object paths=../mover/api/... 
-	@cd tools && go tool controller-gen crd paths=../mover/api/... output:crd:dir=../examples/install/crds
+	@go tool -modfile=tools/generate/go.mod controller-gen object paths=./mover/api/...
+	@go tool -modfile=tools/generate/go.mod controller-gen crd paths=./mover/api/... output:crd:dir=examples/install/crds
 	@go test -count=1 -run '^TestGeneratedPagesAreUpToDate$$' ./tests/docs -update
 
 ##@ Releasing
@@ -72,7 +72,7 @@ check: check-format check-generated lint lint-workflows check-licences check-vul
 
 .PHONY: check-format
 check-format:
-	@out=$$(gofmt -l cmd mover plugins tests); if [ -n "$$out" ]; then echo "not formatted (gofmt -w mends it):"; echo "$$out"; exit 1; fi
+	@out=$$(gofmt -l cmd mover plugins tests tools); if [ -n "$$out" ]; then echo "not formatted (gofmt -w mends it):"; echo "$$out"; exit 1; fi
 
 .PHONY: check-generated
 check-generated: generate
@@ -104,6 +104,10 @@ check-vulnerabilities:
 	    *"fetching vulnerabilities:"*) echo "not checked for known vulnerabilities: $${out##*fetching vulnerabilities: }";; \
 	    *) echo "$$out"; exit 1;; \
 	  esac
+
+.PHONY: figures
+figures: ## Print the figures of the code and of the prose: sizes, contracts, language
+	@go run ./tools/figures . README.md docs/*.md
 
 .PHONY: test-unit
 test-unit: ## Run the unit and conformance tests with the race detector; no cluster needed

@@ -1,4 +1,4 @@
-module github.com/estiba-dev/estiba/tools
+module github.com/estiba-dev/estiba/tools/generate
 
 go 1.26
 
