@@ -39,11 +39,11 @@ type known struct {
 	uid     types.UID
 	attempt int32
 	verb    protocol.Verb
-	// exchanging says that there were two master keys.
-	exchanging bool
-	at         v1alpha1.RepositoryReference
-	cancelled  time.Time
-	forget     bool
+	// rotating says that there were two master keys.
+	rotating  bool
+	at        v1alpha1.RepositoryReference
+	cancelled time.Time
+	forget    bool
 	// alone says that an earlier run was ended for want of memory.
 	alone bool
 	// refused is why the task never got to the runner.
@@ -77,7 +77,7 @@ func (r *registry) Begin(key string, w task.Work) {
 		return
 	}
 
-	k := &known{uid: w.UID, attempt: w.Attempt, verb: verbOf(w), exchanging: previous != "", at: w.Repository, since: r.clock.Now()}
+	k := &known{uid: w.UID, attempt: w.Attempt, verb: verbOf(w), rotating: previous != "", at: w.Repository, since: r.clock.Now()}
 	if old := r.known[key]; ran && old != nil && old.uid == w.UID {
 		k.alone = old.alone || engine.CodeOf(before.Err) == engine.CodeMemoryExceeded
 	}
@@ -125,8 +125,8 @@ func verbOf(w task.Work) protocol.Verb {
 	switch {
 	case w.Create:
 		return protocol.VerbCreateRepository
-	case w.Rewrap:
-		return protocol.VerbRewrapRepository
+	case w.RotateKey:
+		return protocol.VerbRotateKey
 	case w.Backup != nil:
 		return protocol.VerbBackup
 	case w.Restore != nil:
@@ -209,8 +209,8 @@ func (r *registry) fill(run *task.Run, k *known, s runner.Status) {
 		run.State, run.Ended = state.TaskEnded, s.Ended
 		run.Failure = failureOf(s.Err, k.at)
 
-		// It was exchanged after the worker had opened the repository, which opens by either of two.
-		if k.exchanging && engine.CodeOf(s.Err) == engine.CodeWrongKey {
+		// It was rotated after the worker had opened the repository, which opens by either of two.
+		if k.rotating && engine.CodeOf(s.Err) == engine.CodeWrongKey {
 			run.Failure.Retryable = true
 		}
 

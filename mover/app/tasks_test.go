@@ -267,8 +267,8 @@ func TestOtherTasksAreLookedAtWhileTheKeyIsRead(t *testing.T) {
 	until(t, r, changes, ended)
 }
 
-// exchanging puts another master key into the place of the one that there is, which stays beside it.
-func exchanging(t *testing.T, k *keys) {
+// rotating puts another master key into the place of the one that there is, which stays beside it.
+func rotating(t *testing.T, k *keys) {
 	t.Helper()
 
 	next, err := credentials.NewMasterKey(rand.Reader)
@@ -308,7 +308,7 @@ func TestThePreviousKeyGoesAlongWhileThereIsOne(t *testing.T) {
 	assert.Empty(t, first.Previous)
 	assert.False(t, failure.Retryable)
 
-	exchanging(t, r.keys)
+	rotating(t, r.keys)
 
 	now, previous, err := r.keys.Fingerprints(t.Context())
 	require.NoError(t, err)
@@ -318,7 +318,7 @@ func TestThePreviousKeyGoesAlongWhileThereIsOne(t *testing.T) {
 	second, failure := run()
 	assert.Equal(t, first.Password, second.Previous)
 	assert.NotEqual(t, first.Password, second.Password)
-	assert.True(t, failure.Retryable, "the key may have been exchanged after the worker had opened the repository")
+	assert.True(t, failure.Retryable, "the key may have been rotated after the worker had opened the repository")
 }
 
 func backupWork() task.Work {

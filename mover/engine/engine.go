@@ -26,9 +26,9 @@ type Engine interface {
 	// where there is none, it fails with CodeRepositoryNotFound. It loads no snapshots,
 	// so that it is the cheap way to look whether a repository opens.
 	CreateRepository(ctx context.Context, format Format) error
-	// Rewrap has the repository be opened by the current password alone, where the
-	// previous one opens it; see repository.Rewrap. Repeating it is fine.
-	Rewrap(ctx context.Context) error
+	// RotateKey has the repository be opened by the current password alone, where the
+	// previous one opens it; see repository.RotateKey. Repeating it is fine.
+	RotateKey(ctx context.Context) error
 	// Backup takes a snapshot of the folder that r.Root is open on. When it
 	// returns without an error, the snapshot is flushed, listed and read back.
 	// Progress may be nil; it is called from one goroutine at a time.

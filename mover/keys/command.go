@@ -1,6 +1,6 @@
 // Package keys holds the commands of `estiba key`: they bring the master key to
-// safety, derive from it what opens one repository, and exchange it. They read one Secret, or
-// a file and nothing else; those that exchange it write that Secret, and read what the
+// safety, derive from it what opens one repository, and rotate it. They read one Secret, or
+// a file and nothing else; those that rotate it write that Secret, and read what the
 // Repositories say. None touches a store.
 //
 // It must not import kopia, take a secret as an argument of a command, or put
@@ -24,7 +24,7 @@ import (
 // is the given one unless a flag says otherwise. New keys are made of random, which is crypto/rand.Reader but in tests.
 func Command(namespace string, random io.Reader) *cobra.Command {
 	c := &cobra.Command{
-		Use: "key", Short: "Keep the master key, derive passwords from it, and exchange it",
+		Use: "key", Short: "Keep the master key, derive passwords from it, and rotate it",
 		Long: "The master key is Secret estiba-master-key in Velero's namespace. Without it nobody can read the backups.",
 	}
 	c.AddCommand(exportCommand(namespace), deriveCommand(namespace), rotateCommand(namespace, random))
@@ -44,7 +44,7 @@ func exportCommand(namespace string) *cobra.Command {
 		Long: `Print the Secret with the master key as a manifest that can be applied as it is,
 also in another cluster: it has no uid and no resourceVersion, and the label that
 keeps it out of Velero's backups. Keep it off the cluster, and as secret as the backups.
-While the key is being exchanged (estiba key rotate), the previous one goes along.
+While the key is being rotated (estiba key rotate), the previous one goes along.
 
 The Secret is read from the cluster of the kubeconfig, or from a file that holds a
 manifest of it or the key alone; so an older export is brought into order, too.`,
@@ -92,7 +92,7 @@ cluster and no network.
 The ID is the last part of the repository's path in the bucket:
 PREFIX/plugins/estiba/repositories/NAMESPACE/ID/ (kubectl -n velero get erepo -o wide).
 
-While the master key is being exchanged (estiba key rotate), a repository may still be under
+While the master key is being rotated (estiba key rotate), a repository may still be under
 the previous one: kubectl get erepo -o wide shows which, and --previous takes that.`,
 		Example: `  export KOPIA_PASSWORD="$(estiba key derive --repository ID --key-file estiba-master-key.yaml)"
   kopia repository connect s3 --bucket BUCKET --prefix PREFIX/plugins/estiba/repositories/NAMESPACE/ID/ ...`,

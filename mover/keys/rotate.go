@@ -21,7 +21,7 @@ func rotateCommand(namespace string, random io.Reader) *cobra.Command {
 
 	c := &cobra.Command{
 		Use: "rotate", Args: cobra.NoArgs,
-		Short: "Exchange the master key for a new one, under all repositories",
+		Short: "Rotate the master key, under all repositories",
 		Long: `Put a new random master key into the Secret and keep the one before it beside it. The
 controller then brings one repository after the other to the new key, each when none of
 its jobs is under way; backups and restores go on. With --finish, the key before is

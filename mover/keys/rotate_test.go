@@ -113,7 +113,7 @@ func (a *api) under(t *testing.T, key string) *api {
 	return a
 }
 
-func TestAMasterKeyIsExchanged(t *testing.T) {
+func TestAMasterKeyIsRotated(t *testing.T) {
 	t.Parallel()
 
 	a := newAPI(t)

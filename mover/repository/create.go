@@ -126,7 +126,7 @@ func initialize(ctx context.Context, s Settings, a algorithms) error {
 		FormatBlockKeyDerivationAlgorithm: a.keyDerivation,
 	}
 
-	// One blob is there or is not, where two may be there by half: see Rewrap.
+	// One blob is there or is not, where two may be there by half: see RotateKey.
 	err = repo.Initialize(ctx, oneBlob{s.Storage}, opts, s.Password)
 	if errors.Is(err, repo.ErrAlreadyInitialized) {
 		return nil // By another attempt of the same creator.

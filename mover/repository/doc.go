@@ -1,4 +1,4 @@
-// Package repository makes, opens, rewraps and maintains kopia repositories on a storage
+// Package repository makes, opens and maintains kopia repositories on a storage
 // that its caller holds. It knows of formats, keys, caches and what kopia's errors
 // mean; it must not know of volumes, snapshots' contents or Kubernetes, and it
 // writes no secret to disk: passwords and keys stay in memory, and what is cached

@@ -39,7 +39,7 @@ type Settings struct {
 	// Password of the repository.
 	Password string
 	// Previous is a password that the repository may still have, while the keys of
-	// repositories are being exchanged; empty if there is none. See Rewrap.
+	// repositories are being rotated; empty if there is none. See RotateKey.
 	Previous string
 	// Seed is what the keys of a new repository are made of, 32 random bytes or more: see
 	// Create. Where it is empty, none is made.
@@ -98,7 +98,7 @@ func (r *Repository) Close(ctx context.Context) error {
 // CodeCanceled, and those of the storage.
 //
 // With a previous password the repository is opened by either. The current one gets a
-// second try after it: the two may be exchanged in between.
+// second try after it: the two may be rotated in between.
 func Open(ctx context.Context, s Settings) (*Repository, error) {
 	if s.ReadAhead {
 		var err error

@@ -182,14 +182,14 @@ const (
 	ReasonLocationReadOnly = "LocationReadOnly"
 	// ReasonKeyCurrent: the repository is opened by the current master key alone.
 	ReasonKeyCurrent = "KeyCurrent"
-	// ReasonKeyExchangeWaits: the repository is opened by the previous master key still, and waits for its jobs to end or for other repositories.
-	ReasonKeyExchangeWaits = "KeyExchangeWaits"
-	// ReasonKeyExchanging: a worker brings the repository from the previous master key to the current one.
-	ReasonKeyExchanging = "KeyExchanging"
-	// ReasonKeyExchanged: the repository was brought to the current master key.
-	ReasonKeyExchanged = "KeyExchanged"
-	// ReasonKeyExchangeFailed: the repository could not be brought to the current master key, and stays under the previous one.
-	ReasonKeyExchangeFailed = "KeyExchangeFailed"
+	// ReasonKeyRotationWaits: the repository is opened by the previous master key still, and waits for its jobs to end or for other repositories.
+	ReasonKeyRotationWaits = "KeyRotationWaits"
+	// ReasonKeyRotating: a worker brings the repository from the previous master key to the current one.
+	ReasonKeyRotating = "KeyRotating"
+	// ReasonKeyRotated: the repository was rotated to the current master key.
+	ReasonKeyRotated = "KeyRotated"
+	// ReasonKeyRotationFailed: the repository could not be rotated to the current master key, and stays under the previous one.
+	ReasonKeyRotationFailed = "KeyRotationFailed"
 	// ReasonStoreError: the object store could not be listed, read or written.
 	ReasonStoreError = "StoreError"
 )

@@ -261,8 +261,8 @@ func (j job) do(ctx context.Context) (protocol.Result, error) {
 		return protocol.Result{}, j.engine.CreateRepository(ctx, r.Format)
 	case protocol.VerbOpenRepository:
 		return protocol.Result{}, j.engine.CreateRepository(ctx, engine.FormatExisting)
-	case protocol.VerbRewrapRepository:
-		return protocol.Result{}, j.engine.Rewrap(ctx)
+	case protocol.VerbRotateKey:
+		return protocol.Result{}, j.engine.RotateKey(ctx)
 	case protocol.VerbBackup:
 		q := *r.Backup
 		q.Root = os.NewFile(protocol.VolumeFD, "volume")

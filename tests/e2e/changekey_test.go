@@ -21,8 +21,8 @@ import (
 	"github.com/estiba-dev/estiba/tests/testkit/stock"
 )
 
-// It is among the first tests, because it exchanges the key of every repository that there is.
-func TestTheMasterKeyIsExchanged(t *testing.T) {
+// It is among the first tests, because it rotates the key of every repository that there is.
+func TestTheMasterKeyIsRotated(t *testing.T) {
 	c := open(t)
 	first, second := c.namespace+"-1", c.namespace+"-2"
 	a, pod := c.app(classDelete, lab.Data{Files: 50, Bytes: 2 << 20, Seed: 95})
@@ -36,7 +36,7 @@ func TestTheMasterKeyIsExchanged(t *testing.T) {
 	assert.Contains(t, c.estiba("key", "rotate"), "EXPORT IT NOW")
 	assert.Equal(t, old, c.estiba("key", "derive", "--repository", before.Status.ID, "--previous"))
 
-	c.finishExchange()
+	c.finishRotation()
 	assert.NotContains(t, c.masterKey().Data, contract.MasterKeySecretPrevious)
 
 	now := c.repositoryOf(c.namespace)
@@ -87,8 +87,8 @@ func (c *cell) forgotten(location string) string {
 	return namespace
 }
 
-// finishExchange finishes as soon as it is let.
-func (c *cell) finishExchange() {
+// finishRotation finishes as soon as it is let.
+func (c *cell) finishRotation() {
 	c.t.Helper()
 
 	ctx, cancel := context.WithTimeout(c.ctx, patience)

@@ -262,7 +262,7 @@ func TestABackupIsCompletedRightAfterItsLocationWasMoved(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 
-		// Without its location it would be one that no exchange of the key ever gets to.
+		// Without its location it would be one that no rotation of the key ever gets to.
 		left := jobs.NewRepository(c.Namespace, location.Name, c.namespace)
 		assert.NoError(t, client.IgnoreNotFound(c.Delete(ctx, left)))
 	})

@@ -45,7 +45,7 @@ type RepositorySpec struct {
 // +kubebuilder:validation:Enum=New;Ready;NotReady
 type RepositoryPhase string
 
-// ConditionKeyCurrent is the type of the condition that tells whether the exchange of the
+// ConditionKeyCurrent is the type of the condition that tells whether the rotation of the
 // master key is over for a Repository. It speaks of the key of status.keyFingerprint.
 const ConditionKeyCurrent = "KeyCurrent"
 
@@ -87,7 +87,7 @@ type RepositoryStatus struct {
 	// +optional
 	LastCheckedTimestamp *metav1.Time `json:"lastCheckedTimestamp,omitempty"`
 	// Conditions: KeyCurrent (whether all repositories of the namespace in the location are
-	// opened by the current master key alone, and what an exchange waits for).
+	// opened by the current master key alone, and what a rotation waits for).
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -42,14 +42,14 @@ type Repositories struct {
 	reserved map[string]reservation
 	// hollow are the IDs of folders in which there is no repository.
 	hollow   map[string]bool
-	exchange exchange
+	rotation rotation
 }
 
 // NewRepositories makes one.
 func NewRepositories(c *Cluster, changes *Changes) *Repositories {
 	return &Repositories{
 		Cluster: c, changes: changes, failures: map[string]int{}, reserved: map[string]reservation{}, hollow: map[string]bool{},
-		exchange: exchange{waiting: map[string]bool{}, covered: map[string]time.Time{}},
+		rotation: rotation{waiting: map[string]bool{}, covered: map[string]time.Time{}},
 	}
 }
 
@@ -63,7 +63,7 @@ type outcome struct {
 	after  time.Duration
 	// place is where the location pointed; see contract.Place.
 	place string
-	// current reports whether the exchange of the master key is over for it; nil where that wasn't seen.
+	// current reports whether the rotation of the master key is over for it; nil where that wasn't seen.
 	current *metav1.Condition
 }
 
@@ -305,7 +305,7 @@ func (r *Repositories) settleRepository(ctx context.Context, v view) (outcome, e
 
 	switch {
 	case v.repo.Status.Phase == v1alpha1.RepositoryReady && v.repo.Status.ID == id && made:
-		return r.bringOver(ctx, v, id)
+		return r.rotateRepository(ctx, v, id)
 	case !made && v.readOnly():
 		return readOnlyOutcome(v), nil
 	case id == own.id:

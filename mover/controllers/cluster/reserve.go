@@ -89,7 +89,7 @@ func (r *Repositories) open(ctx context.Context, v view, at reservation) (outcom
 		if run.Failure == nil {
 			r.made(v.repo.Name)
 
-			return r.bringOver(ctx, v, id)
+			return r.rotateRepository(ctx, v, id)
 		}
 
 		if run.Failure.Reason == string(engine.CodeRepositoryNotFound) && at.seed == "" && !v.readOnly() {

@@ -14,7 +14,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
-// Work is what a worker is to do. Exactly one of Create, Open, Rewrap, Backup, Restore and
+// Work is what a worker is to do. Exactly one of Create, Open, RotateKey, Backup, Restore and
 // Forget is set; their Root is left out, because OpenVolume gives it.
 type Work struct {
 	// UID of the object that the work is for: a namesake's work is not this one's.
@@ -33,8 +33,8 @@ type Work struct {
 	Seed string
 	// Open opens the repository, to see that it can be.
 	Open bool
-	// Rewrap has the repository be opened by the current master key alone.
-	Rewrap bool
+	// RotateKey has the repository be opened by the current master key alone.
+	RotateKey bool
 	// Backup takes a snapshot.
 	Backup *engine.BackupRequest
 	// Restore writes a snapshot into the volume.

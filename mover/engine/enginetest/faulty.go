@@ -13,7 +13,7 @@ type Method string
 // The methods.
 const (
 	CreateRepository Method = "CreateRepository"
-	Rewrap           Method = "Rewrap"
+	RotateKey        Method = "RotateKey"
 	Backup           Method = "Backup"
 	Restore          Method = "Restore"
 	Forget           Method = "Forget"
@@ -97,13 +97,13 @@ func (f *Faulty) CreateRepository(ctx context.Context, format engine.Format) err
 	return f.inner.CreateRepository(ctx, format)
 }
 
-// Rewrap implements engine.Engine.
-func (f *Faulty) Rewrap(ctx context.Context) error {
-	if err := f.ask(ctx, Rewrap); err != nil {
+// RotateKey implements engine.Engine.
+func (f *Faulty) RotateKey(ctx context.Context) error {
+	if err := f.ask(ctx, RotateKey); err != nil {
 		return err
 	}
 
-	return f.inner.Rewrap(ctx)
+	return f.inner.RotateKey(ctx)
 }
 
 // Backup implements engine.Engine.

@@ -57,8 +57,8 @@ func (m *Memory) CreateRepository(ctx context.Context, f engine.Format) error {
 	return nil
 }
 
-// Rewrap implements engine.Engine. There is no key in memory.
-func (m *Memory) Rewrap(ctx context.Context) error { return m.ready(ctx) }
+// RotateKey implements engine.Engine. There is no key in memory.
+func (m *Memory) RotateKey(ctx context.Context) error { return m.ready(ctx) }
 
 // Backup implements engine.Engine.
 func (m *Memory) Backup(ctx context.Context, r engine.BackupRequest, p engine.ProgressFunc) (engine.BackupResult, error) {

@@ -79,9 +79,9 @@ func (e *Engine) CreateRepository(ctx context.Context, f engine.Format) error {
 	return repository.Create(ctx, e.cfg.Repository, f)
 }
 
-// Rewrap implements engine.Engine.
-func (e *Engine) Rewrap(ctx context.Context) error {
-	return repository.Rewrap(ctx, e.cfg.Repository)
+// RotateKey implements engine.Engine.
+func (e *Engine) RotateKey(ctx context.Context) error {
+	return repository.RotateKey(ctx, e.cfg.Repository)
 }
 
 func (e *Engine) storage() blob.Storage { return e.cfg.Repository.Storage }

@@ -47,10 +47,10 @@ const (
 	VerbCreateRepository Verb = "create-repository"
 	// VerbOpenRepository looks whether the repository is there and opens; it writes nothing.
 	VerbOpenRepository Verb = "open-repository"
-	// VerbRewrapRepository has the repository be opened by the current password alone.
-	VerbRewrapRepository Verb = "rewrap-repository"
-	VerbBackup           Verb = "backup"
-	VerbRestore          Verb = "restore"
+	// VerbRotateKey has the repository be opened by the current password alone.
+	VerbRotateKey Verb = "rotate-key"
+	VerbBackup    Verb = "backup"
+	VerbRestore   Verb = "restore"
 	// VerbSetLinks does the rest of a restore: the attributes of symbolic links, and nothing else.
 	VerbSetLinks Verb = "set-links"
 	VerbForget   Verb = "forget"
@@ -60,7 +60,7 @@ const (
 // Known reports whether this release knows the verb.
 func (v Verb) Known() bool {
 	switch v {
-	case VerbCreateRepository, VerbOpenRepository, VerbRewrapRepository, VerbBackup, VerbRestore, VerbSetLinks, VerbForget, VerbList:
+	case VerbCreateRepository, VerbOpenRepository, VerbRotateKey, VerbBackup, VerbRestore, VerbSetLinks, VerbForget, VerbList:
 		return true
 	default:
 		return false
@@ -89,7 +89,7 @@ type Request struct {
 	// Password of the repository. It goes through the pipe and nowhere else.
 	Password string `json:"password"`
 	// Previous is the password that the repository may still have while the master key is
-	// being exchanged; empty otherwise. It is as secret.
+	// being rotated; empty otherwise. It is as secret.
 	Previous string `json:"previous,omitempty"`
 	// Seed is for VerbCreateRepository: what the keys of a new repository are made of. It is
 	// as secret; without it none is made.
@@ -145,7 +145,7 @@ func (r Request) validate() error {
 	missing := map[Verb]bool{
 		VerbCreateRepository: r.Format == "",
 		VerbOpenRepository:   false,
-		VerbRewrapRepository: r.Previous == "",
+		VerbRotateKey:        r.Previous == "",
 		VerbBackup:           r.Backup == nil,
 		VerbRestore:          r.Restore == nil,
 		VerbSetLinks:         r.Links == "",

@@ -88,12 +88,12 @@ func Request(v protocol.Verb, s Script, cacheDir string) protocol.Request {
 		Cache:    protocol.Cache{Dir: cacheDir},
 	}
 
-	if v == protocol.VerbRewrapRepository {
+	if v == protocol.VerbRotateKey {
 		r.Previous = "another"
 	}
 
 	switch v {
-	case protocol.VerbList, protocol.VerbOpenRepository, protocol.VerbRewrapRepository, protocol.VerbSetLinks:
+	case protocol.VerbList, protocol.VerbOpenRepository, protocol.VerbRotateKey, protocol.VerbSetLinks:
 	case protocol.VerbCreateRepository:
 		r.Format = engine.Format(s)
 	case protocol.VerbBackup:

@@ -57,8 +57,8 @@ func (e *scripted) CreateRepository(ctx context.Context, f engine.Format) error 
 	return err
 }
 
-// Rewrap does nothing.
-func (e *scripted) Rewrap(context.Context) error { return nil }
+// RotateKey does nothing.
+func (e *scripted) RotateKey(context.Context) error { return nil }
 
 // Backup runs the script that the job names.
 func (e *scripted) Backup(ctx context.Context, r engine.BackupRequest, p engine.ProgressFunc) (engine.BackupResult, error) {

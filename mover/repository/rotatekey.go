@@ -11,12 +11,12 @@ import (
 	"github.com/estiba-dev/estiba/mover/engine"
 )
 
-// Rewrap has the repository be opened by s.Password alone, where s.Previous opens it.
+// RotateKey has the repository be opened by s.Password alone, where s.Previous opens it.
 // Where s.Password opens it already, it does nothing. The contents stay as they are, and
 // so do the keys that they are encrypted with: whoever has taken them keeps them.
 //
 // It may be cut off anywhere and repeated. At every moment exactly one of the two
-// passwords opens the repository, because one write exchanges them: that of
+// passwords opens the repository, because one write rotates them: that of
 // kopia.repository. kopia would write kopia.blobcfg first, which is encrypted with the
 // same key, and between the two writes neither password opens (kopia v0.23.1
 // repo/format/format_change_password.go); but it does without that blob
@@ -29,9 +29,9 @@ import (
 //
 // Errors: CodeInvalidRequest where s.Previous is empty, or the repository has a setting
 // that would be lost; CodeWrongKey where neither password opens it, and those of Open.
-func Rewrap(ctx context.Context, s Settings) error {
+func RotateKey(ctx context.Context, s Settings) error {
 	if s.Previous == "" || len(s.Password) < minSecret {
-		return engine.Errorf(engine.CodeInvalidRequest, "exchange the repository's password: there is no previous one, or the new one is too short")
+		return engine.Errorf(engine.CodeInvalidRequest, "rotate the repository's key: there is no previous one, or the new one is too short")
 	}
 
 	previous := s.Previous
@@ -42,8 +42,8 @@ func Rewrap(ctx context.Context, s Settings) error {
 		return err
 	}
 
-	if err := exchange(ctx, s, previous); err != nil {
-		return Explain(ctx, s.Storage, engine.CodeRepositoryDamaged, fmt.Errorf("exchange the repository's password: %w", err))
+	if err := rotate(ctx, s, previous); err != nil {
+		return Explain(ctx, s.Storage, engine.CodeRepositoryDamaged, fmt.Errorf("rotate the repository's key: %w", err))
 	}
 
 	return look(ctx, s)
@@ -59,7 +59,7 @@ func look(ctx context.Context, s Settings) error {
 	return r.Close(ctx)
 }
 
-func exchange(ctx context.Context, s Settings, previous string) error {
+func rotate(ctx context.Context, s Settings, previous string) error {
 	now := s.Now
 	if now == nil {
 		now = time.Now

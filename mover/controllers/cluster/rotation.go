@@ -21,12 +21,12 @@ import (
 const (
 	// busyAgain is how often a repository under the previous key is looked at for the end of its jobs.
 	busyAgain = 15 * time.Second
-	// failedAgain is how long an exchange that failed waits before the next attempt.
+	// failedAgain is how long a rotation that failed waits before the next attempt.
 	failedAgain = time.Minute
 )
 
-// exchange is the exchange of the master key of all repositories, one at a time.
-type exchange struct {
+// rotation is the rotation of the master key of all repositories, one at a time.
+type rotation struct {
 	// holder is the name of the Repository whose turn it is, and id the repository's.
 	holder, id string
 	// waiting are those whose turn it isn't.
@@ -35,15 +35,15 @@ type exchange struct {
 	covered map[string]time.Time
 }
 
-// bringOver brings what is under the previous master key to the current one: the repository
+// rotateRepository brings what is under the previous master key to the current one: the repository
 // in use, which stays ready meanwhile, and others of its namespace.
-func (r *Repositories) bringOver(ctx context.Context, v view, id string) (outcome, error) {
+func (r *Repositories) rotateRepository(ctx context.Context, v view, id string) (outcome, error) {
 	left := v.survey.left(v.ours.previous, id)
 	if len(left) == 0 || v.ours.previous == v.ours.current {
 		r.giveWay(v.repo.Name)
 
 		if err := r.coverOthers(ctx, v); err != nil {
-			return keyed(v, id, failedAgain, state.ReasonKeyExchangeWaits, fmt.Sprintf("the other namespaces of the location could not be looked through: %v", err)), nil
+			return keyed(v, id, failedAgain, state.ReasonKeyRotationWaits, fmt.Sprintf("the other namespaces of the location could not be looked through: %v", err)), nil
 		}
 
 		return keyed(v, id, lookAgain, state.ReasonKeyCurrent, "it is opened by the master key of fingerprint "+v.ours.current), nil
@@ -55,7 +55,7 @@ func (r *Repositories) bringOver(ctx context.Context, v view, id string) (outcom
 			v.location.Name, v.ours.previous, contract.MasterKeySecret)), nil
 	}
 
-	return r.rewrap(ctx, v, id, left[0])
+	return r.rotateOne(ctx, v, id, left[0])
 }
 
 // keyed is the outcome for a ready repository, with what is to be said of its key.
@@ -73,10 +73,10 @@ func keyed(v view, id string, after time.Duration, reason, text string) outcome 
 	return out
 }
 
-// rewrap has a worker bring one repository over, when none of its jobs is under way, and then writes so into its key file.
-func (r *Repositories) rewrap(ctx context.Context, v view, id, next string) (outcome, error) {
+// rotateOne has a worker rotate the key of one repository when none of its jobs is under way, and then writes so into its key file.
+func (r *Repositories) rotateOne(ctx context.Context, v view, id, next string) (outcome, error) {
 	key := RepositoryKey(v.repo.Name)
-	working := keyed(v, id, r.Bounds.Poll, state.ReasonKeyExchanging, "a worker brings repository "+next+" to the current master key")
+	working := keyed(v, id, r.Bounds.Poll, state.ReasonKeyRotating, "a worker rotates repository "+next+" to the current master key")
 
 	run, _ := r.Tasks.Look(key)
 
@@ -88,24 +88,24 @@ func (r *Repositories) rewrap(ctx context.Context, v view, id, next string) (out
 		r.Tasks.End(key, task.Forget)
 
 		if r.giveWay(v.repo.Name) == next && run.UID == v.repo.UID {
-			return r.rewrapped(ctx, v, id, next, run.Failure)
+			return r.rotated(ctx, v, id, next, run.Failure)
 		}
 	}
 
 	if wait, after, err := r.waits(ctx, v, next); err != nil || wait != "" {
-		return keyed(v, id, after, state.ReasonKeyExchangeWaits, wait), err
+		return keyed(v, id, after, state.ReasonKeyRotationWaits, wait), err
 	}
 
 	r.Tasks.Begin(key, task.Work{
-		UID: v.repo.UID, Attempt: 1, Rewrap: true,
+		UID: v.repo.UID, Attempt: 1, RotateKey: true,
 		Repository: v1alpha1.RepositoryReference{BackupStorageLocation: v.location.Name, Namespace: v.repo.Spec.Namespace, ID: next},
 	})
 
 	return working, nil
 }
 
-// rewrapped takes the end of a worker.
-func (r *Repositories) rewrapped(ctx context.Context, v view, id, done string, failure *state.Failure) (outcome, error) {
+// rotated takes the end of a worker.
+func (r *Repositories) rotated(ctx context.Context, v view, id, done string, failure *state.Failure) (outcome, error) {
 	var err error
 
 	if failure == nil {
@@ -115,19 +115,19 @@ func (r *Repositories) rewrapped(ctx context.Context, v view, id, done string, f
 	}
 
 	if err == nil {
-		r.event(v.repo, false, state.ReasonKeyExchanged, fmt.Sprintf("brought repository %s from the master key of fingerprint %s to that of %s", done, v.ours.previous, v.ours.current))
+		r.event(v.repo, false, state.ReasonKeyRotated, fmt.Sprintf("rotated repository %s from the master key of fingerprint %s to that of %s", done, v.ours.previous, v.ours.current))
 
-		return keyed(v, id, r.Bounds.Soon, state.ReasonKeyExchanging, "repository "+done+" was brought to the current master key"), nil
+		return keyed(v, id, r.Bounds.Soon, state.ReasonKeyRotating, "repository "+done+" was rotated to the current master key"), nil
 	}
 
 	text := fmt.Sprintf("repository %s in BackupStorageLocation %s stays under the previous master key, and is tried again: %v", done, v.location.Name, err)
-	r.event(v.repo, true, state.ReasonKeyExchangeFailed, state.Cut(text))
+	r.event(v.repo, true, state.ReasonKeyRotationFailed, state.Cut(text))
 
-	return keyed(v, id, failedAgain, state.ReasonKeyExchangeFailed, text), nil
+	return keyed(v, id, failedAgain, state.ReasonKeyRotationFailed, text), nil
 }
 
 // writeKey writes into the key file that the repository is under the current key. It comes
-// after the exchange: a repository under the current key whose file still names the
+// after the rotation: a repository under the current key whose file still names the
 // previous one is opened by either, and brought over again, which changes nothing.
 func (r *Repositories) writeKey(ctx context.Context, v view, id string) error {
 	path, err := contract.KeyPath(v.repo.Spec.Namespace, id)
@@ -154,7 +154,7 @@ func (r *Repositories) writeKey(ctx context.Context, v view, id string) error {
 	return nil
 }
 
-// waits returns what the exchange has to wait for, and for how long; or takes the turn.
+// waits returns what the rotation has to wait for, and for how long; or takes the turn.
 func (r *Repositories) waits(ctx context.Context, v view, id string) (string, time.Duration, error) {
 	// The cache is cheap, and the API server is right: it knows every job that may have
 	// read the Secret before it had two keys.
@@ -165,19 +165,19 @@ func (r *Repositories) waits(ctx context.Context, v view, id string) (string, ti
 		}
 
 		if job != "" {
-			return job + " works with the repository; it is brought to the current master key when that has ended", busyAgain, nil
+			return job + " works with the repository; its key is rotated when that has ended", busyAgain, nil
 		}
 	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	e := &r.exchange
+	e := &r.rotation
 	if e.holder != "" && e.holder != v.repo.Name {
 		e.waiting[v.repo.Name] = true
 
 		// The more wait, the seldomer each asks.
-		return "it is brought to the current master key after Repository " + e.holder, max(r.Bounds.Poll, time.Duration(len(e.waiting))*time.Second), nil
+		return "its key is rotated after Repository " + e.holder, max(r.Bounds.Poll, time.Duration(len(e.waiting))*time.Second), nil
 	}
 
 	delete(e.waiting, v.repo.Name)
@@ -191,7 +191,7 @@ func (r *Repositories) giveWay(name string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	e := &r.exchange
+	e := &r.rotation
 	delete(e.waiting, name)
 
 	if e.holder != name {
@@ -265,7 +265,7 @@ func (r *Repositories) coverOthers(ctx context.Context, v view) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	r.exchange.covered[v.coverage()] = r.Clock.Now()
+	r.rotation.covered[v.coverage()] = r.Clock.Now()
 
 	return nil
 }
@@ -276,7 +276,7 @@ func (r *Repositories) coveredLately(v view) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	at, ok := r.exchange.covered[v.coverage()]
+	at, ok := r.rotation.covered[v.coverage()]
 
 	return ok && r.Clock.Now().Sub(at) < lookAgain/2
 }

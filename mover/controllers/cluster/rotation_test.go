@@ -19,8 +19,8 @@ import (
 	"github.com/estiba-dev/estiba/mover/state"
 )
 
-// exchangeWorld has a ready repository of namespace app, and a new master key.
-func exchangeWorld(t *testing.T, objects ...client.Object) *world {
+// rotationWorld has a ready repository of namespace app, and a new master key.
+func rotationWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 
 	w := newWorld(t, append(objects, jobs.NewRepository(veleroNS, "default", "app"), location("default"))...)
@@ -82,15 +82,15 @@ func (w *world) keyFile(t *testing.T, namespace, id string) string {
 func TestARepositoryIsBroughtToTheNewKey(t *testing.T) {
 	t.Parallel()
 
-	w := exchangeWorld(t)
+	w := rotationWorld(t)
 
 	c := w.look(t, "app")
 	assert.Equal(t, metav1.ConditionFalse, c.Status)
-	assert.Equal(t, state.ReasonKeyExchanging, c.Reason)
+	assert.Equal(t, state.ReasonKeyRotating, c.Reason)
 
 	begun := w.begun("app")
 	require.Len(t, begun, 2)
-	assert.True(t, begun[1].Rewrap)
+	assert.True(t, begun[1].RotateKey)
 	assert.Equal(t, idB, begun[1].Repository.ID)
 
 	status := w.status(t, "app")
@@ -108,15 +108,15 @@ func TestARepositoryIsBroughtToTheNewKey(t *testing.T) {
 	assert.Len(t, w.begun("app"), 2)
 }
 
-func TestAnExchangeThatFailedIsTriedAgain(t *testing.T) {
+func TestARotationThatFailedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 
-	w := exchangeWorld(t)
+	w := rotationWorld(t)
 	w.look(t, "app")
 	w.end("app", &state.Failure{Finding: state.Finding{Reason: "StoreUnavailable", Message: "refused"}})
 
 	c := w.look(t, "app")
-	assert.Equal(t, state.ReasonKeyExchangeFailed, c.Reason)
+	assert.Equal(t, state.ReasonKeyRotationFailed, c.Reason)
 	assert.Contains(t, c.Message, "StoreUnavailable: refused")
 	assert.Contains(t, w.keyFile(t, "app", idB), "ours")
 
@@ -124,7 +124,7 @@ func TestAnExchangeThatFailedIsTriedAgain(t *testing.T) {
 	assert.Len(t, w.begun("app"), 3)
 }
 
-func TestAnExchangeWaitsForTheRepositorysJobs(t *testing.T) {
+func TestARotationWaitsForTheRepositorysJobs(t *testing.T) {
 	t.Parallel()
 
 	at := v1alpha1.RepositoryReference{BackupStorageLocation: "default", Namespace: "app", ID: idB}
@@ -141,15 +141,15 @@ func TestAnExchangeWaitsForTheRepositorysJobs(t *testing.T) {
 			other := at
 			other.ID = idA
 
-			w := exchangeWorld(t, job, &v1alpha1.VolumeBackup{ObjectMeta: named("other"), Spec: v1alpha1.VolumeBackupSpec{Repository: other}})
+			w := rotationWorld(t, job, &v1alpha1.VolumeBackup{ObjectMeta: named("other"), Spec: v1alpha1.VolumeBackupSpec{Repository: other}})
 
 			c := w.look(t, "app")
-			assert.Equal(t, state.ReasonKeyExchangeWaits, c.Reason)
+			assert.Equal(t, state.ReasonKeyRotationWaits, c.Reason)
 			assert.Contains(t, c.Message, " job works")
 			assert.Len(t, w.begun("app"), 1)
 
 			require.NoError(t, w.client.Delete(t.Context(), job))
-			assert.Equal(t, state.ReasonKeyExchanging, w.look(t, "app").Reason)
+			assert.Equal(t, state.ReasonKeyRotating, w.look(t, "app").Reason)
 		})
 	}
 }
@@ -157,21 +157,21 @@ func TestAnExchangeWaitsForTheRepositorysJobs(t *testing.T) {
 func TestRepositoriesAreBroughtOverOneAtATime(t *testing.T) {
 	t.Parallel()
 
-	w := exchangeWorld(t, jobs.NewRepository(veleroNS, "default", "other"))
+	w := rotationWorld(t, jobs.NewRepository(veleroNS, "default", "other"))
 	w.key(t, "default", "other", idA, "ours")
 	w.made(t, "other", idA)
 	w.look(t, "other")
 	w.end("other", nil)
 
-	assert.Equal(t, state.ReasonKeyExchanging, w.look(t, "app").Reason)
+	assert.Equal(t, state.ReasonKeyRotating, w.look(t, "app").Reason)
 
 	c := w.look(t, "other")
-	assert.Equal(t, state.ReasonKeyExchangeWaits, c.Reason)
+	assert.Equal(t, state.ReasonKeyRotationWaits, c.Reason)
 	assert.Contains(t, c.Message, nameOf("app"))
 
 	w.end("app", nil)
 	w.look(t, "app")
-	assert.Equal(t, state.ReasonKeyExchanging, w.look(t, "other").Reason)
+	assert.Equal(t, state.ReasonKeyRotating, w.look(t, "other").Reason)
 
 	// One that can't be looked at any more keeps nobody waiting.
 	require.NoError(t, w.client.Delete(t.Context(), jobs.NewRepository(veleroNS, "default", "other")))
@@ -179,13 +179,13 @@ func TestRepositoriesAreBroughtOverOneAtATime(t *testing.T) {
 	require.NoError(t, err)
 
 	w.key(t, "default", "app", idB, "ours")
-	assert.Equal(t, state.ReasonKeyExchanging, w.look(t, "app").Reason)
+	assert.Equal(t, state.ReasonKeyRotating, w.look(t, "app").Reason)
 }
 
 func TestAReadOnlyLocationStaysUnderThePreviousKey(t *testing.T) {
 	t.Parallel()
 
-	w := exchangeWorld(t)
+	w := rotationWorld(t)
 
 	l := location("default")
 	require.NoError(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(l), l))
@@ -204,7 +204,7 @@ func TestAllRepositoriesOfTheLocationAreBroughtOver(t *testing.T) {
 
 	const idC = "cccccccccccccccccccccccccc"
 
-	w := exchangeWorld(t)
+	w := rotationWorld(t)
 	w.key(t, "default", "app", idC, "ours") // another one of the namespace, not in use
 	w.made(t, "app", idC)
 	w.key(t, "default", "gone", idA, "ours") // of a namespace that this cluster does not know
@@ -214,7 +214,7 @@ func TestAllRepositoriesOfTheLocationAreBroughtOver(t *testing.T) {
 	w.made(t, "foreign", idA)
 
 	for _, id := range []string{idB, idC} {
-		assert.Equal(t, state.ReasonKeyExchanging, w.look(t, "app").Reason)
+		assert.Equal(t, state.ReasonKeyRotating, w.look(t, "app").Reason)
 		assert.Equal(t, id, w.begun("app")[len(w.begun("app"))-1].Repository.ID)
 		w.end("app", nil)
 		w.look(t, "app")
@@ -235,7 +235,7 @@ func TestAllRepositoriesOfTheLocationAreBroughtOver(t *testing.T) {
 
 	w.look(t, "gone")
 	w.end("gone", nil)
-	assert.Equal(t, state.ReasonKeyExchanging, w.look(t, "gone").Reason)
+	assert.Equal(t, state.ReasonKeyRotating, w.look(t, "gone").Reason)
 }
 
 func TestARepositoryUnderNeitherKeyIsRefused(t *testing.T) {

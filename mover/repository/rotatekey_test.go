@@ -96,7 +96,7 @@ func (c *cut) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return c.change(func() error { return c.Storage.DeleteBlob(ctx, id) })
 }
 
-func TestAnExchangeThatIsCutOffIsRepeated(t *testing.T) {
+func TestARotationThatIsCutOffIsRepeated(t *testing.T) {
 	const changes = 2 // kopia.blobcfg is removed, kopia.repository is written
 
 	for name, blobcfg := range map[string]bool{"a repository of ours": false, "one with kopia's second blob": true} {
@@ -114,21 +114,21 @@ func TestAnExchangeThatIsCutOffIsRepeated(t *testing.T) {
 					broken := s
 					broken.Storage = &cut{Storage: s.Storage, left: n, after: after}
 
-					err := repository.Rewrap(t.Context(), broken)
+					err := repository.RotateKey(t.Context(), broken)
 					if n > changes {
 						require.NoError(t, err)
 					} else {
 						require.ErrorIs(t, err, errCut)
 					}
 
-					exchanged := n > changes || n == changes && after
-					assert.Equal(t, exchanged, oneOf(t, s))
+					rotated := n > changes || n == changes && after
+					assert.Equal(t, rotated, oneOf(t, s))
 					assert.Equal(t, "content", read(t, s, id), "who knows both keys reads meanwhile")
 
 					second := write(t, s, "written meanwhile")
 
-					require.NoError(t, repository.Rewrap(t.Context(), s))
-					require.NoError(t, repository.Rewrap(t.Context(), s), "once more changes nothing")
+					require.NoError(t, repository.RotateKey(t.Context(), s))
+					require.NoError(t, repository.RotateKey(t.Context(), s), "once more changes nothing")
 					assert.True(t, oneOf(t, s))
 
 					s.Previous = ""
@@ -140,14 +140,14 @@ func TestAnExchangeThatIsCutOffIsRepeated(t *testing.T) {
 	}
 }
 
-func TestARealRepositoryIsExchanged(t *testing.T) {
+func TestTheKeyOfARealRepositoryIsRotated(t *testing.T) {
 	old := settings(t)
 	require.NoError(t, repository.Create(t.Context(), old, engine.FormatFast))
 	id := write(t, old, "content")
 
 	before := opened(t, old).FormatManager()
 	s := renewed(t, old)
-	require.NoError(t, repository.Rewrap(t.Context(), s))
+	require.NoError(t, repository.RotateKey(t.Context(), s))
 
 	s.Previous = ""
 	now := opened(t, s).FormatManager()
@@ -166,7 +166,7 @@ func TestWhoHasTheRepositoryOpenLosesNothing(t *testing.T) {
 	var id object.ID
 
 	require.NoError(t, repo.WriteSession(t.Context(), opened(t, old), repo.WriteSessionOptions{}, func(ctx context.Context, w repo.RepositoryWriter) error {
-		require.NoError(t, repository.Rewrap(ctx, renewed(t, old)))
+		require.NoError(t, repository.RotateKey(ctx, renewed(t, old)))
 
 		o := w.NewObjectWriter(ctx, object.WriterOptions{})
 		_, err := o.Write([]byte("written with the old password"))
@@ -190,7 +190,7 @@ func TestWhoHasTheRepositoryOpenForLongIsToldOfTheKey(t *testing.T) {
 
 	old.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	r := opened(t, old)
-	require.NoError(t, repository.Rewrap(t.Context(), renewed(t, old)))
+	require.NoError(t, repository.RotateKey(t.Context(), renewed(t, old)))
 
 	_, err := r.FormatManager().GetMutableParameters(t.Context())
 	require.NoError(t, err)
@@ -219,29 +219,29 @@ func (m *meanwhile) GetBlob(ctx context.Context, id blob.ID, offset, length int6
 	return m.Storage.GetBlob(ctx, id, offset, length, out)
 }
 
-func TestAnExchangeBetweenTwoTriesIsNoWrongKey(t *testing.T) {
+func TestARotationBetweenTwoTriesIsNoWrongKey(t *testing.T) {
 	old := made(t)
 	s := renewed(t, old)
 
 	// The first try finds the old key, and the second one the new one.
-	s.Storage = &meanwhile{Storage: old.Storage, left: 2, do: func() { require.NoError(t, repository.Rewrap(t.Context(), renewed(t, old))) }}
+	s.Storage = &meanwhile{Storage: old.Storage, left: 2, do: func() { require.NoError(t, repository.RotateKey(t.Context(), renewed(t, old))) }}
 	opened(t, s)
 }
 
-func TestAnExchangeThatCannotBeIsRefused(t *testing.T) {
+func TestARotationThatCannotBeIsRefused(t *testing.T) {
 	old := made(t)
 
 	s := renewed(t, old)
 	s.Previous = ""
-	requireCode(t, engine.CodeInvalidRequest, repository.Rewrap(t.Context(), s))
+	requireCode(t, engine.CodeInvalidRequest, repository.RotateKey(t.Context(), s))
 
 	s = renewed(t, old)
 	s.Previous = strings.Repeat("x", 64)
-	requireCode(t, engine.CodeWrongKey, repository.Rewrap(t.Context(), s))
+	requireCode(t, engine.CodeWrongKey, repository.RotateKey(t.Context(), s))
 	opened(t, old)
 
 	empty := renewed(t, settings(t))
-	requireCode(t, engine.CodeRepositoryNotFound, repository.Rewrap(t.Context(), empty))
+	requireCode(t, engine.CodeRepositoryNotFound, repository.RotateKey(t.Context(), empty))
 }
 
 // unlocked is a storage that does not heed retentions.
@@ -261,6 +261,6 @@ func TestASettingThatWouldBeLostKeepsTheKey(t *testing.T) {
 		RetentionMode: blob.Compliance, RetentionPeriod: 24 * time.Hour,
 	}, password))
 
-	requireCode(t, engine.CodeInvalidRequest, repository.Rewrap(t.Context(), renewed(t, old)))
+	requireCode(t, engine.CodeInvalidRequest, repository.RotateKey(t.Context(), renewed(t, old)))
 	opened(t, old)
 }
