@@ -16,7 +16,7 @@ import (
 	"github.com/estiba-dev/estiba/mover/store/settings"
 )
 
-// s3Error gives a request's failure its code.
+// s3Error returns a request's failure with its code.
 func s3Error(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, errBeyond) {
 		return err
@@ -98,7 +98,7 @@ func (v verdict) err(a minio.ErrorResponse) error {
 	return &engine.Error{Code: v.code, Err: err}
 }
 
-// s3Answer gives a server's answer its code. The S3 code goes first, where it
+// s3Answer returns a server's answer as an error with its code. The S3 code goes first, where it
 // says more than the HTTP status.
 func s3Answer(a minio.ErrorResponse) error {
 	if v, ok := ofS3Code(a); ok {

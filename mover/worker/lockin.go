@@ -117,8 +117,8 @@ func fence(s protocol.Surroundings) (protocol.Fences, error) {
 	return fences, nil
 }
 
-// probeOpenat2 tells whether package beneath will have openat2, by opening what it
-// opens first.
+// probeOpenat2 returns why package beneath will not have openat2, or nil. It opens what
+// that package opens first.
 func probeOpenat2() error {
 	fd, err := unix.Openat2(protocol.VolumeFD, ".", &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
