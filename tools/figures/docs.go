@@ -127,15 +127,15 @@ func exportedTypes(files []goFile) map[string]bool {
 	names := map[string]bool{}
 
 	for _, f := range files {
-		for _, decl := range f.syntax.Decls {
-			if gen, ok := decl.(*ast.GenDecl); ok {
-				for _, spec := range gen.Specs {
-					if t, ok := spec.(*ast.TypeSpec); ok && t.Name.IsExported() {
-						names[t.Name.Name] = true
-					}
-				}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			if t, ok := n.(*ast.TypeSpec); ok && t.Name.IsExported() {
+				names[t.Name.Name] = true
 			}
-		}
+
+			_, function := n.(*ast.FuncDecl)
+
+			return !function
+		})
 	}
 
 	return names
