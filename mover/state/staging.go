@@ -445,16 +445,21 @@ func restoreStaged(job *v1alpha1.VolumeRestore, v RestoreView, now time.Time, b 
 	case !v.Claim.Found:
 		d = missingClaim(job, now, b)
 	default:
-		if f := claimFault(job.Spec.Target, v.Claim); f != nil {
-			d = failed(*f)
-		} else {
-			claim := v.Claim
-			claim.Shared = false // A restore has the volume for itself.
-			d = makeStage(job.Status.JobStatus, staged{others: others, claim: claim, name: name}, now, b)
-		}
+		d = stageRestore(job, v.Claim, others, now, b)
 	}
 
 	return &d
+}
+
+// stageRestore has a staging pod made for the restore of a claim, unless something about the claim is wrong.
+func stageRestore(job *v1alpha1.VolumeRestore, claim Claim, others []TargetPod, now time.Time, b Bounds) Decision {
+	if f := claimFault(job.Spec.Target, claim); f != nil {
+		return failed(*f)
+	}
+
+	claim.Shared = false // A restore has the volume for itself.
+
+	return makeStage(job.Status.JobStatus, staged{others: others, claim: claim, name: claimName(job.Spec.Target)}, now, b)
 }
 
 func missingClaim(job *v1alpha1.VolumeRestore, now time.Time, b Bounds) Decision {
