@@ -305,6 +305,41 @@ func TestNoDamageInTheStoreIsPassedOnToTheNextBackup(t *testing.T) {
 	})
 }
 
+// A file of several pieces has a list of them in the repository, beside the folders.
+func TestADamagedListOfAFilesPiecesIsUploadedAgain(t *testing.T) {
+	needRoot(t)
+
+	volume, dir := t.TempDir(), t.TempDir()
+	writeAged(t, filepath.Join(volume, "file"), strings.Repeat("0123456789abcdef", 9<<16), time.Hour) // Three pieces of 4 MiB at most.
+
+	s := settings(t, store(t, dir))
+	s.Now = hours
+	e := newEngineWith(t, s)
+
+	none := blobsIn(t, dir)
+	backup(t, e, volume, "vb-1")
+
+	var written []string
+
+	for id := range blobsIn(t, dir) {
+		if _, old := none[id]; !old {
+			written = append(written, id)
+		}
+	}
+
+	damageBlobs(t, dir, "q", written, faults["flipped"])
+
+	second, err := ahead(t, store(t, dir)).Backup(t.Context(), request(t, volume, "vb-2"), nil)
+	require.NoError(t, err)
+	assert.Positive(t, second.LostPacks)
+	requireRestored(t, dir, "vb-2", volume)
+
+	third := backup(t, ahead(t, store(t, dir)), volume, "vb-3")
+	assert.Zero(t, third.LostPacks)
+	assert.Zero(t, third.Summary.ReadBytes)
+	requireRestored(t, dir, "vb-3", volume)
+}
+
 // Other volumes of the same repository, and the same data under another instance, are backed up
 // and restored beside the damage, whoever comes first.
 func TestDamageInTheStoreBlocksNoOther(t *testing.T) {

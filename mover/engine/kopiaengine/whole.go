@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
@@ -114,7 +115,7 @@ func (w *walk) object(ctx context.Context, id object.ID, path string) error {
 
 	ids, err := w.rep.VerifyObject(ctx, id)
 	if err != nil {
-		return fmt.Errorf("look for %s in the repository: %w", quote(path), err)
+		return unlistedPieces{fmt.Errorf("look for %s in the repository: %w", quote(path), err)}
 	}
 
 	for _, c := range ids {
@@ -125,6 +126,12 @@ func (w *walk) object(ctx context.Context, id object.ID, path string) error {
 
 	return nil
 }
+
+// unlistedPieces is the error of an object in several pieces of which the list can't be read.
+type unlistedPieces struct{ error }
+
+// Unwrap returns the error itself.
+func (e unlistedPieces) Unwrap() error { return e.error }
 
 func (w *walk) content(ctx context.Context, id kopiacontent.ID, path string) error {
 	i, err := w.rep.ContentInfo(ctx, id)
@@ -149,8 +156,8 @@ const manyGaps = 10_000
 type gaps struct {
 	// paths are those of files and links, raw.
 	paths map[string]struct{}
-	// folders are those that can't be read, with all below them.
-	folders []object.ID
+	// folders are those that can't be read, with all below them; lists are those of the pieces of files.
+	folders, lists []object.ID
 	// first is the first error; unknown says that one was of what no index knows.
 	first   error
 	unknown bool
@@ -185,8 +192,17 @@ func (b *backup) inspect(ctx context.Context, m *snapshot.Manifest) (*gaps, map[
 
 		if e.Type == snapshot.EntryTypeDirectory {
 			g.folders = append(g.folders, e.ObjectID)
-		} else if len(g.paths) < manyGaps {
+
+			return nil
+		}
+
+		if len(g.paths) < manyGaps {
 			g.paths[path] = struct{}{}
+		}
+
+		// Read anew, the file would be found to have the same list, and that to be stored.
+		if of, ok := e.ObjectID.IndexObjectID(); ok && errors.As(err, new(unlistedPieces)) {
+			g.lists = append(g.lists, of)
 		}
 
 		return nil
@@ -264,7 +280,7 @@ func (b *backup) missing(ctx context.Context, m *snapshot.Manifest) (*gaps, erro
 	}
 
 	if !g.none() {
-		return g, b.dropUnreadable(ctx, g.folders)
+		return g, b.dropUnreadable(ctx, slices.Concat(g.folders, g.lists))
 	}
 
 	found, err := b.readShare(ctx, m, packs)
@@ -277,13 +293,13 @@ func (b *backup) missing(ctx context.Context, m *snapshot.Manifest) (*gaps, erro
 	return g, err
 }
 
-// dropUnreadable looks why folders can't be read, and drops what is damaged of them. Where
+// dropUnreadable looks why folders, and lists of pieces, can't be read, and drops what is damaged of them. Where
 // the store has all of it, what was cached is what is bad.
-func (b *backup) dropUnreadable(ctx context.Context, folders []object.ID) error {
+func (b *backup) dropUnreadable(ctx context.Context, objects []object.ID) error {
 	broken := map[kopiacontent.ID]blob.ID{}
 	intact := false
 
-	for _, id := range folders {
+	for _, id := range objects {
 		n := len(broken)
 
 		if err := b.examine(ctx, id, broken); err != nil {
