@@ -86,9 +86,10 @@ func (w *restorer) makeLink(d *beneath.Dir, e *snapshot.DirEntry, raw, path, tar
 }
 
 // file restores a regular file, or one more name of it.
-func (w *restorer) file(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) error {
+func (w *restorer) file(ctx context.Context, d *beneath.Dir, e *snapshot.DirEntry, raw string, in *place) error {
+	path := join(in.path, raw)
 	if i := w.links.of(path); i != nil {
-		return w.linked(ctx, i, d, e, raw, path)
+		return w.linked(ctx, i, d, e, raw, in)
 	}
 
 	_, err := w.newFile(ctx, d, e, raw, path)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,6 +23,34 @@ type place struct {
 	path  string
 	id    object.ID
 	above *place
+	way   *way
+}
+
+func placeOf(path string, id object.ID, above *place) *place {
+	p := &place{path: path, id: id, above: above}
+	if above != nil {
+		// A copy: a name that is kept must not keep the whole path.
+		p.way = &way{name: strings.Clone(path[strings.LastIndexByte(path, '/')+1:]), above: above.way}
+	}
+
+	return p
+}
+
+// way leads to a folder, name by name; nil is the root. It takes little memory however long the path is.
+type way struct {
+	name  string
+	above *way
+}
+
+func (w *way) path() string {
+	var names []string
+	for ; w != nil; w = w.above {
+		names = append(names, w.name)
+	}
+
+	slices.Reverse(names)
+
+	return strings.Join(names, "/")
 }
 
 // has reports whether a folder is this one or one of those above. An honest repository
@@ -58,7 +87,7 @@ func (w *restorer) folder(ctx context.Context, d *beneath.Dir, e *snapshot.DirEn
 	}
 
 	// What could be read of a folder is there, and bears its attributes.
-	if err := w.judge(ctx, path, w.children(ctx, d, &place{path: path, id: e.ObjectID, above: above})); err != nil {
+	if err := w.judge(ctx, path, w.children(ctx, d, placeOf(path, e.ObjectID, above))); err != nil {
 		return err
 	}
 
@@ -112,7 +141,7 @@ func (w *restorer) entry(ctx context.Context, d *beneath.Dir, e *snapshot.DirEnt
 	case snapshot.EntryTypeSymlink:
 		return w.symlink(ctx, d, e, raw, path)
 	case snapshot.EntryTypeFile:
-		return w.file(ctx, d, e, raw, path)
+		return w.file(ctx, d, e, raw, in)
 	case snapshot.EntryTypeUnknown:
 	}
 

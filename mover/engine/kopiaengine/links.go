@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
+	kfs "github.com/kopia/kopia/fs"
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
@@ -82,14 +82,36 @@ type links struct {
 // inode is a file that has several names.
 type inode struct {
 	// names is how many of them there are in the snapshot.
-	names int
+	names int32
 
 	mu sync.Mutex
-	// written is the file as it was written; folder and name are where.
-	written      *beneath.Entry
-	folder, name string
-	// entry is what the snapshot has under that name.
-	entry *snapshot.DirEntry
+	// done is how many of them were gone through.
+	done int32
+	// first is the one that was written last, as long as others may come.
+	first *firstName
+}
+
+// firstName is what the other names of a file have to be like, and are linked to. A restore may have one for each of
+// a million files, so that it holds on to nothing else.
+type firstName struct {
+	in   *way
+	name string
+
+	device, number uint64
+	like           likeness
+}
+
+// likeness is what the snapshot has under all names of a file.
+type likeness struct {
+	content  object.ID
+	size     int64
+	mode     snapshot.Permissions
+	uid, gid uint32
+	modified kfs.UTCTimestamp
+}
+
+func likenessOf(e *snapshot.DirEntry) likeness {
+	return likeness{content: e.ObjectID, size: e.FileSize, mode: e.Permissions, uid: e.UserID, gid: e.GroupID, modified: e.ModTime}
 }
 
 func pathKey(path string) (key [16]byte) {
@@ -174,12 +196,19 @@ func (w *restorer) readLinks(ctx context.Context, id object.ID) (*links, error) 
 
 // linked restores a name of a file that has several: the first to come writes the file, the others wait for it.
 // What the snapshot has not the same under both names was not one file when it was read.
-func (w *restorer) linked(ctx context.Context, i *inode, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) error {
+func (w *restorer) linked(ctx context.Context, i *inode, d *beneath.Dir, e *snapshot.DirEntry, raw string, in *place) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 
-	if i.written != nil {
-		done, err := w.link(i, d, e, raw, path)
+	path := join(in.path, raw)
+
+	i.done++
+	if i.first != nil {
+		done, err := w.link(i.first, d, e, raw)
+		if i.done >= i.names {
+			i.first = nil
+		}
+
 		if done || err != nil {
 			return w.targetError(path, err)
 		}
@@ -188,34 +217,27 @@ func (w *restorer) linked(ctx context.Context, i *inode, d *beneath.Dir, e *snap
 	}
 
 	written, err := w.newFile(ctx, d, e, raw, path)
-	if err != nil {
-		return err
+	if err == nil && i.done < i.names {
+		i.first = &firstName{in: in.way, name: raw, device: written.Dev, number: written.Ino, like: likenessOf(e)}
 	}
 
-	i.written, i.entry = &written, e
-	i.folder, i.name = "", path
-
-	if n := strings.LastIndexByte(path, '/'); n >= 0 {
-		i.folder, i.name = path[:n], path[n+1:]
-	}
-
-	return nil
+	return err
 }
 
-// link returns a file that was written another name, and reports whether it could be done. An error is of what keeps a file of
+// link makes a name one more of a file that was written, and reports whether it could be done. An error is of what keeps a file of
 // its own from being written there, too.
-func (w *restorer) link(i *inode, d *beneath.Dir, e *snapshot.DirEntry, raw, path string) (bool, error) {
-	if !alike(i.entry, e) {
+func (w *restorer) link(first *firstName, d *beneath.Dir, e *snapshot.DirEntry, raw string) (bool, error) {
+	if first.like != likenessOf(e) {
 		return false, nil
 	}
 
-	in, err := w.root.OpenPath(i.folder)
+	in, err := w.root.OpenPath(first.in.path())
 	if err != nil {
 		return false, nil //nolint:nilerr // Somebody has taken it away: the file is written once more.
 	}
 	defer func() { _ = in.Close() }() // O_PATH: nothing to lose.
 
-	err = d.Link(raw, in, i.name, *i.written)
+	err = d.Link(raw, in, first.name, beneath.Entry{Kind: beneath.KindRegular, Dev: first.device, Ino: first.number})
 
 	switch {
 	case err == nil:
@@ -230,11 +252,6 @@ func (w *restorer) link(i *inode, d *beneath.Dir, e *snapshot.DirEntry, raw, pat
 	return false, err
 }
 
-func alike(a, b *snapshot.DirEntry) bool {
-	return a.ObjectID == b.ObjectID && a.FileSize == b.FileSize && a.Permissions == b.Permissions &&
-		a.UserID == b.UserID && a.GroupID == b.GroupID && a.ModTime.Equal(b.ModTime)
-}
-
 // cannotLink reports whether an error says that the file, or its file system, takes no further name, or that another file
 // has its name now.
 func cannotLink(err error) bool {
@@ -245,4 +262,38 @@ func cannotLink(err error) bool {
 	}
 
 	return false
+}
+
+// makeRoom removes the old names of files with several, of an earlier run or where the volume can't hold the old files and the new
+// ones beside each other: replaced name by name, an old file keeps its room until the last name is. So a restore that was
+// broken off can begin anew in a volume of the same size.
+func (w *restorer) makeRoom(ctx context.Context, r engine.RestoreRequest) error {
+	space, err := w.root.Statfs()
+	if enough := err != nil || w.need <= space.AvailableBytes; w.links == nil || enough && !r.Resumed {
+		return nil //nolint:nilerr // Then writing will tell.
+	}
+
+	return w.removeLinked(ctx, w.root.Dir(), "")
+}
+
+func (w *restorer) removeLinked(ctx context.Context, d *beneath.Dir, path string) error {
+	err := eachListed(d, func(e beneath.Entry) error {
+		if e.Kind == beneath.KindRegular && !e.MountPoint && w.links.of(join(path, e.Name)) != nil {
+			_ = d.RemoveAll(e.Name) // What stays is in the way of what is to be written there, which says so.
+		}
+
+		if e.Kind != beneath.KindDirectory || e.MountPoint {
+			return ctx.Err()
+		}
+
+		child, err := d.OpenDir(e)
+		if err != nil {
+			return ctx.Err() // As above.
+		}
+		defer func() { _ = child.Close() }() // O_PATH: nothing to lose.
+
+		return w.removeLinked(ctx, child, join(path, e.Name))
+	})
+
+	return errors.Join(ctx.Err(), w.targetError(path, err))
 }

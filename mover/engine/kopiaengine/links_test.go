@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -82,6 +83,118 @@ func TestAFileSystemThatTakesFewerNamesGetsCopiesAndThatIsCounted(t *testing.T) 
 	assert.Equal(t, engine.OmittedHardLink, res.Summary.Omissions[0].Reason)
 	assert.EqualValues(t, 1, res.Summary.Omissions[0].Count)
 	requireSame(t, volume, target, withoutLostAndFound(), tree.Without(tree.HardLinks))
+}
+
+// Old files must not keep their room while the new ones are written: their names are replaced one by one, in any order.
+func TestFilesWithSeveralNamesAreRestoredAnewWhereThereIsNoRoomForTwo(t *testing.T) {
+	volume, target := loopMount(t, "ext4", 64), loopMount(t, "ext4", 64)
+
+	const files = 40 // Of one MiB each.
+
+	require.NoError(t, os.Mkdir(filepath.Join(volume, "b"), 0o700))
+	randomFiles(t, volume, files, 1<<20)
+	require.NoError(t, os.WriteFile(filepath.Join(volume, "single"), []byte("content"), 0o600))
+
+	for i := range files {
+		file, other := filepath.Join(volume, fmt.Sprint(i), fmt.Sprint(i)), filepath.Join(volume, "b", fmt.Sprint(files-i))
+		require.NoError(t, os.Link(file, other))
+	}
+
+	e := newEngine(t, store(t, t.TempDir()))
+	backup(t, e, volume, "vb-1")
+
+	for name, r := range map[string]engine.RestoreRequest{
+		"after an earlier run": {Resumed: true},
+		"one at a time":        {Resumed: true, Parallel: 1},
+		"over other data":      {Existing: engine.ExistingOverwrite},
+		"as a mirror":          {Existing: engine.ExistingMirror},
+	} {
+		t.Run(name, func(t *testing.T) {
+			restore(t, e, "vb-1", target)
+
+			// Files with several names that the snapshot doesn't have are nobody's to remove but the mirror's.
+			other := filepath.Join(target, "other")
+			require.NoError(t, os.WriteFile(other, []byte("other"), 0o600))
+			require.NoError(t, os.Link(other, filepath.Join(target, "b/other")))
+
+			r.Root, r.Job = open(t, target), "vb-1"
+			res, err := e.Restore(t.Context(), r, nil)
+			require.NoError(t, err)
+			assert.Empty(t, res.Summary.Omissions)
+
+			if r.Existing != engine.ExistingMirror {
+				assert.FileExists(t, other)
+				assert.FileExists(t, filepath.Join(target, "b/other"))
+			}
+
+			require.NoError(t, errors.Join(os.RemoveAll(other), os.RemoveAll(filepath.Join(target, "b/other"))))
+			requireSame(t, volume, target, withoutLostAndFound(), tree.Skip(func(p string) bool { return p == "." || p == "b" }))
+		})
+	}
+}
+
+func liveHeap() int64 {
+	runtime.GC()
+
+	var m runtime.MemStats
+
+	runtime.ReadMemStats(&m)
+
+	return int64(m.HeapAlloc)
+}
+
+// What a restore keeps in mind of a file until its other names come is little, however long its path is.
+func TestLongPathsOfFilesWithSeveralNamesTakeLittleMemory(t *testing.T) {
+	needRoot(t)
+
+	const levels, files = 300, 600 // The path has 75 KB, those of all files 45 MB.
+
+	volume, target := t.TempDir(), t.TempDir()
+	require.NoError(t, os.Symlink("x", filepath.Join(volume, "link"))) // It comes after the folders, and before the names n….
+
+	at, err := unix.Open(volume, unix.O_PATH, 0)
+	require.NoError(t, err)
+
+	for range levels {
+		name := strings.Repeat("d", 250)
+		require.NoError(t, unix.Mkdirat(at, name, 0o700))
+
+		below, err := unix.Openat(at, name, unix.O_PATH, 0)
+		require.NoError(t, errors.Join(err, unix.Close(at)))
+
+		at = below
+	}
+
+	for i := range files {
+		file := filepath.Join(volume, fmt.Sprint("n", i))
+		require.NoError(t, os.WriteFile(file, []byte("content"), 0o600))
+		require.NoError(t, unix.Linkat(unix.AT_FDCWD, file, at, fmt.Sprint(i), 0))
+	}
+
+	require.NoError(t, unix.Close(at))
+
+	e := newEngine(t, store(t, t.TempDir()))
+	assert.Empty(t, backup(t, e, volume, "vb-1").Summary.Omissions)
+
+	before, meanwhile := liveHeap(), int64(0)
+
+	_, err = e.Restore(t.Context(), engine.RestoreRequest{
+		Root: open(t, target), Job: "vb-1", Parallel: 1,
+		LinkAttributes: func(engine.LinkAttributes) error {
+			meanwhile = liveHeap()
+
+			return nil
+		},
+	}, nil)
+	require.NoError(t, err)
+	assert.Less(t, meanwhile-before, int64(16<<20))
+	assert.NotZero(t, meanwhile)
+
+	for i := range files {
+		var st unix.Stat_t
+		require.NoError(t, unix.Stat(filepath.Join(target, fmt.Sprint("n", i)), &st))
+		require.EqualValues(t, 2, st.Nlink)
+	}
 }
 
 func putObject(ctx context.Context, t *testing.T, w repo.RepositoryWriter, content string) string {

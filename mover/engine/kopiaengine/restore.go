@@ -66,7 +66,9 @@ func (e *Engine) restore(ctx context.Context, r engine.RestoreRequest, p engine.
 		}
 
 		end := w.count.report(e.cfg.ProgressInterval, p, func() {})
-		err = w.run(ctx, m)
+		if err = w.makeRoom(ctx, r); err == nil {
+			err = w.run(ctx, m)
+		}
 
 		end()
 
