@@ -197,8 +197,8 @@ func TestRBAC(t *testing.T) {
 				switch {
 				case resource == "events":
 				case r.Name == contract.ComponentController && resource == "pods":
-					// It makes and removes staging pods.
-					assert.Subset(t, []string{"get", "list", "watch", "create", "delete"}, rule.Verbs, "the controller changes no tenant's pods")
+					// It makes and removes staging pods, and takes owners off restored ones.
+					assert.Subset(t, []string{"get", "list", "watch", "create", "delete", "patch"}, rule.Verbs)
 				case r.Name == contract.ComponentController && resource == "persistentvolumes":
 					// It puts labels and reclaim policies back.
 					assert.Subset(t, []string{"get", "patch"}, rule.Verbs, "the controller makes and removes no volumes")

@@ -92,6 +92,9 @@ type GateRecord struct {
 	// VeleroNamespace is where the Restore and the jobs are: a cluster may hold more than one install, and only
 	// the daemons of this one may speak to the gate. It is empty in records of releases that didn't know it.
 	VeleroNamespace string `json:"veleroNamespace,omitempty"`
+	// StandIn is the UID of the owner that the pod was given where its namespace admits none without; it goes when
+	// the pod's controller has adopted it. It is empty for a pod that was given none.
+	StandIn string `json:"standIn,omitempty"`
 }
 
 // Of reports whether the gate waits for jobs of the install whose Velero has the namespace.

@@ -146,6 +146,8 @@ const (
 	ReasonClaimHeld = "ClaimHeld"
 	// ReasonClaimUnmarked: the claim that a restore fills could not be marked as one that isn't filled yet.
 	ReasonClaimUnmarked = "ClaimUnmarked"
+	// ReasonStandInStays: the owner that stood in for a pod's controller could not be taken off.
+	ReasonStandInStays = "StandInStays"
 	// ReasonClaimNotFound: there is no such claim.
 	ReasonClaimNotFound = "ClaimNotFound"
 	// ReasonClaimPending: the claim is bound to no volume, so that there is nothing to back up, or gets none to restore into.

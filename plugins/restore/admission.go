@@ -19,7 +19,7 @@ import (
 // form is how a pod is restored with its gate.
 type form struct {
 	container corev1.Container
-	// owner stands in for the controller that Velero takes off the pod, and stays beside it; nil where none is needed.
+	// owner stands in for the controller that Velero takes off the pod, until that adopts it; nil where none is needed.
 	owner *metav1.OwnerReference
 }
 
@@ -66,7 +66,7 @@ func (s *Session) admitted(ctx context.Context, item *unstructured.Unstructured,
 func (s *Session) first(ctx context.Context, item *unstructured.Unstructured, containers []corev1.Container, f *form, r *velerov1.Restore) (refusal, err error) {
 	for _, c := range containers {
 		gated := item.DeepCopy()
-		if err := inject(gated, c, r, nil); err != nil {
+		if err := inject(gated, form{c, f.owner}, r, nil); err != nil {
 			return nil, err
 		}
 

@@ -96,6 +96,15 @@ func TestAPodThatMustHaveAnOwnerGetsOneUntilItsControllerAdoptsIt(t *testing.T) 
 			pod, out, err := b.pod(original)
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, pod.OwnerReferences)
+
+			record, err := contract.DecodeGateRecord(pod.Annotations[contract.AnnotationRestore])
+			require.NoError(t, err)
+
+			if len(tt.want) > 0 {
+				assert.Equal(t, string(tt.want[0].UID), record.StandIn, "it is to go again")
+			} else {
+				assert.Empty(t, record.StandIn)
+			}
 			assert.Equal(t, contract.GateContainer, pod.Spec.InitContainers[0].Name)
 			assert.NotEmpty(t, out.OperationID)
 		})

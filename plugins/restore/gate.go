@@ -113,11 +113,12 @@ func onFailure(pod *corev1.Pod) string {
 	return "exit"
 }
 
-// inject puts the gate before all other init containers of the pod, and says on
-// the pod which jobs open it. The pod is kept as JSON: what this release doesn't
-// know of a pod must survive.
-func inject(item *unstructured.Unstructured, container corev1.Container, r *velerov1.Restore, jobs map[string]string) error {
-	c, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&container)
+// inject puts the gate before all other init containers of the pod, gives the pod
+// the owner that stands in for its controller, if it needs one, and says on it which
+// jobs open the gate. The pod is kept as JSON: what this release doesn't know of a
+// pod must survive.
+func inject(item *unstructured.Unstructured, how form, r *velerov1.Restore, jobs map[string]string) error {
+	c, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&how.container)
 	if err != nil {
 		return fmt.Errorf("put the gate into pod %s: %w", item.GetName(), err)
 	}
@@ -132,9 +133,14 @@ func inject(item *unstructured.Unstructured, container corev1.Container, r *vele
 		return err
 	}
 
-	text, err := contract.GateRecord{
-		Restore: contract.Owner{Name: r.Name, UID: string(r.UID)}, VeleroNamespace: r.Namespace, Jobs: jobs,
-	}.Encode()
+	record := contract.GateRecord{Restore: contract.Owner{Name: r.Name, UID: string(r.UID)}, VeleroNamespace: r.Namespace, Jobs: jobs}
+
+	if how.owner != nil {
+		record.StandIn = string(how.owner.UID)
+		item.SetOwnerReferences([]metav1.OwnerReference{*how.owner})
+	}
+
+	text, err := record.Encode()
 	if err != nil {
 		return err
 	}

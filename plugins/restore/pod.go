@@ -11,7 +11,6 @@ import (
 	velerov1 "github.com/vmware-tanzu/velero/pkg/apis/velero/v1"
 	"github.com/vmware-tanzu/velero/pkg/plugin/velero"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -146,13 +145,12 @@ func (a *PodAction) gated(
 		return operation.ID{}, err
 	}
 
-	if err := inject(item, how.container, in.Restore, byVolume); err != nil {
+	if err := inject(item, how, in.Restore, byVolume); err != nil {
 		return operation.ID{}, err
 	}
 
 	if how.owner != nil {
-		log.Infof("the namespace admits no pod without an owner: the pod's is %s %s, also beside its controller; if you delete its workload, delete the pod, too", how.owner.Kind, how.owner.Name)
-		item.SetOwnerReferences([]metav1.OwnerReference{*how.owner})
+		log.Infof("the namespace admits no pod without an owner: the pod's is %s %s until its controller adopts it", how.owner.Kind, how.owner.Name)
 	}
 
 	names := slices.Sorted(maps.Values(byVolume))

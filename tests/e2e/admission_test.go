@@ -85,14 +85,85 @@ func TestADaemonsTokenIsGoodForItsOwnNodeOnly(t *testing.T) {
 	})
 }
 
+// The controller takes owners off restored pods. Its token, stolen, changes nothing else of a pod.
+func TestTheControllersTokenChangesNothingOfAPodButItsOwners(t *testing.T) {
+	t.Parallel()
+
+	c := open(t)
+	c.emptied()
+
+	boss := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "boss"}}
+	c.create(boss)
+
+	var claim corev1.PersistentVolumeClaim
+	require.NoError(t, c.Get(c.ctx, client.ObjectKey{Namespace: c.namespace, Name: "data"}, &claim))
+
+	standIn := metav1.OwnerReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Name: claim.Name, UID: claim.UID}
+	controller := metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: boss.Name, UID: boss.UID, Controller: ptr.To(true)}
+	owned := func(name string, owners ...metav1.OwnerReference) *corev1.Pod {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: name, Labels: map[string]string{"app": "x"}, OwnerReferences: owners},
+			Spec:       lab.PodSpec([]string{"data"}, nil),
+		}
+		c.create(pod)
+
+		return pod
+	}
+	adopted, unadopted := owned("adopted", standIn, controller), owned("unadopted", standIn)
+	thief := c.asPodOf(contract.ComponentController, "")
+
+	for name, test := range map[string]struct {
+		pod    *corev1.Pod
+		change func(*corev1.Pod)
+		passes bool
+	}{
+		"have it run another image": {pod: adopted, change: func(p *corev1.Pod) { p.Spec.Containers[0].Image = "thief.test/image" }},
+		"give it a toleration": {pod: adopted, change: func(p *corev1.Pod) {
+			p.Spec.Tolerations = append(p.Spec.Tolerations, corev1.Toleration{Operator: corev1.TolerationOpExists})
+		}},
+		"change a label":                   {pod: adopted, change: func(p *corev1.Pod) { p.Labels["app"] = "y" }},
+		"take all its labels":              {pod: adopted, change: func(p *corev1.Pod) { p.Labels = nil }},
+		"annotate it":                      {pod: adopted, change: func(p *corev1.Pod) { p.Annotations = map[string]string{"a": "b"} }},
+		"keep it from going":               {pod: adopted, change: func(p *corev1.Pod) { p.Finalizers = []string{"thief.test/stays"} }},
+		"take its controller off":          {pod: adopted, change: func(p *corev1.Pod) { p.OwnerReferences = p.OwnerReferences[:1] }},
+		"take all its owners off":          {pod: adopted, change: func(p *corev1.Pod) { p.OwnerReferences = nil }},
+		"let an owner be its controller":   {pod: unadopted, change: func(p *corev1.Pod) { p.OwnerReferences[0].Controller = ptr.To(true) }},
+		"give it a controller":             {pod: unadopted, change: func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{controller} }},
+		"take the only owner off":          {pod: unadopted, change: func(p *corev1.Pod) { p.OwnerReferences = nil }},
+		"take off an owner that stands in": {pod: adopted, change: func(p *corev1.Pod) { p.OwnerReferences = p.OwnerReferences[1:] }, passes: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := test.pod.DeepCopy()
+			test.change(changed)
+
+			err := thief.Patch(c.ctx, changed, client.MergeFrom(test.pod), client.DryRunAll)
+			if test.passes {
+				require.NoError(t, err)
+				return
+			}
+
+			require.Error(t, err)
+			assert.True(t, apierrors.IsForbidden(err), err)
+			assert.ErrorContains(t, err, "the controller may")
+		})
+	}
+}
+
 // asDaemon returns a client with the token of a node's daemon.
 func (c *cell) asDaemon(node string) client.Client {
 	c.t.Helper()
 
-	var pods corev1.PodList
-	require.NoError(c.t, c.List(c.ctx, &pods, client.InNamespace(c.Namespace), client.MatchingLabels{contract.LabelComponent: contract.ComponentNode}))
+	return c.asPodOf(contract.ComponentNode, node)
+}
 
-	here := slices.IndexFunc(pods.Items, func(p corev1.Pod) bool { return p.Spec.NodeName == node })
+// asPodOf returns a client with the token of one of Estiba's own pods; an empty node is any.
+func (c *cell) asPodOf(component, node string) client.Client {
+	c.t.Helper()
+
+	var pods corev1.PodList
+	require.NoError(c.t, c.List(c.ctx, &pods, client.InNamespace(c.Namespace), client.MatchingLabels{contract.LabelComponent: component}))
+
+	here := slices.IndexFunc(pods.Items, func(p corev1.Pod) bool { return node == "" || p.Spec.NodeName == node })
 	require.GreaterOrEqual(c.t, here, 0, node)
 
 	pod := pods.Items[here]

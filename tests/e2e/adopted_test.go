@@ -266,6 +266,19 @@ func TestANamespaceThatAdmitsNoPodWithoutAnOwnerGetsItsData(t *testing.T) {
 
 	c.create(c.deployment("filler", 1, spec))
 	c.sameDir(keptAlone, c.volume(c.readyPod("filler")))
+
+	// What stood in for the ReplicaSet keeps the pod from going with it.
+	c.eventually("the ReplicaSet to be the pod's only owner", func(ctx context.Context) (bool, error) {
+		err := c.Get(ctx, client.ObjectKeyFromObject(web), web)
+
+		return len(web.OwnerReferences) == 1 && web.OwnerReferences[0].Kind == "ReplicaSet", err
+	})
+
+	_, err = c.Run(c.ctx, "kubectl", "delete", "deployment/web", "--namespace="+c.namespace)
+	require.NoError(t, err)
+	c.eventually("the pod to go with its Deployment", func(context.Context) (bool, error) {
+		return len(c.allPods("web")) == 0, nil
+	})
 }
 
 // ownersOnly has the cell's namespace admit pods with an owner only.

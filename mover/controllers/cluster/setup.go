@@ -162,6 +162,13 @@ func (c *Cluster) Setup(mgr ctrl.Manager, repos *Repositories, changes *Changes)
 		return fmt.Errorf("set up the controller of VolumeRestores: %w", err)
 	}
 
+	err = newController("restoredpod").
+		For(&corev1.Pod{}, builder.WithPredicates(predicate.NewPredicateFuncs(c.adopted))).
+		Complete(reconcile.Func(c.ReconcileAdopted))
+	if err != nil {
+		return fmt.Errorf("set up the controller of restored pods: %w", err)
+	}
+
 	err = newController("snapshotdeletion").
 		For(&v1alpha1.SnapshotDeletion{}).
 		WatchesRawSource(source.Channel(changes.deletions, &handler.EnqueueRequestForObject{})).

@@ -104,3 +104,20 @@ func TestAJobThatDidNotFindItsRepositoryHasItLookedFor(t *testing.T) {
 	assert.Equal(t, jobs.RepositoryName("default", "app"), got[0].Name)
 	assert.Equal(t, "velero", got[0].Namespace)
 }
+
+func TestOfRestoredPodsOnlyAdoptedOnesAreLookedAt(t *testing.T) {
+	t.Parallel()
+
+	text, err := contract.GateRecord{VeleroNamespace: "velero", StandIn: "claim"}.Encode()
+	require.NoError(t, err)
+
+	c := &Cluster{Namespace: "velero"}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Annotations: map[string]string{contract.AnnotationRestore: text}, OwnerReferences: []metav1.OwnerReference{{Kind: "PersistentVolumeClaim", UID: "claim"}},
+	}}
+	assert.False(t, c.adopted(pod))
+
+	controls := true
+	pod.OwnerReferences = append(pod.OwnerReferences, metav1.OwnerReference{Kind: "ReplicaSet", UID: "rs", Controller: &controls})
+	assert.True(t, c.adopted(pod))
+}
