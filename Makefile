@@ -118,11 +118,11 @@ test-e2e: cluster-up ## Run the end-to-end tests on the local cluster
 	@go run ./tests/testkit/cmd/runtests e2e
 
 .PHONY: test-slow
-test-slow: ## Run the conformance tests with older Veleros, Estiba beside Velero's node-agent, disaster recovery on a second cluster, the capabilities of workers one by one, the attacks for 60 seconds each, the fuzzers for 30 seconds each, and the benchmarks
+test-slow: ## Run the conformance tests with older Veleros, Estiba beside Velero's node-agent, disaster recovery on a second cluster, the capabilities of workers one by one, volumes that need much memory, the attacks for 60 seconds each, the fuzzers for 30 seconds each, and the benchmarks
 	@$(MAKE) --no-print-directory cluster-up CLUSTER_FLAGS="$(CLUSTER_FLAGS) --fsb"
 	@go run ./tests/testkit/cmd/runtests e2e-slow
 	@go test -tags slow -count=1 -timeout 30m -run '^TestOtherVeleros$$' ./tests/conformance
-	@go test -tags slow -count=1 -run '^TestEachCapabilityOfAWorkerIsNeeded$$' ./mover/app
+	@go test -tags slow -count=1 -timeout 30m -run '^(TestEachCapabilityOfAWorkerIsNeeded$$|TestSlow)' ./mover/app
 	@ESTIBA_ATTACK_SECONDS=60 go run ./tests/testkit/cmd/runtests attack
 	@grep -rlE '^func Fuzz' --include=*_test.go mover plugins | while read -r file; do \
 	  for f in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \

@@ -73,10 +73,16 @@ type BackupRequest struct {
 	Description string `json:"description,omitempty"`
 	// Parallel is how many files are read at a time; 0 chooses by the processors.
 	Parallel int `json:"parallel,omitempty"`
+	// FlushAfter is after how many files and folders what was read so far is written to the store, with its index, which takes
+	// memory until then; 0 chooses.
+	FlushAfter int `json:"flushAfter,omitempty"`
 	// WriteBack is how long the kernel that the volume is mounted in may keep to itself what a
 	// program has stored into a file; 0 where that is not known. In that time, a program may change a file
 	// through its memory without the file's times changing.
 	WriteBack time.Duration `json:"writeBack,omitempty"`
+	// WindUp is closed when the backup is to end early, and may take as long as it needs to write down what it has:
+	// it is not cancelled. One that has read the volume already goes on to its end. Nil never asks for that.
+	WindUp <-chan struct{} `json:"-"`
 }
 
 // BackupResult says what was taken.

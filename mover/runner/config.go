@@ -126,7 +126,7 @@ type Storage interface {
 // Task is one job for a worker.
 type Task struct {
 	// Request for the worker. What depends on the machine and on who else runs is set by the runner: Version, Strict,
-	// the bounds of memory, and how many files are moved at a time.
+	// the bounds of memory, how many files are moved at a time, and after how many they are written to the store.
 	Request protocol.Request
 	// Name of the task, for those that wait for it.
 	Name string

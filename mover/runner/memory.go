@@ -71,6 +71,14 @@ func (c Config) parallel(ceiling int64) int {
 // maxParallel bounds the files that are read at a time, whatever the machine.
 const maxParallel = 32
 
+// perObject is what a file or a folder takes of a worker's memory until it is written to the store, in bytes: entries of
+// the index, several times over when they are written.
+const perObject = 1 << 10
+
+// flushAfter is after how many files and folders a backup writes to the store what it has read: they may take a quarter
+// of the memory. Each time, there is one more index to look each content up in. 0 leaves it to the engine.
+func flushAfter(ceiling int64) int { return int(ceiling / 4 / perObject) }
+
 // softLimit is what the worker's own runtime is told, in bytes. The rest is for
 // what the runtime does not count, and garbage alone has nobody asked to end.
 func softLimit(ceiling int64) int64 { return ceiling / 4 * 3 }

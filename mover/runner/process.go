@@ -130,6 +130,9 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 // terminate asks the worker to end. One that has ended already is no error.
 func (p *process) terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
 
+// windUp asks the worker of a backup to write down what it has, and to end.
+func (p *process) windUp() { _ = p.cmd.Process.Signal(protocol.WindUp) }
+
 // kill ends the worker.
 func (p *process) kill() { _ = p.cmd.Process.Kill() }
 

@@ -81,7 +81,7 @@ func (c Config) fit(t *Task, of *slot) {
 	// What the task's maker holds is left as it is.
 	if q.Backup != nil {
 		b := *q.Backup
-		b.Parallel, q.Backup = parallel, &b
+		b.Parallel, b.FlushAfter, q.Backup = parallel, flushAfter(q.MemoryCeiling), &b
 	}
 
 	if q.Restore != nil {
@@ -422,6 +422,17 @@ func (s *supervision) checkMemory() {
 
 	if q == over {
 		s.kill()
+		return
+	}
+
+	s.windUp()
+}
+
+// windUp asks the worker to end for want of memory. A backup then writes down what it has. It may take its time for
+// that as it does for all else: what hangs at its volume or its store is found there, and its memory is still watched.
+func (s *supervision) windUp() {
+	if s.task.Request.Verb == protocol.VerbBackup {
+		s.process.windUp()
 		return
 	}
 

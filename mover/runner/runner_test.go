@@ -329,14 +329,16 @@ func TestMemoryCeiling(t *testing.T) {
 	assert.ErrorContains(t, err, "its ceiling is 96 MiB")
 }
 
-// A worker that takes more than its ceiling has what the others leave; then it is told to end, with time to
-// write down what it has.
+// A worker that takes more than its ceiling has what the others leave; then it is told to end, with all the time it needs
+// to write down what it has.
 func TestMemoryThatOthersLeave(t *testing.T) {
 	const ceiling = 96 << 20
 
 	var most, written int64
 
-	r := runner.New(runner.Config{Executable: child(t), Slots: 2, MemoryCeiling: ceiling, MemoryPoll: 20 * time.Millisecond})
+	r := runner.New(runner.Config{
+		Executable: child(t), Slots: 2, MemoryCeiling: ceiling, MemoryPoll: 20 * time.Millisecond, CancelGrace: time.Nanosecond,
+	})
 
 	_, err := r.Run(t.Context(), task(t, protocol.VerbBackup, workertest.Grow), runner.Watch{
 		Progress: func(p engine.Progress) { most, written = max(most, p.BytesDone), p.FilesDone },
@@ -350,18 +352,48 @@ func TestMemoryThatOthersLeave(t *testing.T) {
 	assert.Equal(t, int64(1), written, "it ended by itself")
 }
 
+func TestAWorkerThatWindsUpIsCancelledLikeAnyOther(t *testing.T) {
+	for name, test := range map[string]struct {
+		grace time.Duration
+	}{
+		"it listens":                 {time.Minute},
+		"or is killed after a while": {time.Nanosecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := runner.New(runner.Config{
+				Executable: child(t), Slots: 2, MemoryCeiling: 96 << 20, MemoryPoll: 20 * time.Millisecond, CancelGrace: test.grace,
+			})
+
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+
+			_, err := r.Run(ctx, task(t, protocol.VerbBackup, workertest.Linger), runner.Watch{
+				Progress: func(p engine.Progress) {
+					if p.FilesDone > 0 {
+						cancel(runner.ErrCanceled)
+					}
+				},
+			})
+
+			require.ErrorIs(t, err, runner.ErrCanceled)
+			assert.Equal(t, engine.CodeCanceled, engine.CodeOf(err))
+		})
+	}
+}
+
 func TestHowMuchAtATimeIsTheRunnersToSay(t *testing.T) {
 	// The worker's request is in its engine's hands: the script shows it.
 	job := task(t, protocol.VerbBackup, workertest.Parallel)
 	program := child(t)
 
-	for alone, want := range map[bool]string{false: "3", true: "1"} {
+	for alone, want := range map[bool]string{false: "3 of 38400", true: "1 of 38400"} {
 		job.Alone = alone
 
 		result, err := runner.New(runner.Config{Executable: program, Processors: 8, MemoryCeiling: 150 << 20}).Run(t.Context(), job, runner.Watch{})
 		require.NoError(t, err)
 		assert.Equal(t, want, result.Backup.SnapshotID)
 		assert.Zero(t, job.Request.Backup.Parallel, "the task's own request is left as it is")
+		assert.Zero(t, job.Request.Backup.FlushAfter)
 	}
 }
 

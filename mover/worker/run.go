@@ -68,6 +68,8 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 	ctx, stop := context.WithCancelCause(signaled)
 	defer stop(nil)
 
+	windUp := heedWindUp()
+
 	s, err := lockedIn(args, report)
 	if err != nil {
 		return protocol.Result{}, err
@@ -105,11 +107,25 @@ func run(args []string, deps Deps, report *protocol.Reporter) (protocol.Result, 
 		_ = pipe.Close() // Only read from.
 	}
 
-	j := job{engine: e, request: request, progress: newThrottle(report, time.Now), permit: permit{report, pipe}}
+	j := job{engine: e, request: request, progress: newThrottle(report, time.Now), permit: permit{report, pipe}, windUp: windUp}
 	result, err := j.do(ctx)
 	closeEngine(e, log)
 
 	return result, withHung(ctx, err)
+}
+
+// heedWindUp returns a channel that is closed when the daemon asks the worker to wind up. The signal is heeded until the
+// process ends: one that has just done its job must not die of it before it has said so.
+func heedWindUp() <-chan struct{} {
+	signaled, windUp := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signaled, protocol.WindUp)
+
+	go func() {
+		<-signaled
+		close(windUp)
+	}()
+
+	return windUp
 }
 
 // lockedIn puts up the fences of the second stage, and reports which ones stand.
@@ -233,6 +249,8 @@ type job struct {
 	request  protocol.Request
 	progress *throttle
 	permit   permit
+	// windUp is closed when a backup is to write down what it has, and to end.
+	windUp <-chan struct{}
 }
 
 // permit is asked for before a restore writes.
@@ -266,6 +284,7 @@ func (j job) do(ctx context.Context) (protocol.Result, error) {
 	case protocol.VerbBackup:
 		q := *r.Backup
 		q.Root = os.NewFile(protocol.VolumeFD, "volume")
+		q.WindUp = j.windUp
 
 		result, err := j.engine.Backup(ctx, q, j.progress.take)
 		j.progress.flush()

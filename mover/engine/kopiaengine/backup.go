@@ -26,8 +26,11 @@ func (e *Engine) Backup(ctx context.Context, r engine.BackupRequest, p engine.Pr
 		return engine.BackupResult{}, engine.Errorf(engine.CodeInvalidRequest, "back up volume: root, host, path, instance and job are needed")
 	}
 
+	soft, stop := windingUp(ctx, r.WindUp)
+	defer stop()
+
 	res, err := within(ctx, e.cfg.CancelGrace, func(hard context.Context) (engine.BackupResult, error) {
-		b := &backup{engine: e, request: r, tell: p, soft: ctx}
+		b := &backup{engine: e, request: r, tell: p, soft: soft}
 
 		return b.run(hard)
 	})
@@ -38,13 +41,32 @@ func (e *Engine) Backup(ctx context.Context, r engine.BackupRequest, p engine.Pr
 	return res, nil
 }
 
+// errWindUp is why a backup ends early that is to wind up.
+var errWindUp = errors.New("it was told to write down what it has, and to end")
+
+// windingUp returns a context that is also done when the backup is to wind up.
+func windingUp(ctx context.Context, windUp <-chan struct{}) (soft context.Context, stop func()) {
+	soft, cancel := context.WithCancelCause(ctx)
+
+	go func() {
+		select {
+		case <-windUp:
+			cancel(errWindUp)
+		case <-soft.Done():
+		}
+	}()
+
+	return soft, func() { cancel(nil) }
+}
+
 // backup is one backup under way.
 type backup struct {
 	engine  *Engine
 	request engine.BackupRequest
 	tell    engine.ProgressFunc
 	// soft is done when the backup is to stop; the context that the methods are
-	// given is done when the time for writing down what there is has passed too.
+	// given is done when the time for writing down what there is has passed too. One that is
+	// to wind up has all the time it needs.
 	soft context.Context //nolint:containedctx // two contexts, with different ends
 
 	root   *beneath.Root

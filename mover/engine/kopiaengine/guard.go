@@ -10,13 +10,15 @@ import (
 // checkpoint that kopia has begun and doesn't wait for writes folders, and what of files it has
 // got, to a session that may be closed by then.
 func (w *uploadWriter) NewObjectWriter(ctx context.Context, o object.WriterOptions) object.Writer {
-	return &guardedObject{Writer: w.RepositoryWriter.NewObjectWriter(ctx, o), of: w}
+	return &guardedObject{Writer: w.RepositoryWriter.NewObjectWriter(ctx, o), of: w, wrote: func() error { return w.wrote(ctx) }}
 }
 
 type guardedObject struct {
 	object.Writer
 
 	of *uploadWriter
+	// wrote is called when the object is written.
+	wrote func() error
 }
 
 // Write implements object.Writer.
@@ -48,8 +50,11 @@ func (o *guardedObject) Result() (id object.ID, err error) {
 
 		return err
 	})
+	if err != nil {
+		return id, err
+	}
 
-	return id, err
+	return id, o.wrote()
 }
 
 // during does something before the end of the upload, or not at all.

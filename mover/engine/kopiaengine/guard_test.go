@@ -47,7 +47,7 @@ func (c *counting) Result() (object.ID, error) {
 
 func TestALateCheckpointWritesToNoClosedSession(t *testing.T) {
 	s := &session{}
-	w := &uploadWriter{RepositoryWriter: s}
+	w := newUploadWriter(s, 0)
 	early := w.NewObjectWriter(t.Context(), object.WriterOptions{})
 
 	n, err := early.Write([]byte("abc"))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/kopia/kopia/repo"
@@ -163,31 +164,43 @@ func (b *backup) parents(ctx context.Context) []*snapshot.Manifest {
 		return nil
 	}
 
+	chosen := toBuildUpon(all, func(m *snapshot.Manifest) bool { return b.sound(ctx, m) })
+	b.parent = lastComplete(chosen)
+
+	return chosen
+}
+
+// toBuildUpon chooses the last complete snapshot that is sound, and before it the unfinished ones, the latest first: of
+// each upload the last sound one, since an upload adds to what it has written down before.
+func toBuildUpon(all []*snapshot.Manifest, sound func(*snapshot.Manifest) bool) []*snapshot.Manifest {
 	var chosen []*snapshot.Manifest
 
 	checkpoints := 0
 
 	for _, m := range newest(all) {
 		if !complete(m) {
-			if checkpoints == maxCheckpoints {
+			if checkpoints == maxCheckpoints || ofUpload(chosen, m) {
 				continue
 			}
 
 			checkpoints++
 		}
 
-		if b.sound(ctx, m) {
-			chosen = append(chosen, m)
+		if !sound(m) {
+			continue
+		}
 
-			if complete(m) {
-				b.parent = m
-
-				break
-			}
+		if chosen = append(chosen, m); complete(m) {
+			break
 		}
 	}
 
 	return chosen
+}
+
+// ofUpload reports whether one of the snapshots is of the same upload.
+func ofUpload(ms []*snapshot.Manifest, unfinished *snapshot.Manifest) bool {
+	return slices.ContainsFunc(ms, func(m *snapshot.Manifest) bool { return m.StartTime == unfinished.StartTime })
 }
 
 // lastComplete returns the finished snapshot that was begun last; nil if there is none.

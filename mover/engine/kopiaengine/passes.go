@@ -97,7 +97,7 @@ func (b *backup) startEstimate(ctx context.Context, ps []*snapshot.Manifest) (st
 
 // pass goes over the volume once.
 func (b *backup) pass(ctx context.Context, w repo.RepositoryWriter, ps []*snapshot.Manifest, again map[string]struct{}) (*snapshot.Manifest, *source, error) {
-	guard := &uploadWriter{RepositoryWriter: w}
+	guard := newUploadWriter(w, b.request.FlushAfter)
 	u := upload.NewUploader(guard)
 	links := newLinkWriter(ctx, w)
 	src := newSource(again, b.stamps.windows(ps), links, u.Cancel)

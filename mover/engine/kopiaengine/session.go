@@ -120,8 +120,22 @@ type uploadWriter struct {
 
 	mu   sync.RWMutex
 	over bool
+	// objects is how many were written, and flushAfter after how many all of them are written to the store.
+	objects    atomic.Int64
+	flushAfter int64
 
 	failed atomic.Pointer[error]
+}
+
+// defaultFlushAfter is for workers whose memory has no bound.
+const defaultFlushAfter = 256 << 10
+
+func newUploadWriter(w repo.RepositoryWriter, flushAfter int) *uploadWriter {
+	if flushAfter <= 0 {
+		flushAfter = defaultFlushAfter
+	}
+
+	return &uploadWriter{RepositoryWriter: w, flushAfter: int64(flushAfter)}
 }
 
 // err returns the first failure of a checkpoint: kopia ends the upload for it without
@@ -176,6 +190,17 @@ func (w *uploadWriter) Flush(ctx context.Context) error {
 	}
 
 	return w.note(w.RepositoryWriter.Flush(ctx))
+}
+
+// wrote counts an object, and now and then has all that was written so far written to the store. Kopia keeps an entry of
+// the index for each new content until then, several times over while it writes: for small files more than all else
+// takes, and at the very time when a worker that is short of memory is to write down what it has.
+func (w *uploadWriter) wrote(ctx context.Context) error {
+	if w.objects.Add(1)%w.flushAfter != 0 {
+		return nil
+	}
+
+	return w.Flush(ctx)
 }
 
 // shut waits for what is under way and lets nothing else begin.

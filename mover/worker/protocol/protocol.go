@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/estiba-dev/estiba/mover/engine"
@@ -38,6 +39,9 @@ const (
 	// CommandRun is the second stage: it does the job.
 	CommandRun = "worker-run"
 )
+
+// WindUp is the signal on which the worker of a backup writes down what it has, and ends. SIGTERM has any worker end at once.
+const WindUp = syscall.SIGUSR1
 
 // Verb is what a worker is to do.
 type Verb string

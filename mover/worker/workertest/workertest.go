@@ -33,9 +33,11 @@ const (
 	Deaf Script = "deaf"
 	// Allocate takes more and more memory, and does not listen to its context.
 	Allocate Script = "allocate"
-	// Grow takes more and more memory, tells how many bytes, and when it is told to end, one file.
+	// Grow takes more and more memory, tells how many bytes, and when it is told to wind up, one file.
 	Grow Script = "grow"
-	// Parallel has the snapshot's ID say how many files a backup may read at a time.
+	// Linger does so, and then waits for the end of its context.
+	Linger Script = "linger"
+	// Parallel has the snapshot's ID say how many files a backup may read at a time, and of how many it may keep the index.
 	Parallel Script = "parallel"
 	// Links hands the attributes of a link over.
 	Links Script = "links"

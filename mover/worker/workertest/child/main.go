@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -63,10 +62,14 @@ func (e *scripted) RotateKey(context.Context) error { return nil }
 // Backup runs the script that the job names.
 func (e *scripted) Backup(ctx context.Context, r engine.BackupRequest, p engine.ProgressFunc) (engine.BackupResult, error) {
 	if workertest.Script(r.Job) == workertest.Parallel {
-		return engine.BackupResult{SnapshotID: strconv.Itoa(r.Parallel)}, nil
+		return engine.BackupResult{SnapshotID: fmt.Sprintf("%d of %d", r.Parallel, r.FlushAfter)}, nil
 	}
 
 	s := workertest.Script(r.Job)
+	if s == workertest.Grow || s == workertest.Linger {
+		return engine.BackupResult{}, grow(ctx, s, r.WindUp, p)
+	}
+
 	text, err := e.do(ctx, s, r.Root, p)
 
 	if s == workertest.Probe {
@@ -124,12 +127,7 @@ func (e *scripted) do(ctx context.Context, s workertest.Script, root *os.File, p
 	case workertest.Deaf:
 		select {}
 	case workertest.Allocate:
-		return "", allocate(context.WithoutCancel(ctx), func(int64) {})
-	case workertest.Grow:
-		err := allocate(ctx, func(n int64) { p(engine.Progress{BytesDone: n}) })
-		p(engine.Progress{FilesDone: 1})
-
-		return "", err
+		return "", allocate(nil, func(int64) {})
 	case workertest.Hang:
 		return "", hang(ctx, root, p)
 	case workertest.Panic:
@@ -142,15 +140,35 @@ func (e *scripted) do(ctx context.Context, s workertest.Script, root *os.File, p
 		return e.fetch()
 	case workertest.Cancel:
 		return "", engine.Errorf(engine.CodeCanceled, "somebody said stop")
-	case workertest.Parallel, workertest.Links, workertest.LinkThatFails:
+	case workertest.Parallel, workertest.Links, workertest.LinkThatFails, workertest.Grow, workertest.Linger:
 		// They are of one verb each, which does them itself.
 	}
 
 	return "", fmt.Errorf("script %q is unknown", s)
 }
 
-// allocate takes memory until somebody ends it, some 100 MiB in a second.
-func allocate(ctx context.Context, took func(bytes int64)) error {
+// grow takes memory until it is told to wind up.
+func grow(ctx context.Context, s workertest.Script, windUp <-chan struct{}, p engine.ProgressFunc) error {
+	err := allocate(windUp, func(n int64) { p(engine.Progress{BytesDone: n}) })
+	p(engine.Progress{FilesDone: 1})
+
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+
+	for s == workertest.Linger {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+			p(engine.Progress{FilesDone: 1}) // Not every one is passed on.
+		}
+	}
+
+	return err
+}
+
+// allocate takes memory until it is told to stop, some 100 MiB in a second.
+func allocate(stop <-chan struct{}, took func(bytes int64)) error {
 	const piece, most = 5 << 20, 400
 
 	var held [][]byte
@@ -160,8 +178,8 @@ func allocate(ctx context.Context, took func(bytes int64)) error {
 
 	for len(held) < most {
 		select {
-		case <-ctx.Done():
-			return engine.Errorf(engine.CodeCanceled, "take memory: %w", ctx.Err())
+		case <-stop:
+			return engine.Errorf(engine.CodeCanceled, "take memory: it was told to stop")
 		case <-tick.C:
 		}
 
