@@ -123,6 +123,7 @@ test-slow: ## Run the conformance tests with older Veleros, Estiba beside Velero
 	@go run ./tests/testkit/cmd/runtests e2e-slow
 	@go test -tags slow -count=1 -timeout 30m -run '^TestOtherVeleros$$' ./tests/conformance
 	@go test -tags slow -count=1 -timeout 30m -run '^(TestEachCapabilityOfAWorkerIsNeeded$$|TestSlow)' ./mover/app
+	@go test -tags slow,testing -count=1 -timeout 30m -run '^TestSlow' ./mover/engine/kopiaengine
 	@ESTIBA_ATTACK_SECONDS=60 go run ./tests/testkit/cmd/runtests attack
 	@grep -rlE '^func Fuzz' --include=*_test.go mover plugins | while read -r file; do \
 	  for f in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \

@@ -87,7 +87,7 @@ func TestWhatCannotBeKeptIsSaidAtBackupAndAtRestore(t *testing.T) {
 
 	warning := c.onlyLine(logs, "not kept: 1 ExtendedAttributes")
 	assert.Contains(t, warning, "level=warning")
-	assert.Contains(t, warning, `1 FIFO ("fifo")`)
+	assert.Contains(t, warning, "1 FIFO")
 
 	describe, err := c.Velero(c.ctx, "backup", "describe", b.Name, "--details")
 	require.NoError(t, err)
